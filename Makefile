@@ -1,0 +1,37 @@
+# Everything runs in .venv, made on first use with nothing but python3 and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# Made again whenever the list of dependencies changes; one stamp per set of extras.
+STAMP := .venv/.installed-
+
+.PHONY: demo test lint types docs numerics clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
+	$(BIN)/python examples/faithful.py
+
+test: test-float32 test-float64  ## the whole suite, in both dtypes
+
+test-float32 test-float64: test-float%: $(STAMP)test
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto
+
+lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)lint
+	$(BIN)/mypy
+
+docs: $(STAMP)docs  ## the documentation, warnings as errors, to docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+$(STAMP)%: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	@touch $@
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv out docs/_build

@@ -1,0 +1,1 @@
+"""Covariance structures: how the covariances of k components are parametrised, shared and estimated."""

@@ -1,0 +1,75 @@
+"""One variance per component and column, no correlation."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.structure import Structure
+from jaxgmm.ground import bijectors, linalg
+from jaxgmm.ground.pytree import Leaf, record
+
+
+@record
+class Diagonal(Structure):
+    """One variance per component and column, no correlation: Sigma_k = diag(s_k1^2, ..., s_kd^2).
+
+    Fields: `scale` (k, d), standard deviations in the units of the data.
+    """
+
+    scale: Leaf
+
+    @classmethod
+    def from_covariances(cls, covariances: Float[Array, "k d"]) -> "Diagonal":
+        return cls(jnp.sqrt(covariances))
+
+    @classmethod
+    def isotropic(cls, scale: Float[Array, " d"], n_components: int) -> "Diagonal":
+        return cls(jnp.broadcast_to(scale, (n_components, scale.size)))
+
+    @staticmethod
+    def covariances_shape(n_components: int, n_columns: int) -> tuple[int, ...]:
+        return (n_components, n_columns)
+
+    def dense(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return (self.scale**2)[:, :, None] * jnp.eye(n_columns, dtype=self.scale.dtype)
+
+    def inverse_factor(self) -> Float[Array, "k d"]:
+        return 1 / self.scale
+
+    @staticmethod
+    def whiten(inverse_factor: Float[Array, "k d"], differences: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
+        return differences * inverse_factor[:, None, :]
+
+    def half_log_det(self, n_columns: int) -> Float[Array, " k"]:
+        return jnp.sum(jnp.log(self.scale), axis=1)
+
+    def color(self, noise: Float[Array, "n d"], labels: Array) -> Float[Array, "n d"]:
+        return self.scale[labels] * noise
+
+    @staticmethod
+    def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "k d"]:
+        return linalg.einsum("nk,knd->kd", responsibilities, differences**2)
+
+    @staticmethod
+    def total(scatter: Float[Array, "k d"], n_columns: int) -> Float[Array, " d"]:
+        return jnp.sum(scatter, axis=0)
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "k d"],
+        shift: Float[Array, "k d"],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Diagonal", Bool[Array, " k"]]:
+        variance, held = linalg.floored_variance(scatter / counts[:, None] - shift**2, floor)
+        return type(self)(jnp.where(alive[:, None], jnp.sqrt(variance), self.scale)), jnp.any(held, axis=1) & alive
+
+    def unconstrain(self) -> "Diagonal":
+        return type(self)(bijectors.positive_to_free(self.scale))
+
+    def constrain(self) -> "Diagonal":
+        return type(self)(bijectors.free_to_positive(self.scale))
+
+    @staticmethod
+    def n_parameters(n_components: int, n_columns: int) -> int:
+        return n_components * n_columns

@@ -1,0 +1,76 @@
+"""One variance per component, the same in every direction."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.structure import Structure
+from jaxgmm.ground import bijectors, linalg
+from jaxgmm.ground.pytree import Leaf, record
+
+
+@record
+class Spherical(Structure):
+    """One variance per component, the same in every direction: Sigma_k = s_k^2 I.
+
+    Fields: `scale` (k,), standard deviations in the units of the data.
+    """
+
+    scale: Leaf
+
+    @classmethod
+    def from_covariances(cls, covariances: Float[Array, " k"]) -> "Spherical":
+        return cls(jnp.sqrt(covariances))
+
+    @classmethod
+    def isotropic(cls, scale: Float[Array, " d"], n_components: int) -> "Spherical":
+        return cls(jnp.broadcast_to(jnp.sqrt(jnp.mean(scale**2)), (n_components,)))
+
+    @staticmethod
+    def covariances_shape(n_components: int, n_columns: int) -> tuple[int, ...]:
+        return (n_components,)
+
+    def dense(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return (self.scale**2)[:, None, None] * jnp.eye(n_columns, dtype=self.scale.dtype)
+
+    def inverse_factor(self) -> Float[Array, " k"]:
+        return 1 / self.scale
+
+    @staticmethod
+    def whiten(inverse_factor: Float[Array, " k"], differences: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
+        return differences * inverse_factor[:, None, None]
+
+    def half_log_det(self, n_columns: int) -> Float[Array, " k"]:
+        return n_columns * jnp.log(self.scale)
+
+    def color(self, noise: Float[Array, "n d"], labels: Array) -> Float[Array, "n d"]:
+        return self.scale[labels, None] * noise
+
+    @staticmethod
+    def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, " k"]:
+        return linalg.einsum("nk,kn->k", responsibilities, jnp.sum(differences**2, axis=2))
+
+    @staticmethod
+    def total(scatter: Float[Array, " k"], n_columns: int) -> Float[Array, " d"]:
+        return jnp.broadcast_to(jnp.sum(scatter) / n_columns, (n_columns,))
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, " k"],
+        shift: Float[Array, "k d"],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Spherical", Bool[Array, " k"]]:
+        variance = scatter / (counts * shift.shape[1]) - jnp.mean(shift**2, axis=1)
+        variance, held = linalg.floored_variance(variance, jnp.mean(floor))
+        return type(self)(jnp.where(alive, jnp.sqrt(variance), self.scale)), held & alive
+
+    def unconstrain(self) -> "Spherical":
+        return type(self)(bijectors.positive_to_free(self.scale))
+
+    def constrain(self) -> "Spherical":
+        return type(self)(bijectors.free_to_positive(self.scale))
+
+    @staticmethod
+    def n_parameters(n_components: int, n_columns: int) -> int:
+        return n_components

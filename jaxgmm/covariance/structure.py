@@ -1,0 +1,86 @@
+"""What a covariance structure must provide. Families with a location (Gaussian, Student-t) are written over it."""
+
+from abc import ABC, abstractmethod
+from jaxtyping import Array, Bool, Float
+
+
+class Structure(ABC):
+    """Covariances of k components in d columns, positive definite by construction.
+
+    A structure is a record whose leaves are Cholesky factors or standard deviations ("factors"). In `scatter` and
+    `maximize`, the second moments have whatever shape the structure needs, as long as they add up over rows.
+    """
+
+    @classmethod
+    @abstractmethod
+    def from_covariances(cls, covariances: Float[Array, "..."]) -> "Structure":
+        """From covariances (or variances) in the structure's own shape; NaN where they are not positive definite."""
+
+    @classmethod
+    @abstractmethod
+    def isotropic(cls, scale: Float[Array, " d"], n_components: int) -> "Structure":
+        """Every component with standard deviations `scale` and no correlation."""
+
+    @staticmethod
+    @abstractmethod
+    def covariances_shape(n_components: int, n_columns: int) -> tuple[int, ...]:
+        """Shape that `from_covariances` takes."""
+
+    @abstractmethod
+    def dense(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        """The covariance matrices."""
+
+    @abstractmethod
+    def inverse_factor(self) -> Float[Array, "..."]:
+        """What `whiten` multiplies by; computed once for a whole pass over the rows."""
+
+    @staticmethod
+    @abstractmethod
+    def whiten(inverse_factor: Float[Array, "..."], differences: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
+        """Differences from each component's mean in units of its standard deviations: L^-1 (x - m)."""
+
+    @abstractmethod
+    def half_log_det(self, n_columns: int) -> Float[Array, "..."]:
+        """Half the log-determinant of each covariance, (k,), or () where all components share one."""
+
+    @abstractmethod
+    def color(self, noise: Float[Array, "n d"], labels: Array) -> Float[Array, "n d"]:
+        """Standard normal rows turned into rows with the covariance of component `labels[i]`: L z."""
+
+    @staticmethod
+    @abstractmethod
+    def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
+        """Second moments of the differences, weighted by responsibilities and summed over rows."""
+
+    @staticmethod
+    @abstractmethod
+    def total(scatter: Float[Array, "..."], n_columns: int) -> Float[Array, " d"]:
+        """Sum over components of the diagonal of the scatter."""
+
+    @abstractmethod
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "..."],
+        shift: Float[Array, "k d"],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Structure", Bool[Array, " k"]]:
+        """The likelihood's maximum among covariances not below diag(floor), and which components are held by the floor.
+
+        `scatter` is taken about means that `shift` then moves to the new ones. `counts` are positive; a component that
+        is not `alive` keeps its covariance.
+        """
+
+    @abstractmethod
+    def unconstrain(self) -> "Structure":
+        """The same structure with free coordinates in its leaves."""
+
+    @abstractmethod
+    def constrain(self) -> "Structure":
+        """Inverse of `unconstrain`."""
+
+    @staticmethod
+    @abstractmethod
+    def n_parameters(n_components: int, n_columns: int) -> int:
+        """Number of free parameters."""

@@ -1,0 +1,81 @@
+"""One unrestricted covariance matrix shared by all components."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.structure import Structure
+from jaxgmm.ground import bijectors, checks, linalg
+from jaxgmm.ground.pytree import Leaf, record
+
+
+@record
+class Tied(Structure):
+    """One unrestricted covariance matrix shared by all components: Sigma = L L^T.
+
+    Fields: `scale_tril` (d, d), the lower Cholesky factor in the units of the data.
+    """
+
+    scale_tril: Leaf
+
+    @classmethod
+    def from_covariances(cls, covariances: Float[Array, "d d"]) -> "Tied":
+        return cls(jnp.linalg.cholesky(checks.symmetric("covariances", covariances)))
+
+    @classmethod
+    def isotropic(cls, scale: Float[Array, " d"], n_components: int) -> "Tied":
+        return cls(jnp.diag(scale))
+
+    @staticmethod
+    def covariances_shape(n_components: int, n_columns: int) -> tuple[int, ...]:
+        return (n_columns, n_columns)
+
+    def dense(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        covariance = linalg.einsum("ij,lj->il", self.scale_tril, self.scale_tril)
+        return jnp.broadcast_to(covariance, (n_components, n_columns, n_columns))
+
+    def inverse_factor(self) -> Float[Array, "d d"]:
+        return linalg.tril_inverse(self.scale_tril)
+
+    @staticmethod
+    def whiten(inverse_factor: Float[Array, "d d"], differences: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
+        return linalg.einsum("kni,ji->knj", differences, inverse_factor)
+
+    def half_log_det(self, n_columns: int) -> Float[Array, ""]:
+        return linalg.half_log_det(self.scale_tril)
+
+    def color(self, noise: Float[Array, "n d"], labels: Array) -> Float[Array, "n d"]:
+        return linalg.einsum("ij,nj->ni", self.scale_tril, noise)
+
+    @staticmethod
+    def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "d d"]:
+        weighted = differences * responsibilities.T[:, :, None]
+        return linalg.einsum("kni,knj->ij", weighted, differences)
+
+    @staticmethod
+    def total(scatter: Float[Array, "d d"], n_columns: int) -> Float[Array, " d"]:
+        return jnp.diagonal(scatter)
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "d d"],
+        shift: Float[Array, "k d"],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Tied", Bool[Array, " k"]]:
+        # The components' total weight, not n: rows may carry weights, and may belong to none of these components.
+        counts = jnp.where(alive, counts, 0)
+        weight = jnp.where(jnp.any(alive), jnp.sum(counts), 1)
+        covariance = (scatter - linalg.einsum("k,ki,kj->ij", counts, shift, shift)) / weight
+        factor, held = linalg.floored_cholesky(covariance, floor)
+        return type(self)(jnp.where(jnp.any(alive), factor, self.scale_tril)), held & alive
+
+    def unconstrain(self) -> "Tied":
+        return type(self)(bijectors.tril_to_free(self.scale_tril))
+
+    def constrain(self) -> "Tied":
+        return type(self)(bijectors.free_to_tril(self.scale_tril))
+
+    @staticmethod
+    def n_parameters(n_components: int, n_columns: int) -> int:
+        return n_columns * (n_columns + 1) // 2

@@ -1,0 +1,1 @@
+"""Families: what the components of a mixture are. Nothing outside a family knows what it is made of."""

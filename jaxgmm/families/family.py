@@ -1,0 +1,76 @@
+"""What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxgmm.ground.pytree import Leaf
+
+
+class Kernel(ABC):
+    """What one pass over the rows needs of the components: a record that may hold quantities computed once per pass."""
+
+    @abstractmethod
+    def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """Log-density of every row under every component; -inf where impossible, never NaN for finite rows."""
+
+    @abstractmethod
+    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Any:
+        """Sums over rows that `maximize` needs besides the counts: a tree of arrays that adds up over rows."""
+
+
+class Family(Kernel):
+    """Components of one family, stacked on axis 0: a record whose leaves are parameters. It is its own `kernel`."""
+
+    means: Leaf
+    """Expectation of each component, (k, d): a field or a property."""
+    covariances: Leaf
+    """Covariance of each component, (k, d, d): a field or a property."""
+
+    @classmethod
+    @abstractmethod
+    def blank(
+        cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], covariance_type: str | None
+    ) -> "Family":
+        """Equal components at the data's column means and standard deviations, where seeding takes its statistics.
+
+        `covariance_type` is what the user asked for, or None for the family's default; a family without covariance
+        structures raises `ValueError` when one is given.
+        """
+
+    def kernel(self) -> Kernel:
+        """The components made ready for a pass over many rows."""
+        return self
+
+    @abstractmethod
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        statistics: Any,
+        alive: Bool[Array, " k"],
+        regularization: Float[Array, ""],
+    ) -> tuple["Family", Bool[Array, " k"]]:
+        """Maximum of the expected log-likelihood given `statistics` taken by this object, and the collapsed components.
+
+        `counts` are positive, also where a component is not `alive`; such a component keeps its parameters.
+        `regularization` is a floor relative to the data's own spread; a component held by it has collapsed.
+        """
+
+    @abstractmethod
+    def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
+        """One row from component `labels[i]` for each i."""
+
+    @abstractmethod
+    def unconstrain(self) -> "Family":
+        """The same record with free coordinates in its leaves: any real numbers there are valid parameters."""
+
+    @abstractmethod
+    def constrain(self) -> "Family":
+        """Inverse of `unconstrain`."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Number of free parameters of all components together."""

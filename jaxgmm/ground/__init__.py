@@ -1,0 +1,1 @@
+"""Ground layer: what every other layer stands on, and nothing about mixtures."""

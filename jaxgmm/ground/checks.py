@@ -1,0 +1,178 @@
+"""Argument checks, all of them. Shapes and types raise while tracing; values are looked at outside `jit` only.
+
+Every message says what was found, what was expected and what to do.
+"""
+
+import operator
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+_ROWS_NAMED = 5
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether values can be looked at: no tracer of `jit`, `vmap` or `grad` among the leaves of the arguments."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+
+
+def one_of(name: str, value: Any, known: Collection[str]) -> str:
+    """`value` if it is one of the `known` strings."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}.")
+    return value
+
+
+def count(name: str, value: Any, smallest: int = 1) -> int:
+    """`value` as a Python integer not below `smallest`; it sizes an array, so it cannot be traced."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} is traced by jit, vmap or grad, but it sizes arrays: mark it static (static_argnames).")
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected a whole number of type int.") from None
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; expected a whole number of type int.")
+    if integer < smallest:
+        raise ValueError(f"{name} is {integer}; expected at least {smallest}.")
+    return integer
+
+
+def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
+    """A number not below 0 as an array of type `dtype`, so that its value never recompiles anything."""
+    number = real_array(name, value)
+    if number.ndim:
+        raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
+    if is_concrete(number) and not float(number) >= 0:
+        raise ValueError(f"{name} is {float(number)}; expected a number not below 0.")
+    return number.astype(dtype)
+
+
+def steps(name: str, value: Any) -> Int[Array, ""]:
+    """A number of steps not below 0 as an int32 array; anything beyond int32, infinity included, is its largest."""
+    largest = jnp.iinfo(jnp.int32).max
+    number = scalar(name, value, jnp.float32)
+    return jnp.where(number < largest, number, 0).astype(jnp.int32) + jnp.where(number < largest, 0, largest)
+
+
+def real_array(name: str, value: Any) -> Float[Array, "..."]:
+    """Anything array-like as a floating point array of at least float32: booleans, integers and half precision widen."""
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value)
+        except Exception as error:
+            raise TypeError(f"{name} cannot be read as an array: {error}") from error
+        if value.dtype.kind not in "biuf" and not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(
+                f"{name} has dtype {value.dtype}; expected real numbers. Convert its columns to numbers first, "
+                "for example with numpy.asarray(..., dtype=float)."
+            )
+        # JAX reads native byte order only.
+        value = value.astype(value.dtype.newbyteorder("="), copy=False)
+    elif not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        if value.dtype != jnp.bool_:
+            raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")
+    dtype = jnp.promote_types(value.dtype, jnp.float32)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        dtype = jnp.result_type(float)
+    return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, "n d"]:
+    """Rows of observations as a float array (n, d) with n, d >= 1, of `n_columns` columns where that is given."""
+    x = real_array(name, x)
+    if x.ndim != 2:
+        advice = f"Use {name}[:, None] if it is one column, {name}[None, :] if it is one row." if x.ndim == 1 else ""
+        raise ValueError(f"{name} has shape {x.shape}; expected two axes, (rows, columns). {advice}".rstrip())
+    if x.shape[0] < 1 or x.shape[1] < 1:
+        raise ValueError(f"{name} has shape {x.shape}; expected at least one row and one column.")
+    if n_columns is not None and x.shape[1] != n_columns:
+        raise ValueError(f"{name} has {x.shape[1]} columns; the mixture was made for {n_columns}.")
+    return x
+
+
+def finite_data(
+    x: Any, n_columns: int | None = None, present: Array | None = None, name: str = "x"
+) -> Float[Array, "n d"]:
+    """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
+    x = data(x, n_columns, name)
+    if is_concrete(x, present):
+        bad = _has_non_finite(x)
+        advice = "Remove them, or give them weight 0." if name == "x" else ""
+        _raise_at(bad if present is None else bad & present, name, "NaN or infinite", x, advice)
+    return x
+
+
+def weighted_data(
+    x: Any, weights: Any = None, n_columns: int | None = None
+) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+    """Finite rows with their weights (ones where None was given), both of one dtype.
+
+    Rows of weight 0 are absent: what they hold is not looked at.
+    """
+    if weights is None:
+        x = finite_data(x, n_columns)
+        return x, jnp.ones(x.shape[:1], x.dtype)
+    x = data(x, n_columns)
+    weights = real_array("weights", weights)
+    if weights.shape != x.shape[:1]:
+        raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({x.shape[0]},).")
+    if is_concrete(weights):
+        _raise_at(~((weights >= 0) & (weights < jnp.inf)), "weights", "negative or not finite", weights, "")
+        if not bool(_any_true(weights > 0)):
+            raise ValueError("weights are all zero; at least one row must have a positive weight.")
+    x = finite_data(x, n_columns, present=weights > 0)
+    return common_dtype(x, weights)
+
+
+def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """The matrices, symmetric to rounding where that can be seen."""
+    if is_concrete(matrices):
+        gap = jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, -1, -2)))
+        if float(gap) > 1e3 * float(jnp.finfo(matrices.dtype).eps) * float(jnp.max(jnp.abs(matrices))):
+            raise ValueError(f"{name} differs from its transpose by up to {float(gap):g}; expected symmetric matrices.")
+    return matrices
+
+
+def positive_definite(name: str, covariances: Float[Array, "..."], half_log_det: Float[Array, "..."]) -> None:
+    """Raise for covariances, in whatever shape a structure takes them, whose log-determinant did not come out finite."""
+    if not is_concrete(half_log_det):
+        return
+    bad = np.argwhere(~np.isfinite(np.asarray(half_log_det)))
+    if len(bad):
+        place = tuple(bad[0].tolist())
+        found = f"{name}{list(place) if place else ''} is {np.asarray(covariances)[place].tolist()}"
+        raise ValueError(
+            f"{found}, which is not positive definite. Variances and eigenvalues must be > 0; add a small multiple of "
+            "the identity, or drop columns that depend on each other."
+        )
+
+
+def common_dtype(*trees: Any) -> tuple[Any, ...]:
+    """The arguments with all their leaves in the widest of their floating point types."""
+    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(trees)))
+    return tuple(jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), t) for t in trees)
+
+
+@jax.jit
+def _any_true(mask: Array) -> Array:
+    return jnp.any(mask)
+
+
+@jax.jit
+def _has_non_finite(x: Array) -> Array:
+    return ~jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
+
+
+def _raise_at(bad: Array, name: str, what: str, array: Array, advice: str) -> None:
+    if bool(_any_true(bad)):
+        rows = np.flatnonzero(np.asarray(bad))
+        shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
+        first = np.asarray(array[int(rows[0])]).tolist()
+        raise ValueError(
+            f"{name} is {what} in {rows.size} of {bad.size} rows: row {shown}; row {rows[0]} holds {first}. {advice}".rstrip()
+        )

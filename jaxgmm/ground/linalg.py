@@ -1,0 +1,115 @@
+"""Linear algebra that holds in float32: pinned matrix products, triangular inverses, covariances kept above a floor."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float
+
+# A covariance is kept above this many units of rounding of its own diagonal, so that its factor always exists.
+_ROUNDING_UNITS = 8
+
+
+def einsum(subscripts: str, *operands: Array) -> Array:
+    """`jnp.einsum` at the highest matmul precision, unless the caller chose one with `jax.default_matmul_precision`.
+
+    GPUs default to TF32 and TPUs to bfloat16 for float32 products, which would cost a likelihood four digits.
+    """
+    chosen = jax.config.jax_default_matmul_precision
+    return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST if chosen is None else None)
+
+
+def saturation(dtype: Any) -> float:
+    """Log-densities below minus this are reported as -inf; kernels may stop telling values beyond it apart."""
+    return float(jnp.finfo(dtype).max) * 1e-6
+
+
+def tril_inverse(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Inverse of lower triangular matrices."""
+    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+
+
+def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
+    """Sum of the logarithms of a Cholesky factor's diagonal: half the log-determinant of the covariance."""
+    return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+
+
+def floored_variance(
+    variance: Float[Array, "*shape"], floor: Float[Array, "*#shape"]
+) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
+    """Variances not below `floor`, and which of them had to be lifted."""
+    floor = jnp.maximum(floor, jnp.finfo(variance.dtype).tiny)
+    lifted = ~(variance > floor)
+    return jnp.where(lifted, jnp.where(jnp.isnan(variance), variance, floor), variance), lifted
+
+
+def floored_cholesky(
+    covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"]
+) -> tuple[Float[Array, "*batch d d"], Bool[Array, "*batch"]]:
+    """Cholesky factors of the covariances, none of them below diag(floor), and which of them had to be lifted.
+
+    Among all Sigma >= diag(floor), the result maximises the Gaussian likelihood of the scatter `covariance`: its
+    eigenvalues in the coordinates x / sqrt(floor) are clipped at 1 from below. A covariance above the floor comes back
+    as it is, and costs two Cholesky factorisations; the eigendecomposition is a branch taken only when one is needed
+    (anywhere in the batch under `vmap`). Differentiable also where eigenvalues coincide.
+    """
+    info = jnp.finfo(covariance.dtype)
+    diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    unit = jnp.maximum(jnp.maximum(floor, _ROUNDING_UNITS * info.eps * diagonal), info.tiny)
+    unit = jnp.sqrt(unit)
+    scaled = covariance / unit[..., :, None] / unit[..., None, :]
+    identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
+    above = jnp.all(jnp.isfinite(jnp.linalg.cholesky(scaled - identity)), axis=(-2, -1))
+    mask = above[..., None, None]
+    plain = jnp.linalg.cholesky(jnp.where(mask, scaled, identity))
+    factor = jax.lax.cond(
+        any_lane(~jnp.all(above)),
+        lambda: jnp.where(mask, plain, _clipped_cholesky(jnp.where(mask, identity, scaled))),
+        lambda: plain,
+    )
+    return unit[..., :, None] * factor, ~above
+
+
+@custom_vmap
+def any_lane(predicate: Bool[Array, ""]) -> Bool[Array, ""]:
+    """The predicate itself; under `vmap`, whether it holds in any lane, so that a `lax.cond` on it stays a branch."""
+    return predicate
+
+
+@any_lane.def_vmap
+def _(axis_size: int, in_batched: list[bool], predicate: Bool[Array, " lanes"]) -> tuple[Bool[Array, ""], bool]:
+    return jnp.any(predicate), False
+
+
+@jax.custom_jvp
+def _clipped_cholesky(matrix: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    return _clip(matrix)[0]
+
+
+@_clipped_cholesky.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factor, eigenvalues, vectors = _clip(primals[0])
+    # Daleckii-Krein: divided differences of max(., 1), which stay defined where eigenvalues coincide.
+    difference = eigenvalues[..., :, None] - eigenvalues[..., None, :]
+    clipped = jnp.maximum(eigenvalues, 1)
+    rise = clipped[..., :, None] - clipped[..., None, :]
+    slope = jnp.broadcast_to((eigenvalues > 1)[..., :, None].astype(rise.dtype), rise.shape)
+    ratio = jnp.where(difference == 0, slope, rise / jnp.where(difference == 0, 1, difference))
+    tangent = (tangents[0] + jnp.swapaxes(tangents[0], -1, -2)) / 2
+    inner = ratio * einsum("...ji,...jk,...kl->...il", vectors, tangent, vectors)
+    tangent = einsum("...ij,...jk,...lk->...il", vectors, inner, vectors)
+    inverse = tril_inverse(factor)
+    middle = jnp.tril(einsum("...ij,...jk,...lk->...il", inverse, tangent, inverse))
+    middle = middle - jnp.eye(middle.shape[-1], dtype=middle.dtype) * middle / 2
+    return factor, einsum("...ij,...jk->...ik", factor, middle)
+
+
+def _clip(matrix: Float[Array, "*batch d d"]) -> tuple[Array, Array, Array]:
+    eigenvalues, vectors = jnp.linalg.eigh(matrix)
+    root = jnp.sqrt(jnp.maximum(eigenvalues, 1))
+    # QR of the square root keeps the small eigenvalues' digits, which forming the matrix again would lose.
+    upper = jnp.linalg.qr(root[..., :, None] * jnp.swapaxes(vectors, -1, -2), mode="r")
+    sign = jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1).astype(upper.dtype)
+    return jnp.swapaxes(sign[..., :, None] * upper, -1, -2), eigenvalues, vectors

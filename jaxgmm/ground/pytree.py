@@ -1,0 +1,43 @@
+"""Records: frozen dataclasses that JAX sees as pytrees, and the few tree operations the library needs."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+T = TypeVar("T")
+
+# JAX rebuilds records with tracers, stacked leaves and placeholders, so their fields are not checked at run time.
+if TYPE_CHECKING:
+    Leaf = Array
+else:
+    Leaf = Any
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def record(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+
+
+def add(a: T, b: T) -> T:
+    """Leaf by leaf sum of two trees of the same structure."""
+    return jax.tree.map(jnp.add, a, b)
+
+
+def where(condition: Bool[Array, ""], a: T, b: T) -> T:
+    """Tree `a` where the scalar `condition` holds, else `b`."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def cast(tree: T, dtype: Any) -> T:
+    """The same tree with every leaf of type `dtype`."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def without_nan(tree: Any) -> Bool[Array, ""]:
+    """Whether no leaf holds NaN or +inf; -inf is allowed, as the log of a zero weight."""
+    leaves = [jnp.all(leaf < jnp.inf) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(leaves))

@@ -1,0 +1,198 @@
+"""Where a mixture starts: a seeding gives responsibilities, an M-step makes the mixture."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.families.family import Family
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.ground import checks
+from jaxgmm.ground.linalg import any_lane
+from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.seeding import SEEDINGS, Rule
+from jaxgmm.model.statistics import Statistics
+from jaxgmm.model.steps import maximize
+
+# Share of the whole data, relative to its own, that a component seeded on too few rows is started with.
+_BACKGROUND = 0.1
+
+
+def init(
+    key: jax.Array,
+    x: Any,
+    n_components: int,
+    covariance_type: str | None = None,
+    *,
+    method: str = "k-means++",
+    weights: Any = None,
+    family: type[Family] = Gaussian,
+    regularization: Any = 1e-6,
+) -> Mixture:
+    """A mixture to start a fit from: rows are shared out among components, then one M-step.
+
+    Seeding standardises the columns, so the units of the data do not matter. A component that received too few rows for
+    its parameters starts with a tenth of its weight spread over the whole data.
+
+    Args:
+        key: what is drawn is drawn with this key.
+        x: rows (n, d), in any units. Under `jit`, rows that hold NaN or inf take no part; `fit` reports them.
+        n_components: number of components, k >= 1. Static.
+        covariance_type: "full", "tied", "diag" or "spherical"; default the family's own, "full" for Gaussians. Static.
+        method: "k-means++", "kmeans", "random_from_data" or "random". Static.
+        weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
+        family: what the components are. Static.
+        regularization: floor under the covariances, as in `m_step`.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape or sign, unknown names, or, outside `jit`, NaN or inf.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+    >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
+    (3, 2)
+    """
+    x, weights = checks.weighted_data(x, weights)
+    return _init(
+        key,
+        x,
+        weights,
+        checks.scalar("regularization", regularization, x.dtype),
+        n_components=checks.count("n_components", n_components),
+        covariance_type=covariance_type,
+        method=checks.one_of("method", method, SEEDINGS),
+        family=family,
+    )
+
+
+def from_responsibilities(
+    x: Any,
+    responsibilities: Any,
+    covariance_type: str | None = None,
+    *,
+    weights: Any = None,
+    family: type[Family] = Gaussian,
+    regularization: Any = 1e-6,
+) -> Mixture:
+    """The mixture that one M-step makes of given responsibilities, for instance a clustering that is already known.
+
+    Args:
+        x: rows (n, d).
+        responsibilities: (n, k), not negative; how much of each row belongs to each component. For labels, use
+            `jax.nn.one_hot(labels, k)`.
+        covariance_type, weights, family, regularization: as for `init`, which treats small components alike.
+
+    Raises:
+        TypeError, ValueError: as for `init`, and responsibilities that do not fit `x`.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+    >>> labels = x[:, 0] > 0
+    >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels, 2)).means.shape
+    (2, 2)
+    """
+    x, weights = checks.weighted_data(x, weights)
+    given = checks.data(responsibilities, name="responsibilities")
+    if given.shape[0] != x.shape[0]:
+        raise ValueError(f"responsibilities has {given.shape[0]} rows and x has {x.shape[0]}; expected one per row.")
+    x, weights, given = checks.common_dtype(x, weights, given)
+    checks.finite_data(given, present=weights > 0, name="responsibilities")
+    regularization = checks.scalar("regularization", regularization, x.dtype)
+    return _from_responsibilities(
+        x, weights, given, regularization, covariance_type=covariance_type, family=family
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "method", "family"))
+def _init(
+    key: jax.Array,
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    regularization: Float[Array, ""],
+    *,
+    n_components: int,
+    covariance_type: str | None,
+    method: str,
+    family: type[Family],
+) -> Mixture:
+    x, weights, center, scale = _standard(x, weights)
+    # Which rows go where is decided, not differentiated.
+    z = jax.lax.stop_gradient((x - center) / scale)
+    rule = SEEDINGS[method](key, z, jax.lax.stop_gradient(weights), n_components)
+    blank = family.blank(n_components, center, scale, covariance_type)
+    size = block_size_for(x.shape[0], n_components * x.shape[1])
+    places = jnp.arange(x.shape[0])
+    return _from_rule(x, weights, (z, places), rule, blank, regularization, size)
+
+
+@functools.partial(jax.jit, static_argnames=("covariance_type", "family"))
+def _from_responsibilities(
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    responsibilities: Float[Array, "n k"],
+    regularization: Float[Array, ""],
+    *,
+    covariance_type: str | None,
+    family: type[Family],
+) -> Mixture:
+    x, weights, center, scale = _standard(x, weights)
+    blank = family.blank(responsibilities.shape[1], center, scale, covariance_type)
+    size = block_size_for(x.shape[0], responsibilities.shape[1] * x.shape[1])
+    return _from_rule(x, weights, (responsibilities,), lambda given: given, blank, regularization, size)
+
+
+def _standard(
+    x: Float[Array, "n d"], weights: Float[Array, " n"]
+) -> tuple[Float[Array, "n d"], Float[Array, " n"], Float[Array, " d"], Float[Array, " d"]]:
+    """Rows without gaps, weights of largest 1, and the mean and standard deviation (1 if none) of each column."""
+    weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), weights, 0)
+    largest = jnp.max(weights)
+    weights = weights / jnp.where(largest > 0, largest, 1)
+    x = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
+    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
+    origin = x[0]
+    center = origin + weights @ (x - origin) / total
+    center = center + weights @ (x - center) / total
+    variance = weights @ (x - center) ** 2 / total
+    varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
+    return x, weights, center, jnp.sqrt(jnp.where(varies, variance, 1))
+
+
+def _from_rule(
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    evidence: tuple[Array, ...],
+    rule: Rule,
+    blank: Family,
+    regularization: Float[Array, ""],
+    block_size: int,
+) -> Mixture:
+    n_components = blank.means.shape[0]
+    blocks = Rows.of(x, weights, block_size), tuple(into_blocks(array, block_size, "edge") for array in evidence)
+
+    def share_out(mixture: Mixture, background: Float[Array, " k"]) -> Statistics:
+        kernel = mixture.components.kernel()
+
+        def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
+            rows, evidence = block
+            share = (rule(*evidence) + background) * rows.weights[:, None]
+            zero = jnp.zeros((), x.dtype)
+            return Statistics(jnp.sum(share, axis=0), kernel.statistics(rows.x, share), zero, jnp.sum(rows.weights))
+
+        return sum_over_blocks(block, blocks)
+
+    uniform = jnp.full((n_components,), -jnp.log(n_components), x.dtype)
+    nothing = jnp.zeros((n_components,), x.dtype)
+    # The first pass finds the means; the second takes moments about them, which float32 needs for tight components.
+    rough, _ = maximize(Mixture(uniform, blank), share_out(Mixture(uniform, blank), nothing), regularization)
+    statistics = share_out(rough, nothing)
+    mixture, degenerate = maximize(rough, statistics, regularization)
+
+    def with_background() -> Mixture:
+        enough = jnp.maximum(statistics.counts / statistics.n, 1 / n_components)
+        return maximize(rough, share_out(rough, jnp.where(degenerate, _BACKGROUND * enough, 0)), regularization)[0]
+
+    return jax.lax.cond(any_lane(jnp.any(degenerate)), with_background, lambda: mixture)

@@ -1,0 +1,192 @@
+"""The mixture: log-weights over components of any family."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxgmm.families.family import Family
+from jaxgmm.ground import bijectors, checks, linalg, pytree
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import block_size_for, map_rows
+
+
+@record
+class Mixture:
+    """A finite mixture p(x) = sum_k w_k p_k(x), blind to the family of its components.
+
+    A pytree whose leaves are parameters: pass it through `jit`, `vmap` and `grad`. Made by `init`,
+    `from_parameters` or `from_responsibilities`; stacked mixtures (a leading axis on every leaf) come out of `vmap`.
+
+    Fields: `log_weights` (k,), natural logarithms of weights that sum to one, -inf for an absent component;
+    `components`, k components of one family.
+    """
+
+    log_weights: Leaf
+    components: Family
+
+    @property
+    def n_components(self) -> int:
+        """Number of components, k."""
+        return self.log_weights.shape[-1]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of the data, d."""
+        return self.components.means.shape[-1]
+
+    @property
+    def weights(self) -> Float[Array, "*batch k"]:
+        """Mixing proportions (k,), summing to one."""
+        return jnp.exp(self.log_weights)
+
+    @property
+    def means(self) -> Float[Array, "*batch k d"]:
+        """Expectation of each component (k, d), in the units of the data."""
+        return self.components.means
+
+    @property
+    def covariances(self) -> Float[Array, "k d d"]:
+        """Dense covariance of each component (k, d, d), in squared units of the data."""
+        return self.components.covariances
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters: the components' and k - 1 weights."""
+        return self.n_components - 1 + self.components.n_parameters
+
+    def log_prob(self, x: Any) -> Float[Array, " n"]:
+        """Log-density of each row of `x` (n, d): natural logarithm, per unit volume in the units of the data.
+
+        Exactly -inf where the density underflows even its logarithm (beyond about 1e16 standard deviations in float32).
+        Raises `ValueError` if `x` is not (n, d) with this mixture's d, or holds NaN or inf outside `jit`.
+
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+        >>> mixture.log_prob(jnp.array([[0.0], [2.0]])).round(4).tolist()
+        [-0.9189..., -2.9189...]
+        """
+        mixture, x = check_rows(self, x)
+        return _log_prob(mixture, x)
+
+    def responsibilities(self, x: Any) -> Float[Array, "n k"]:
+        """Posterior probability of each component for each row of `x` (n, d); rows sum to one.
+
+        r_ik = w_k p_k(x_i) / p(x_i). Where p(x_i) underflows for every component, the prior weights answer.
+        Raises as `log_prob` does.
+        """
+        mixture, x = check_rows(self, x)
+        return _responsibilities(mixture, x)
+
+    def predict(self, x: Any) -> Int[Array, " n"]:
+        """Most probable component of each row of `x` (n, d), as an index into the components. Raises as `log_prob`."""
+        mixture, x = check_rows(self, x)
+        return _predict(mixture, x)
+
+    def sample(self, key: jax.Array, n: int) -> Float[Array, "n d"]:
+        """`n` independent rows drawn with `key`; `n` is static. Raises `ValueError` or `TypeError` if n is not >= 1."""
+        return _sample(check_mixture(self), key, checks.count("n", n))
+
+    def unconstrain(self) -> "Mixture":
+        """The same mixture with free coordinates in its leaves, where an optimiser may move anywhere.
+
+        Log-weights are their own coordinates (any k numbers), positive parameters give their logarithm, Cholesky
+        factors the logarithm of their diagonal. Only `constrain` should be called on the result.
+        """
+        return type(self)(self.log_weights, self.components.unconstrain())
+
+    def constrain(self) -> "Mixture":
+        """Inverse of `unconstrain`, from any real coordinates."""
+        return type(self)(bijectors.free_to_log_simplex(self.log_weights), self.components.constrain())
+
+
+def check_mixture(mixture: Any) -> Mixture:
+    """`mixture` if it is one mixture, finite where that can be seen."""
+    if not isinstance(mixture, Mixture):
+        raise TypeError(f"mixture is of type {type(mixture).__name__}; expected a jaxgmm.Mixture as first argument.")
+    if mixture.log_weights.ndim != 1:
+        raise ValueError(
+            f"mixture holds a stack of mixtures of shape {mixture.log_weights.shape[:-1]}; this takes a single one. "
+            "Use jax.vmap over the stack."
+        )
+    if checks.is_concrete(mixture) and not bool(_without_nan(mixture)):
+        raise ValueError(
+            "mixture holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
+            "Make it with from_parameters outside jit, which says which one."
+        )
+    return mixture
+
+
+def check_rows(mixture: Any, x: Any) -> tuple[Mixture, Float[Array, "n d"]]:
+    """Mixture and rows, checked against each other and of one floating point type."""
+    mixture = check_mixture(mixture)
+    return checks.common_dtype(mixture, checks.finite_data(x, mixture.n_columns))
+
+
+def check_weighted_rows(
+    mixture: Any, x: Any, weights: Any = None
+) -> tuple[Mixture, Float[Array, "n d"], Float[Array, " n"]]:
+    """Mixture, rows and weights, checked against each other and of one floating point type."""
+    mixture = check_mixture(mixture)
+    x, weights = checks.weighted_data(x, weights, mixture.n_columns)
+    return checks.common_dtype(mixture, x, weights)
+
+
+def posterior(
+    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"]
+) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
+    """Log-density and responsibilities from the components' log-densities; never NaN for finite or -inf input."""
+    joint = log_weights + log_prob
+    impossible = jnp.max(joint, axis=1, keepdims=True) == -jnp.inf
+    joint = jnp.where(impossible, log_weights, joint)
+    top = jax.lax.stop_gradient(jnp.max(joint, axis=1, keepdims=True))
+    # Normalised by their own sum: far away, top + log(sum) rounds to steps larger than the log of a ratio.
+    mass = jnp.exp(joint - top)
+    total = jnp.sum(mass, axis=1, keepdims=True)
+    value = top + jnp.log(total)
+    underflow = impossible | (value < -linalg.saturation(value.dtype))
+    return jnp.where(underflow, -jnp.inf, value)[:, 0], mass / total
+
+
+def block_size_of(mixture: Mixture, n: int) -> int:
+    """Rows in a block for a pass of this mixture over n rows: a kernel spreads a row to about k d numbers."""
+    return block_size_for(n, mixture.n_components * mixture.n_columns)
+
+
+@jax.jit
+def _without_nan(mixture: Mixture) -> Array:
+    return pytree.without_nan(mixture)
+
+
+@jax.jit
+def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
+
+
+@jax.jit
+def _responsibilities(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    return _map_posterior(mixture, x, lambda log_prob, responsibilities: responsibilities)
+
+
+@jax.jit
+def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
+    return _map_posterior(mixture, x, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
+
+
+def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Array, Array], Array]) -> Array:
+    kernel = mixture.components.kernel()
+    return map_rows(
+        lambda rows: pick(*posterior(mixture.log_weights, kernel.log_prob(rows))),
+        x,
+        block_size_of(mixture, x.shape[0]),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="n")
+def _sample(mixture: Mixture, key: jax.Array, n: int) -> Float[Array, "n d"]:
+    for_labels, for_rows = jax.random.split(key)
+    labels = jax.random.categorical(for_labels, mixture.log_weights, shape=(n,))
+    return mixture.components.sample(for_rows, labels)

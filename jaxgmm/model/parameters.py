@@ -1,0 +1,51 @@
+"""A Gaussian mixture from parameters the user has."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxgmm.covariance.table import structure_of
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.ground import checks
+from jaxgmm.model.mixture import Mixture
+
+
+def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type: str = "full") -> Mixture:
+    """A Gaussian mixture with the given parameters.
+
+    Args:
+        weights: mixing proportions (k,), not negative; divided by their sum.
+        means: (k, d), in the units of the data.
+        covariances: in squared units of the data, by covariance type: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
+            "spherical" (k,).
+        covariance_type: "full", "tied", "diag" or "spherical".
+
+    Raises:
+        ValueError: shapes that do not fit each other and, outside `jit`, weights that are negative or all zero,
+            numbers that are not finite, or a covariance that is not symmetric positive definite.
+
+    >>> import jaxgmm
+    >>> mixture = jaxgmm.from_parameters([0.3, 0.7], [[0.0, 0.0], [4.0, 4.0]], [[1.0, 1.0], [2.0, 0.5]], "diag")
+    >>> mixture.covariances.shape
+    (2, 2, 2)
+    """
+    structure = structure_of(covariance_type)
+    means = checks.data(means, name="means")
+    weights = checks.real_array("weights", weights)
+    covariances = checks.real_array("covariances", covariances)
+    n_components, n_columns = means.shape
+    if weights.shape != (n_components,):
+        raise ValueError(f"weights has shape {weights.shape}; expected ({n_components},), one for each row of means.")
+    expected = structure.covariances_shape(n_components, n_columns)
+    if covariances.shape != expected:
+        raise ValueError(
+            f"covariances has shape {covariances.shape}; expected {expected} for covariance_type {covariance_type!r} "
+            f"and means of shape {means.shape}."
+        )
+    weights, means, covariances = checks.common_dtype(weights, means, covariances)
+    if checks.is_concrete(weights) and not bool(jnp.all((weights >= 0) & (weights < jnp.inf)) & jnp.any(weights > 0)):
+        raise ValueError(f"weights is {weights.tolist()}; expected finite numbers >= 0, at least one of them positive.")
+    checks.finite_data(means, name="means")
+    covariance = structure.from_covariances(covariances)
+    checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))
+    return Mixture(jnp.log(weights) - jnp.log(jnp.sum(weights)), Gaussian(means, covariance))

@@ -1,0 +1,139 @@
+"""The two steps of EM and the likelihood they climb, as pure functions of a mixture and rows."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.ground import checks
+from jaxgmm.ground.rows import Rows, sum_over_blocks
+from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior
+from jaxgmm.model.statistics import Statistics
+
+
+def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Statistics:
+    """What the rows `x` say about `mixture`: expected counts and moments, and the log-likelihood.
+
+    Statistics of the same mixture on different rows add up with `+`.
+
+    Args:
+        mixture: the mixture that takes responsibility for the rows.
+        x: rows (n, d), in any units.
+        weights: weight of each row (n,), not negative; 0 means the row is absent, whatever it holds. Default ones.
+        block_size: rows taken at a time; memory grows with it, not with n. Default by the size of the mixture.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape or sign, or, outside `jit`, NaN or inf in `x`.
+
+    Source: Dempster, Laird & Rubin (1977), JRSS B 39.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+    >>> mixture = jaxgmm.init(jax.random.key(1), x, 3)
+    >>> statistics = jaxgmm.e_step(mixture, x[:50]) + jaxgmm.e_step(mixture, x[50:])
+    >>> float(statistics.n)
+    100.0
+    """
+    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    return _e_step(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+
+
+def m_step(mixture: Mixture, statistics: Statistics, regularization: Any = 1e-6) -> Mixture:
+    """The mixture that maximises the expected log-likelihood given `statistics` that `mixture` took.
+
+    Args:
+        mixture: the mixture passed to `e_step`; the statistics are about its means.
+        statistics: what `e_step` returned, or a sum of such.
+        regularization: floor under every covariance, relative to the variance of each column of the data, so that
+            the units of the data do not matter. A covariance above the floor is not changed by it.
+
+    A component without any weight keeps its parameters and gets weight 0.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, or a negative regularization.
+    """
+    mixture = check_mixture(mixture)
+    if not isinstance(statistics, Statistics):
+        raise TypeError(f"statistics is of type {type(statistics).__name__}; expected what jaxgmm.e_step returns.")
+    mixture, statistics = checks.common_dtype(mixture, statistics)
+    return _m_step(mixture, statistics, checks.scalar("regularization", regularization, statistics.n.dtype))
+
+
+def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
+    """Total over rows of weight times log-density: natural logarithm, density per unit volume in the units of the data.
+
+    Arguments and errors as for `e_step`. Exactly -inf if a row with weight is further away than its logarithm can say.
+
+    >>> import jax.numpy as jnp, jaxgmm
+    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    >>> float(jaxgmm.log_likelihood(mixture, jnp.zeros((2, 1)))) # 2 log N(0; 0, 1)
+    -1.8378...
+    """
+    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    return _log_likelihood(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+
+
+def take_statistics(mixture: Mixture, rows: Rows) -> Statistics:
+    """`e_step` over rows already in blocks."""
+    kernel = mixture.components.kernel()
+
+    def block(rows: Rows) -> Statistics:
+        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows.x))
+        responsibilities = responsibilities * rows.weights[:, None]
+        return Statistics(
+            counts=jnp.sum(responsibilities, axis=0),
+            sums=kernel.statistics(rows.x, responsibilities),
+            log_likelihood=_weighted_sum(log_prob, rows.weights),
+            n=jnp.sum(rows.weights),
+        )
+
+    return sum_over_blocks(block, rows)
+
+
+def maximize(
+    mixture: Mixture, statistics: Statistics, regularization: Float[Array, ""]
+) -> tuple[Mixture, Bool[Array, " k"]]:
+    """`m_step`, and which components it left degenerate: held by the floor, or without rows."""
+    counts = statistics.counts
+    # The components' total weight, not n: rows may belong to none of these components.
+    total = jnp.sum(counts)
+    # Below this share, sums over rows underflow; NaN counts as alive, so that it shows in the result.
+    alive = ~(counts <= total * jnp.sqrt(jnp.finfo(counts.dtype).tiny))
+    some = jnp.any(alive)
+    counts = jnp.where(alive, counts, 1)
+    components, collapsed = mixture.components.maximize(counts, statistics.sums, alive, regularization)
+    log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
+    return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), collapsed | ~alive
+
+
+def block_size_or_default(block_size: int | None, mixture: Mixture, n: int) -> int:
+    """The caller's block size, checked and not above n, or the one that suits the mixture."""
+    return block_size_of(mixture, n) if block_size is None else min(n, checks.count("block_size", block_size))
+
+
+@functools.partial(jax.jit, static_argnames="block_size")
+def _e_step(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int) -> Statistics:
+    return take_statistics(mixture, Rows.of(x, weights, block_size))
+
+
+@jax.jit
+def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Array, ""]) -> Mixture:
+    return maximize(mixture, statistics, regularization)[0]
+
+
+@functools.partial(jax.jit, static_argnames="block_size")
+def _log_likelihood(
+    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
+) -> Float[Array, ""]:
+    kernel = mixture.components.kernel()
+
+    def block(rows: Rows) -> Float[Array, ""]:
+        return _weighted_sum(posterior(mixture.log_weights, kernel.log_prob(rows.x))[0], rows.weights)
+
+    return sum_over_blocks(block, Rows.of(x, weights, block_size))
+
+
+def _weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:
+    return jnp.sum(jnp.where(weights > 0, weights * values, 0))

@@ -1,0 +1,49 @@
+"""A family the library does not know: independent Poisson columns, one rate per component and column."""
+
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+
+from jaxgmm import Family
+from jaxgmm.ground.pytree import Leaf, record
+
+
+@record
+class Poisson(Family):
+    means: Leaf
+
+    @property
+    def covariances(self):
+        return self.means[:, :, None] * jnp.eye(self.means.shape[1], dtype=self.means.dtype)
+
+    @classmethod
+    def blank(cls, n_components, center, scale, covariance_type) -> Self:
+        if covariance_type is not None:
+            raise ValueError(f"covariance_type is {covariance_type!r}; Poisson components have none.")
+        return cls(jnp.broadcast_to(center, (n_components, center.size)))
+
+    def log_prob(self, x):
+        rates = self.means
+        return x @ jnp.log(rates).T - jnp.sum(rates, axis=1) - jnp.sum(jax.scipy.special.gammaln(x + 1), 1)[:, None]
+
+    def statistics(self, x, responsibilities):
+        return responsibilities.T @ x
+
+    def maximize(self, counts, statistics, alive, regularization):
+        overall = jnp.sum(statistics, axis=0) / jnp.sum(jnp.where(alive, counts, 0))
+        rates = jnp.maximum(statistics / counts[:, None], regularization * overall)
+        return type(self)(jnp.where(alive[:, None], rates, self.means)), jnp.zeros(alive.shape, bool)
+
+    def sample(self, key, labels):
+        return jax.random.poisson(key, self.means[labels]).astype(self.means.dtype)
+
+    def unconstrain(self) -> Self:
+        return type(self)(jnp.log(self.means))
+
+    def constrain(self) -> Self:
+        return type(self)(jnp.exp(self.means))
+
+    @property
+    def n_parameters(self) -> int:
+        return self.means.size

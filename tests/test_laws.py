@@ -1,0 +1,225 @@
+"""Laws that hold for every family and structure in the registry, in both dtypes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jaxgmm
+from tolerance import assert_close, dtype, tolerance
+
+KEY = jax.random.key(7)
+
+
+def leaves_close(a, b, kind, scale=1.0):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda u, v: assert_close(u, v, kind, scale), a, b)
+
+
+def permuted(case, mixture, order):
+    """The mixture with its components in another order, made from dense parameters and from nothing internal."""
+    components = jax.tree.map(lambda leaf: leaf[order] if leaf.shape[:1] == order.shape else leaf, mixture.components)
+    return jaxgmm.Mixture(mixture.log_weights[order], components)
+
+
+def test_density_integrates_to_one(case):
+    points, volume = case.grid()
+    total = np.sum(np.exp(np.asarray(case.mixture().log_prob(points), np.float64))) * volume
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_responsibilities_sum_to_one_and_agree_with_predict(case):
+    mixture, x = case.mixture(), case.data()
+    responsibilities = mixture.responsibilities(x)
+    assert_close(jnp.sum(responsibilities, axis=1), 1, "exact")
+    np.testing.assert_array_equal(mixture.predict(x), jnp.argmax(responsibilities, axis=1))
+
+
+def test_statistics_of_two_halves_add_up(case):
+    mixture, x = case.mixture(), case.data()
+    weights = jnp.linspace(0, 2, x.shape[0])
+    whole = jaxgmm.e_step(mixture, x, weights)
+    halves = jaxgmm.e_step(mixture, x[:250], weights[:250]) + jaxgmm.e_step(mixture, x[250:], weights[250:])
+    leaves_close(halves, whole, "close")
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 128, 599, 600])
+def test_blocks_do_not_matter(case, block_size):
+    mixture, x = case.mixture(), case.data()
+    leaves_close(jaxgmm.e_step(mixture, x, block_size=block_size), jaxgmm.e_step(mixture, x), "close")
+    assert_close(
+        jaxgmm.log_likelihood(mixture, x, block_size=block_size), jnp.sum(mixture.log_prob(x)), "exact", scale=10
+    )
+
+
+def test_em_never_lowers_the_likelihood(case):
+    x = case.data()
+    for seed in range(5):
+        mixture = case.init(jax.random.key(seed), x, method="random_from_data")
+        previous = -np.inf
+        for _ in range(30):
+            statistics = jaxgmm.e_step(mixture, x)
+            assert float(statistics.log_likelihood) >= previous - tolerance("exact") * abs(previous)
+            previous = float(statistics.log_likelihood)
+            mixture = jaxgmm.m_step(mixture, statistics)
+
+
+def test_fit_climbs_and_reports_the_likelihood_of_what_it_returns(case):
+    x = case.data()
+    result = jaxgmm.fit(case.init(KEY, x), x)
+    assert jaxgmm.Status(int(result.status)) == jaxgmm.Status.CONVERGED
+    assert_close(result.log_likelihood, jaxgmm.log_likelihood(result.mixture, x), "exact", scale=100)
+    history = np.asarray(result.history)[: int(result.n_iter) + 1]
+    assert np.all(np.diff(history) >= 0)
+    assert result.log_likelihood >= jaxgmm.log_likelihood(case.mixture(), x)
+
+
+def test_gradient_is_zero_at_the_fixed_point(case):
+    x = case.data()
+    result = jaxgmm.fit(case.init(KEY, x), x, tol=0, max_iter=5000)
+
+    def mean_log_likelihood(free):
+        return jaxgmm.log_likelihood(free.constrain(), x) / x.shape[0]
+
+    start = jax.grad(mean_log_likelihood)(case.init(KEY, x, 2).unconstrain())
+    end = jax.grad(mean_log_likelihood)(result.mixture.unconstrain())
+    assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(start)) > 1e-2
+    for leaf in jax.tree.leaves(end):
+        assert_close(leaf, 0, "close")
+
+
+def test_gradient_agrees_with_finite_differences(case):
+    x = case.data(50)
+    free = case.mixture().unconstrain()
+    flat, rebuild = ravel_pytree(free)
+    direction = jax.random.normal(KEY, flat.shape)
+
+    def value(flat):
+        return jaxgmm.log_likelihood(rebuild(flat).constrain(), x) / x.shape[0]
+
+    step = 1e-5 if dtype() is np.float64 else 1e-2
+    expected = (value(flat + step * direction) - value(flat - step * direction)) / (2 * step)
+    assert_close(jax.grad(value)(flat) @ direction, expected, "close", scale=100 if dtype() is np.float64 else 1)
+
+
+@pytest.mark.parametrize("block_size", [None, 50])
+def test_weights_are_repetitions(case, block_size):
+    x = case.data(200)
+    counts = np.random.default_rng(0).integers(0, 4, 200)
+    mixture = case.mixture()
+    weighted = jaxgmm.e_step(mixture, x, counts, block_size=block_size)
+    leaves_close(weighted, jaxgmm.e_step(mixture, np.repeat(x, counts, axis=0)), "close", scale=10)
+
+
+def test_rows_without_weight_are_absent(case):
+    x = np.array(case.data(200))
+    weights = np.ones(200)
+    weights[::3] = 0
+    garbage = np.where(weights[:, None] > 0, x, np.nan)
+    expected = jaxgmm.fit(case.init(KEY, x[weights > 0]), x[weights > 0], tol=0)
+    actual = jaxgmm.fit(case.init(KEY, garbage, weights=weights), garbage, weights, tol=0)
+    gradient = jax.grad(lambda m: jaxgmm.log_likelihood(m, garbage, weights))(actual.mixture)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((actual.mixture, gradient)))
+    assert_close(jaxgmm.log_likelihood(actual.mixture, garbage, weights), actual.log_likelihood, "exact", scale=10)
+    resumed = jaxgmm.fit(actual.mixture, x[weights > 0], tol=0)
+    assert_close(resumed.log_likelihood, actual.log_likelihood, "exact", scale=10)
+    assert expected.mixture.n_components == actual.mixture.n_components
+
+
+def test_permuting_components_permutes_nothing_else(case):
+    mixture, x = case.mixture(), case.data()
+    order = np.array([2, 0, 1])
+    other = permuted(case, mixture, order)
+    assert_close(other.log_prob(x), mixture.log_prob(x), "exact", scale=10)
+    assert_close(other.responsibilities(x), mixture.responsibilities(x)[:, order], "exact", scale=10)
+    stepped = jaxgmm.m_step(other, jaxgmm.e_step(other, x))
+    expected = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x))
+    for name in ("weights", "means", "covariances"):
+        assert_close(getattr(stepped, name), getattr(expected, name)[order], "close")
+
+
+def pipeline(case, key, x, tol=1e-5):
+    return jaxgmm.fit(case.init(key, x, method="kmeans"), x, tol=tol, max_iter=20)
+
+
+def test_jit_is_eager(case):
+    x = case.data(200)
+    with jax.disable_jit():
+        eager = jaxgmm.e_step(case.mixture(), x, block_size=64)
+        stepped = jaxgmm.m_step(case.mixture(), eager)
+    jitted = jax.jit(lambda m, x: jaxgmm.e_step(m, x, block_size=64))(case.mixture(), x)
+    leaves_close(jitted, eager, "close")
+    leaves_close(jax.jit(jaxgmm.m_step)(case.mixture(), jitted), stepped, "close")
+    plain = pipeline(case, KEY, x)
+    leaves_close(jax.jit(lambda key, x, tol: pipeline(case, key, x, tol))(KEY, x, 1e-5), plain, "close", scale=10)
+
+
+def test_vmap_is_a_loop(case):
+    xs = jnp.stack([case.data(150, seed) for seed in range(4)])
+    keys = jax.random.split(KEY, 4)
+    together = jax.vmap(lambda key, x: pipeline(case, key, x))(keys, xs)
+    one_by_one = [pipeline(case, key, x) for key, x in zip(keys, xs, strict=True)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    assert_close(together.log_likelihood, expected.log_likelihood, "exact", scale=10)
+    assert_close(together.mixture.means, expected.mixture.means, "converged")
+
+
+def test_stacked_mixtures_pass_through_vmap(case):
+    xs = jnp.stack([case.data(150, seed) for seed in range(3)])
+    stacked = jax.vmap(lambda key, x: case.init(key, x))(jax.random.split(KEY, 3), xs)
+    result = jax.vmap(jaxgmm.fit)(stacked, xs)
+    assert result.mixture.means.shape == (3, 3, 2)
+    again = jax.vmap(lambda mixture, x: mixture.log_prob(x))(result.mixture, xs)
+    assert_close(jnp.sum(again, axis=1), result.log_likelihood, "exact", scale=100)
+    assert jax.vmap(lambda mixture, x: mixture.predict(x))(result.mixture, xs).shape == (3, 150)
+
+
+def test_n_parameters_is_the_rank_of_the_free_coordinates(case):
+    mixture = case.mixture()
+    flat, rebuild = ravel_pytree(mixture.unconstrain())
+
+    def natural(flat):
+        mixture = rebuild(flat).constrain()
+        return ravel_pytree((mixture.weights, mixture.means, mixture.covariances))[0]
+
+    jacobian = np.asarray(jax.jacfwd(natural)(flat), np.float64)
+    assert np.linalg.matrix_rank(jacobian, tol=1e-4) == mixture.n_parameters
+
+
+def test_constrain_inverts_unconstrain_and_takes_any_numbers(case):
+    mixture, x = case.mixture(), case.data()
+    leaves_close(mixture.unconstrain().constrain(), mixture, "exact")
+    flat, rebuild = ravel_pytree(mixture.unconstrain())
+    moved = rebuild(2 * jax.random.normal(KEY, flat.shape)).constrain()
+    assert_close(jnp.sum(moved.weights), 1, "exact")
+    assert np.all(np.isfinite(moved.log_prob(x)))
+    assert np.all(np.linalg.eigvalsh(np.asarray(moved.covariances, np.float64)) > 0)
+
+
+def test_dtype_is_kept(case):
+    for wanted in {np.float32, dtype()}:
+        x = np.asarray(case.data(100), wanted)
+        result = jaxgmm.fit(case.init(KEY, x), x, max_iter=3)
+        outputs = [result.mixture, result.log_likelihood, result.history, result.mixture.log_prob(x)]
+        outputs += [result.mixture.sample(KEY, 3), result.mixture.responsibilities(x), jaxgmm.e_step(result.mixture, x)]
+        assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {np.dtype(wanted)}
+
+
+def test_samples_recover_moments(case):
+    mixture = case.mixture()
+    x = np.asarray(mixture.sample(KEY, 40_000), np.float64)
+    weights, means, covariances = (np.asarray(a) for a in (mixture.weights, mixture.means, mixture.covariances))
+    mean = weights @ means
+    covariance = np.einsum("k,kij->ij", weights, covariances) + np.cov(means.T, aweights=weights, ddof=0)
+    # six standard errors of a mean and, bounded by the fourth moments of these mixtures, of a covariance
+    error = 6 * np.sqrt(np.diag(covariance) / len(x))
+    np.testing.assert_array_less(np.abs(x.mean(axis=0) - mean), error)
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=12 * np.max(np.diag(covariance)) / np.sqrt(len(x)))
+
+
+def test_gradient_through_init(case):
+    x = case.data(100)
+    gradient = jax.grad(lambda x: jnp.sum(case.init(KEY, x).means ** 2))(x)
+    assert np.all(np.isfinite(gradient))
+    assert np.any(gradient != 0)
