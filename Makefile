@@ -13,7 +13,7 @@ demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.
 test: test-float32 test-float64  ## the whole suite, in both dtypes
 
 test-float32 test-float64: test-float%: $(STAMP)test
-	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgmm
+
 from poisson import Poisson
 
 WEIGHTS = [0.5, 0.3, 0.2]

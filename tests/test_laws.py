@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxgmm
+
 from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(7)

@@ -1,6 +1,7 @@
 """What a covariance structure must provide. Families with a location (Gaussian, Student-t) are written over it."""
 
 from abc import ABC, abstractmethod
+
 from jaxtyping import Array, Bool, Float
 
 

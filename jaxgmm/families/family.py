@@ -1,12 +1,10 @@
 """What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jaxtyping import Array, Bool, Float, Int
-
-from jaxgmm.ground.pytree import Leaf
 
 
 class Kernel(ABC):
@@ -24,10 +22,15 @@ class Kernel(ABC):
 class Family(Kernel):
     """Components of one family, stacked on axis 0: a record whose leaves are parameters. It is its own `kernel`."""
 
-    means: Leaf
-    """Expectation of each component, (k, d): a field or a property."""
-    covariances: Leaf
-    """Covariance of each component, (k, d, d): a field or a property."""
+    if TYPE_CHECKING:
+        # Fields or properties, as suits the family; declared here they would get in a field's way.
+        @property
+        def means(self) -> Array:
+            """Expectation of each component, (k, d)."""
+
+        @property
+        def covariances(self) -> Array:
+            """Covariance of each component, (k, d, d)."""
 
     @classmethod
     @abstractmethod

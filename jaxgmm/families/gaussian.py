@@ -25,6 +25,7 @@ class Gaussian(Family):
 
     @property
     def covariances(self) -> Float[Array, "k d d"]:
+        """Dense covariance of each component (k, d, d), in squared units of the data."""
         return self.covariance.dense(*self.means.shape)
 
     @classmethod

@@ -34,8 +34,8 @@ def fit(
         mixture: where to start, from `init`, `from_parameters` or an earlier fit.
         x: rows (n, d).
         weights: weight of each row (n,), not negative, in any scale; 0 means the row is absent. Default ones.
-        tol: stop when a step gains no more log-likelihood than this per unit weight. At 0 the fit goes on until rounding
-            hides any gain.
+        tol: stop when a step gains no more log-likelihood than this per unit weight. Below the resolution of the
+            dtype, 0 included, the fit goes on until rounding hides any gain.
         max_iter: stop after this many steps.
         regularization: floor under every covariance, relative to the variance of each column of the data. A covariance
             above the floor is not changed by it.
@@ -140,9 +140,9 @@ def _fit(
         gain=jnp.zeros((), x.dtype),
         degenerate=jnp.zeros(mixture.log_weights.shape, bool),
         n_iter=jnp.asarray(0, jnp.int32),
-        status=jnp.select(
-            [~finite, max_iter <= 0], [Status.NON_FINITE, Status.MAX_ITER], Status.RUNNING
-        ).astype(jnp.int32),
+        status=jnp.select([~finite, max_iter <= 0], [Status.NON_FINITE, Status.MAX_ITER], Status.RUNNING).astype(
+            jnp.int32
+        ),
         history=jnp.full((history_size,), jnp.nan, x.dtype).at[0].set(statistics.log_likelihood),
     )
     end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, advance, start)

@@ -30,7 +30,9 @@ def one_of(name: str, value: Any, known: Collection[str]) -> str:
 def count(name: str, value: Any, smallest: int = 1) -> int:
     """`value` as a Python integer not below `smallest`; it sizes an array, so it cannot be traced."""
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} is traced by jit, vmap or grad, but it sizes arrays: mark it static (static_argnames).")
+        raise TypeError(
+            f"{name} is traced by jit, vmap or grad, but it sizes arrays: mark it static (static_argnames)."
+        )
     try:
         integer = operator.index(value)
     except TypeError:
@@ -60,25 +62,22 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
 
 
 def real_array(name: str, value: Any) -> Float[Array, "..."]:
-    """Anything array-like as a floating point array of at least float32: booleans, integers and half precision widen."""
+    """Anything array-like as floating point of at least float32; integers and booleans take JAX's default float."""
     if not isinstance(value, jax.Array):
         try:
             value = np.asarray(value)
         except Exception as error:
             raise TypeError(f"{name} cannot be read as an array: {error}") from error
-        if value.dtype.kind not in "biuf" and not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(
-                f"{name} has dtype {value.dtype}; expected real numbers. Convert its columns to numbers first, "
-                "for example with numpy.asarray(..., dtype=float)."
-            )
-        # JAX reads native byte order only.
-        value = value.astype(value.dtype.newbyteorder("="), copy=False)
-    elif not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
-        if value.dtype != jnp.bool_:
-            raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers.")
-    dtype = jnp.promote_types(value.dtype, jnp.float32)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        dtype = jnp.result_type(float)
+        if value.dtype.kind in "biuf":
+            # JAX reads native byte order only.
+            value = value.astype(value.dtype.newbyteorder("="), copy=False)
+    is_float = jnp.issubdtype(value.dtype, jnp.floating)
+    if not (is_float or jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
+        raise TypeError(
+            f"{name} has dtype {value.dtype}; expected real numbers. Convert it first, for example with "
+            f"numpy.asarray({name}, dtype=float)."
+        )
+    dtype = jnp.promote_types(value.dtype, jnp.float32) if is_float else jnp.result_type(float)
     return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
 
 
@@ -110,7 +109,7 @@ def finite_data(
 def weighted_data(
     x: Any, weights: Any = None, n_columns: int | None = None
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-    """Finite rows with their weights (ones where None was given), both of one dtype.
+    """Finite rows with their weights (ones where None was given), which take the dtype of the rows.
 
     Rows of weight 0 are absent: what they hold is not looked at.
     """
@@ -125,8 +124,7 @@ def weighted_data(
         _raise_at(~((weights >= 0) & (weights < jnp.inf)), "weights", "negative or not finite", weights, "")
         if not bool(_any_true(weights > 0)):
             raise ValueError("weights are all zero; at least one row must have a positive weight.")
-    x = finite_data(x, n_columns, present=weights > 0)
-    return common_dtype(x, weights)
+    return finite_data(x, n_columns, present=weights > 0), weights.astype(x.dtype)
 
 
 def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
@@ -139,7 +137,7 @@ def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "
 
 
 def positive_definite(name: str, covariances: Float[Array, "..."], half_log_det: Float[Array, "..."]) -> None:
-    """Raise for covariances, in whatever shape a structure takes them, whose log-determinant did not come out finite."""
+    """Raise for covariances, in the shape their structure takes, whose log-determinant did not come out finite."""
     if not is_concrete(half_log_det):
         return
     bad = np.argwhere(~np.isfinite(np.asarray(half_log_det)))
@@ -173,6 +171,5 @@ def _raise_at(bad: Array, name: str, what: str, array: Array, advice: str) -> No
         rows = np.flatnonzero(np.asarray(bad))
         shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
         first = np.asarray(array[int(rows[0])]).tolist()
-        raise ValueError(
-            f"{name} is {what} in {rows.size} of {bad.size} rows: row {shown}; row {rows[0]} holds {first}. {advice}".rstrip()
-        )
+        found = f"{name} is {what} in {rows.size} of {bad.size} rows: {shown}. Row {rows[0]} holds {first}."
+        raise ValueError(f"{found} {advice}".rstrip())

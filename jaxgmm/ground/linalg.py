@@ -16,7 +16,7 @@ def einsum(subscripts: str, *operands: Array) -> Array:
 
     GPUs default to TF32 and TPUs to bfloat16 for float32 products, which would cost a likelihood four digits.
     """
-    chosen = jax.config.jax_default_matmul_precision
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST if chosen is None else None)
 
 

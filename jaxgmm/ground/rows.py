@@ -45,7 +45,7 @@ def into_blocks(array: Array, block_size: int, padding: str) -> Array:
     blocks = math.ceil(n / block_size)
     if short := blocks * block_size - n:
         array = jnp.pad(array, [(0, short)] + [(0, 0)] * (array.ndim - 1), mode=padding)
-    return array.reshape((blocks, block_size) + array.shape[1:])
+    return array.reshape((blocks, block_size, *array.shape[1:]))
 
 
 def sum_over_blocks(function: Callable[[Any], T], blocks: Any) -> T:
@@ -77,4 +77,4 @@ def map_rows(function: Callable[[jax.Array], T], rows: jax.Array, block_size: in
     if blocks.shape[0] == 1:
         return function(rows)
     out = jax.lax.map(jax.checkpoint(function), blocks)
-    return jax.tree.map(lambda array: array.reshape((-1,) + array.shape[2:])[:n], out)
+    return jax.tree.map(lambda array: array.reshape((-1, *array.shape[2:]))[:n], out)

@@ -1,11 +1,12 @@
 """Where a mixture starts: a seeding gives responsibilities, an M-step makes the mixture."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
@@ -13,7 +14,7 @@ from jaxgmm.ground import checks
 from jaxgmm.ground.linalg import any_lane
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.seeding import SEEDINGS, Rule
+from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize
 
@@ -91,7 +92,7 @@ def from_responsibilities(
     >>> import jax, jaxgmm
     >>> x = jax.random.normal(jax.random.key(0), (100, 2))
     >>> labels = x[:, 0] > 0
-    >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels, 2)).means.shape
+    >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
     x, weights = checks.weighted_data(x, weights)
@@ -101,9 +102,7 @@ def from_responsibilities(
     x, weights, given = checks.common_dtype(x, weights, given)
     checks.finite_data(given, present=weights > 0, name="responsibilities")
     regularization = checks.scalar("regularization", regularization, x.dtype)
-    return _from_responsibilities(
-        x, weights, given, regularization, covariance_type=covariance_type, family=family
-    )
+    return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
 
 
 @functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "method", "family"))
@@ -165,11 +164,12 @@ def _from_rule(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
     evidence: tuple[Array, ...],
-    rule: Rule,
+    rule: Callable[..., Array],
     blank: Family,
     regularization: Float[Array, ""],
     block_size: int,
 ) -> Mixture:
+    """The mixture in which `rule`, of blocks of the arrays in `evidence`, gives the responsibilities (b, k)."""
     n_components = blank.means.shape[0]
     blocks = Rows.of(x, weights, block_size), tuple(into_blocks(array, block_size, "edge") for array in evidence)
 
