@@ -15,6 +15,7 @@ from sybil.parsers.myst import PythonCodeBlockParser  # noqa: E402
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The examples of one file share their names, so one worker runs them all, in order."""
     for item in items:
