@@ -10,10 +10,12 @@ STAMP := .venv/.installed-
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
 	$(BIN)/python examples/faithful.py
 
+# The examples of one document share their names, so they run in order, in one process.
 test: test-float32 test-float64  ## the whole suite, in both dtypes
 
 test-float32 test-float64: test-float%: $(STAMP)test
-	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto --dist loadgroup
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto tests
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q README.md docs jaxgmm
 
 lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
 	$(BIN)/ruff check .
