@@ -34,8 +34,8 @@ def fit(
         mixture: where to start, from `init`, `from_parameters` or an earlier fit.
         x: rows (n, d).
         weights: weight of each row (n,), not negative, in any scale; 0 means the row is absent. Default ones.
-        tol: stop when a step gains no more log-likelihood than this per unit weight. Below the resolution of the
-            dtype, 0 included, the fit goes on until rounding hides any gain.
+        tol: stop when a step gains no more log-likelihood than this per unit weight, and no more than the step before.
+            Below the resolution of the dtype, 0 included, the fit goes on until rounding hides any gain.
         max_iter: stop after this many steps.
         regularization: floor under every covariance, relative to the variance of each column of the data. A covariance
             above the floor is not changed by it.
@@ -76,7 +76,8 @@ def fit(
 @record
 class _State:
     mixture: Mixture
-    statistics: Statistics  # of this very mixture
+    statistics: Statistics  # of this very mixture, its log-likelihood counted from reference
+    reference: Leaf
     gain: Leaf
     degenerate: Leaf
     n_iter: Leaf
@@ -102,15 +103,24 @@ def _fit(
     weights = weights / unit
     rows = Rows.of(x, weights, block_size)
 
+    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
+
+    def log_likelihood(reference: Float[Array, ""], statistics: Statistics) -> Float[Array, ""]:
+        return unit * (total * reference + statistics.log_likelihood)
+
     def advance(state: _State) -> _State:
         mixture, degenerate = maximize(state.mixture, state.statistics, regularization)
-        statistics = take_statistics(mixture, rows)
-        gain = statistics.log_likelihood - state.statistics.log_likelihood
+        # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
+        # small, and it is resolved far below the rounding of the log-likelihood itself.
+        reference = state.reference + state.statistics.log_likelihood / total
+        statistics = take_statistics(mixture, rows, reference)
+        gain = total * (reference - state.reference)
+        gain = gain + (statistics.log_likelihood - state.statistics.log_likelihood)
         finite = pytree.without_nan(mixture) & jnp.isfinite(statistics.log_likelihood)
         first = state.n_iter == 0
         taken = finite & ((gain >= 0) | first)
         # Gains that still grow belong to a start near a saddle, as random responsibilities give, not to an end.
-        settled = (gain <= tol * statistics.n) & (gain <= state.gain) & ~(first & (gain < 0))
+        settled = ~taken | ((gain <= tol * total) & (gain <= state.gain) & ~(first & (gain < 0)))
         n_iter = state.n_iter + taken
         status = jnp.select(
             [~finite, settled, n_iter >= max_iter],
@@ -118,16 +128,19 @@ def _fit(
             Status.RUNNING,
         ).astype(jnp.int32)
         place = jnp.minimum(n_iter, history_size - 1)
+        # The total rounds more coarsely than the gain, which must not make the history look as if it fell.
+        latest = jnp.where(first, -jnp.inf, log_likelihood(state.reference, state.statistics))
         return pytree.where(
             taken,
             _State(
                 mixture=mixture,
                 statistics=statistics,
+                reference=reference,
                 gain=gain,
                 degenerate=degenerate,
                 n_iter=n_iter,
                 status=status,
-                history=state.history.at[place].set(statistics.log_likelihood),
+                history=state.history.at[place].set(jnp.maximum(log_likelihood(reference, statistics), latest)),
             ),
             dataclasses.replace(state, status=status),
         )
@@ -137,13 +150,14 @@ def _fit(
     start = _State(
         mixture=mixture,
         statistics=statistics,
+        reference=jnp.zeros((), x.dtype),
         gain=jnp.zeros((), x.dtype),
         degenerate=jnp.zeros(mixture.log_weights.shape, bool),
         n_iter=jnp.asarray(0, jnp.int32),
         status=jnp.select([~finite, max_iter <= 0], [Status.NON_FINITE, Status.MAX_ITER], Status.RUNNING).astype(
             jnp.int32
         ),
-        history=jnp.full((history_size,), jnp.nan, x.dtype).at[0].set(statistics.log_likelihood),
+        history=jnp.full((history_size,), jnp.nan, x.dtype).at[0].set(unit * statistics.log_likelihood),
     )
     end = jax.lax.while_loop(lambda state: state.status == Status.RUNNING, advance, start)
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
@@ -151,9 +165,9 @@ def _fit(
     fine = end.status != Status.NON_FINITE
     return FitResult(
         mixture=end.mixture,
-        log_likelihood=end.statistics.log_likelihood * unit,
+        log_likelihood=log_likelihood(end.reference, end.statistics),
         n_iter=end.n_iter,
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
-        history=end.history * unit,
+        history=end.history,
         degenerate_components=degenerate,
     )

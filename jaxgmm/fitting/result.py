@@ -43,11 +43,15 @@ _TEXTS = {
 class FitResult:
     """A fitted mixture and how the fit went. A pytree; under `vmap` every field gains a leading axis.
 
-    Fields: `mixture`, the last one with a finite likelihood; `log_likelihood` (), total, of this mixture, as
-    `log_likelihood(mixture, x, weights)` gives it; `n_iter` (), M-steps taken; `status` (), a code of `Status`;
-    `history` (h,), total log-likelihood before the first step and after each, NaN past the last; once it is full, its
-    last entry is the latest; `degenerate_components` (k,), those held by the covariance floor or left with less than
-    one row of average weight.
+    Fields:
+        mixture: the last one with a finite likelihood, or the start if there was none.
+        log_likelihood: (), total, of this mixture, as `log_likelihood(mixture, x, weights)` gives it.
+        n_iter: (), M-steps taken.
+        status: (), a code of `Status`.
+        history: (h,), total log-likelihood before the first step and after each, NaN past the last; once it is full,
+            its last entry is the latest.
+        degenerate_components: (k,), those held by the covariance floor or left with less than one row of average
+            weight.
     """
 
     mixture: Mixture

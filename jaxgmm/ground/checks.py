@@ -4,7 +4,7 @@ Every message says what was found, what was expected and what to do.
 """
 
 import operator
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -15,9 +15,13 @@ from jaxtyping import Array, Float, Int
 _ROWS_NAMED = 5
 
 
-def is_concrete(*arrays: Any) -> bool:
-    """Whether values can be looked at: no tracer of `jit`, `vmap` or `grad` among the leaves of the arguments."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+def holds(condition: Callable[[], Array], *arrays: Any) -> bool:
+    """Whether a condition on the values of `arrays` holds; True where they cannot be seen, being traced."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
+        return True
+    # So that constants can be looked at while something else is traced.
+    with jax.ensure_compile_time_eval():
+        return bool(condition())
 
 
 def one_of(name: str, value: Any, known: Collection[str]) -> str:
@@ -49,7 +53,7 @@ def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     number = real_array(name, value)
     if number.ndim:
         raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
-    if is_concrete(number) and not float(number) >= 0:
+    if not holds(lambda: number >= 0, number):
         raise ValueError(f"{name} is {float(number)}; expected a number not below 0.")
     return number.astype(dtype)
 
@@ -99,10 +103,11 @@ def finite_data(
 ) -> Float[Array, "n d"]:
     """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
     x = data(x, n_columns, name)
-    if is_concrete(x, present):
-        bad = _has_non_finite(x)
+    present = jnp.ones((), bool) if present is None else present
+    if not holds(lambda: _all_good(x, present), x, present):
         advice = "Remove them, or give them weight 0." if name == "x" else ""
-        _raise_at(bad if present is None else bad & present, name, "NaN or infinite", x, advice)
+        bad = ~np.isfinite(np.asarray(x, float)).all(axis=1) & np.asarray(present)
+        raise ValueError(f"{name} is NaN or infinite in {_first_rows(bad, x)} {advice}".rstrip())
     return x
 
 
@@ -120,29 +125,29 @@ def weighted_data(
     weights = real_array("weights", weights)
     if weights.shape != x.shape[:1]:
         raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({x.shape[0]},).")
-    if is_concrete(weights):
-        _raise_at(~((weights >= 0) & (weights < jnp.inf)), "weights", "negative or not finite", weights, "")
-        if not bool(_any_true(weights > 0)):
-            raise ValueError("weights are all zero; at least one row must have a positive weight.")
+    if not holds(lambda: jnp.all((weights >= 0) & (weights < jnp.inf)), weights):
+        bad = ~((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf))
+        raise ValueError(f"weights is negative or not finite in {_first_rows(bad, weights)}")
+    if not holds(lambda: jnp.any(weights > 0), weights):
+        raise ValueError("weights are all zero; at least one row must have a positive weight.")
     return finite_data(x, n_columns, present=weights > 0), weights.astype(x.dtype)
 
 
 def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """The matrices, symmetric to rounding where that can be seen."""
-    if is_concrete(matrices):
-        gap = jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, -1, -2)))
-        if float(gap) > 1e3 * float(jnp.finfo(matrices.dtype).eps) * float(jnp.max(jnp.abs(matrices))):
-            raise ValueError(f"{name} differs from its transpose by up to {float(gap):g}; expected symmetric matrices.")
+
+    def gap() -> Array:
+        return jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, -1, -2)))
+
+    if not holds(lambda: gap() <= 1e3 * jnp.finfo(matrices.dtype).eps * jnp.max(jnp.abs(matrices)), matrices):
+        raise ValueError(f"{name} differs from its transpose by up to {float(gap()):g}; expected symmetric matrices.")
     return matrices
 
 
 def positive_definite(name: str, covariances: Float[Array, "..."], half_log_det: Float[Array, "..."]) -> None:
     """Raise for covariances, in the shape their structure takes, whose log-determinant did not come out finite."""
-    if not is_concrete(half_log_det):
-        return
-    bad = np.argwhere(~np.isfinite(np.asarray(half_log_det)))
-    if len(bad):
-        place = tuple(bad[0].tolist())
+    if not holds(lambda: jnp.all(jnp.isfinite(half_log_det)), half_log_det):
+        place = tuple(np.argwhere(~np.isfinite(np.asarray(half_log_det)))[0].tolist())
         found = f"{name}{list(place) if place else ''} is {np.asarray(covariances)[place].tolist()}"
         raise ValueError(
             f"{found}, which is not positive definite. Variances and eigenvalues must be > 0; add a small multiple of "
@@ -157,19 +162,11 @@ def common_dtype(*trees: Any) -> tuple[Any, ...]:
 
 
 @jax.jit
-def _any_true(mask: Array) -> Array:
-    return jnp.any(mask)
+def _all_good(x: Array, present: Array) -> Array:
+    return jnp.all(jnp.all(jnp.isfinite(x), axis=1) | ~present)
 
 
-@jax.jit
-def _has_non_finite(x: Array) -> Array:
-    return ~jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
-
-
-def _raise_at(bad: Array, name: str, what: str, array: Array, advice: str) -> None:
-    if bool(_any_true(bad)):
-        rows = np.flatnonzero(np.asarray(bad))
-        shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
-        first = np.asarray(array[int(rows[0])]).tolist()
-        found = f"{name} is {what} in {rows.size} of {bad.size} rows: {shown}. Row {rows[0]} holds {first}."
-        raise ValueError(f"{found} {advice}".rstrip())
+def _first_rows(bad: np.ndarray, array: Array) -> str:
+    rows = np.flatnonzero(bad)
+    shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
+    return f"{rows.size} of {bad.size} rows: {shown}. Row {rows[0]} holds {np.asarray(array)[rows[0]].tolist()}."

@@ -112,7 +112,7 @@ def check_mixture(mixture: Any) -> Mixture:
             f"mixture holds a stack of mixtures of shape {mixture.log_weights.shape[:-1]}; this takes a single one. "
             "Use jax.vmap over the stack."
         )
-    if checks.is_concrete(mixture) and not bool(_without_nan(mixture)):
+    if not checks.holds(lambda: _without_nan(mixture), mixture):
         raise ValueError(
             "mixture holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
             "Make it with from_parameters outside jit, which says which one."

@@ -43,7 +43,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
             f"and means of shape {means.shape}."
         )
     weights, means, covariances = checks.common_dtype(weights, means, covariances)
-    if checks.is_concrete(weights) and not bool(jnp.all((weights >= 0) & (weights < jnp.inf)) & jnp.any(weights > 0)):
+    if not checks.holds(lambda: jnp.all((weights >= 0) & (weights < jnp.inf)) & jnp.any(weights > 0), weights):
         raise ValueError(f"weights is {weights.tolist()}; expected finite numbers >= 0, at least one of them positive.")
     checks.finite_data(means, name="means")
     covariance = structure.from_covariances(covariances)

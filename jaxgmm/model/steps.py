@@ -75,8 +75,8 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     return _log_likelihood(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
 
 
-def take_statistics(mixture: Mixture, rows: Rows) -> Statistics:
-    """`e_step` over rows already in blocks."""
+def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | float = 0.0) -> Statistics:
+    """`e_step` over rows already in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
     kernel = mixture.components.kernel()
 
     def block(rows: Rows) -> Statistics:
@@ -85,7 +85,7 @@ def take_statistics(mixture: Mixture, rows: Rows) -> Statistics:
         return Statistics(
             counts=jnp.sum(responsibilities, axis=0),
             sums=kernel.statistics(rows.x, responsibilities),
-            log_likelihood=_weighted_sum(log_prob, rows.weights),
+            log_likelihood=_weighted_sum(log_prob - reference, rows.weights),
             n=jnp.sum(rows.weights),
         )
 
