@@ -18,7 +18,7 @@ from tolerance import assert_close
 FAITHFUL = Path(__file__).parent.parent / "examples" / "data" / "faithful.csv"
 STRUCTURES = ["full", "tied", "diag", "spherical"]
 
-needs_float64 = pytest.mark.skipif("dtype() is not np.float64", reason="a reference in float64")
+needs_float64 = pytest.mark.skipif(dtype() is not np.float64, reason="a reference in float64")
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.pytree import Leaf, record
@@ -41,6 +42,10 @@ def fit(
             above the floor is not changed by it.
         history_size: length of the result's `history`. Static.
         block_size: rows taken at a time, as in `e_step`. Static.
+
+    The fitted mixture and its log-likelihood are differentiable in `x`, `weights` and `regularization`, forward and
+    reverse, as the point where a converged fit comes to rest. The start `mixture` has no influence on that point, and
+    `history` no derivative.
 
     The likelihood never falls: a step that would lower it, as rounding can at the very end, is not taken and ends the
     fit. Only the first step may, where the starting mixture lies below the floor. Nothing recompiles when the values of
@@ -97,6 +102,9 @@ def _fit(
     history_size: int,
     block_size: int,
 ) -> FitResult:
+    given = x, weights, regularization
+    # The loop is not differentiated: derivatives are those of the point where it ends.
+    mixture, x, weights, regularization, tol = jax.lax.stop_gradient((mixture, *given, tol))
     # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have.
     unit = jnp.max(weights)
     unit = jnp.where(unit > 0, unit, 1)
@@ -163,9 +171,10 @@ def _fit(
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     degenerate = end.degenerate | ~(end.statistics.counts >= average)
     fine = end.status != Status.NON_FINITE
+    fitted = at_fixed_point(end.mixture, *given, block_size)
     return FitResult(
-        mixture=end.mixture,
-        log_likelihood=log_likelihood(end.reference, end.statistics),
+        mixture=fitted,
+        log_likelihood=with_derivative(log_likelihood(end.reference, end.statistics), fitted, *given[:2]),
         n_iter=end.n_iter,
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
         history=end.history,

@@ -50,8 +50,8 @@ def random_from_data(key: jax.Array, z: Float[Array, "n d"], weights: Float[Arra
 def random(key: jax.Array, z: Float[Array, "n d"], weights: Float[Array, " n"], n_components: int) -> Rule:
     """Responsibilities drawn uniformly, then normalised.
 
-    All components start near the mean of the data, the nearer the more rows there are: a saddle of the likelihood, which
-    a fit leaves slowly. It may need a `tol` far below the default to get away.
+    All components start near the mean of the data, the nearer the more rows there are. That is a saddle of the
+    likelihood, which a fit leaves slowly: it may need a `tol` far below the default to get away.
     """
 
     def rule(z: Float[Array, "b d"], places: Int[Array, " b"]) -> Float[Array, "b k"]:

@@ -1,0 +1,74 @@
+"""Derivatives of a fit, by the implicit function theorem at the fixed point of EM.
+
+Where EM stops, theta = M(theta, x, w, r). So d theta = (I - dM/dtheta)^-1 (dM/dx dx + dM/dw dw + dM/dr dr): one linear
+solve with Jacobian-vector products of a single EM step, in memory that does not depend on the number of iterations.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from jaxgmm.ground.rows import Rows
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
+
+# Directions GMRES keeps at a time, and how often it starts again.
+_KRYLOV, _RESTARTS = 30, 20
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def at_fixed_point(
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    regularization: Float[Array, ""],
+    block_size: int,
+) -> Mixture:
+    """`mixture`, where EM has come to rest, with its derivatives in the rows, their weights and the regularization."""
+    return mixture
+
+
+@at_fixed_point.defjvp
+def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
+    mixture, *given = primals
+
+    def step(mixture: Mixture, x: Array, weights: Array, regularization: Array) -> Mixture:
+        return maximize(mixture, take_statistics(mixture, Rows.of(x, weights, block_size)), regularization)[0]
+
+    _, moved = jax.jvp(functools.partial(step, mixture), tuple(given), tuple(tangents[1:]))
+    _, contract = jax.linearize(lambda mixture: step(mixture, *given), mixture)
+
+    # One vector: the solve's transpose wants either all of the right-hand side linear or none.
+    target, as_mixture = ravel_pytree(moved)
+
+    def away(direction: Float[Array, " p"]) -> Float[Array, " p"]:
+        return direction - ravel_pytree(contract(as_mixture(direction)))[0]
+
+    solution = jax.lax.custom_linear_solve(away, target, solve=_gmres, transpose_solve=_gmres)
+    return mixture, as_mixture(solution)
+
+
+@jax.custom_jvp
+def with_derivative(
+    value: Float[Array, ""], mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]
+) -> Float[Array, ""]:
+    """`value`, known to be the log-likelihood of the mixture, with the log-likelihood's derivatives."""
+    return value
+
+
+@with_derivative.defjvp
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    return primals[0], jax.jvp(log_likelihood, primals[1:], tangents[1:])[1]
+
+
+def _gmres(matvec: Callable[[Array], Array], target: Float[Array, " p"]) -> Float[Array, " p"]:
+    # EM contracts, so this solves to rounding in a few steps; a flat direction takes all of them.
+    eps = jnp.finfo(target.dtype).eps
+    return jax.scipy.sparse.linalg.gmres(
+        matvec, target, tol=100 * eps, restart=_KRYLOV, maxiter=_RESTARTS, solve_method="incremental"
+    )[0]
