@@ -4,18 +4,21 @@ BIN := .venv/bin
 # Made again whenever the list of dependencies changes; one stamp per set of extras.
 STAMP := .venv/.installed-
 
-.PHONY: demo test lint types docs numerics clean
+.PHONY: demo test test-examples lint types docs numerics clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
 	$(BIN)/python examples/faithful.py
 
-# The examples of one document share their names, so they run in order, in one process.
-test: test-float32 test-float64  ## the whole suite, in both dtypes
+test: test-float32 test-float64 test-examples  ## the whole suite, in both dtypes, and every example in README and docs
 
+# Tests of one file share compiled programs, so one process runs them.
 test-float32 test-float64: test-float%: $(STAMP)test
-	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto tests
-	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q README.md docs jaxgmm
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) $(BIN)/python -m pytest -q -n auto --dist loadfile tests
+
+# The examples of one document share their names, so they run in order.
+test-examples: $(STAMP)test
+	$(BIN)/python -m pytest -q README.md docs jaxgmm
 
 lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
 	$(BIN)/ruff check .
@@ -27,6 +30,9 @@ types: $(STAMP)lint
 
 docs: $(STAMP)docs  ## the documentation, warnings as errors, to docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+numerics: $(STAMP)numerics  ## run the numerical experiments and write their tables into docs/numerics.md
+	$(BIN)/python numerics/tables.py
 
 $(STAMP)%: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"

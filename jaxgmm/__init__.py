@@ -7,7 +7,7 @@ from jaxgmm.covariance.tied import Tied
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.fitting.em import fit
-from jaxgmm.fitting.result import FitResult, Status
+from jaxgmm.fitting.result import FitError, FitResult, Status
 from jaxgmm.model.init import from_responsibilities, init
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.parameters import from_parameters
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Diagonal",
     "Family",
+    "FitError",
     "FitResult",
     "Full",
     "Gaussian",

@@ -7,6 +7,7 @@ import pytest
 
 import jaxgmm
 
+from cases import CASES
 from tolerance import assert_close, dtype
 
 KEY = jax.random.key(5)
@@ -76,6 +77,7 @@ def test_derivative_in_the_floor_that_holds_a_component(covariance_type):
     assert_close(jax.grad(log_variance)(1e-3), 0, "close")
 
 
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
 def test_under_vmap_and_jit(case):
     xs = jnp.stack([case.data(200, seed) for seed in range(2)])
     gradient = jax.jit(jax.vmap(jax.grad(lambda x: jaxgmm.fit(case.mixture(), x).log_likelihood)))(xs)
@@ -83,6 +85,7 @@ def test_under_vmap_and_jit(case):
         assert_close(row, jax.grad(lambda x: jaxgmm.fit(case.mixture(), x).log_likelihood)(x), "converged")
 
 
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
 def test_gradient_goes_through_seeding_and_fit(case):
     x = case.data(100)
     gradient = jax.grad(lambda x: readout(jaxgmm.fit(case.init(KEY, x), x).mixture))(x)

@@ -45,7 +45,7 @@ def test_statistics_of_two_halves_add_up(case):
     leaves_close(halves, whole, "close")
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 128, 599, 600])
+@pytest.mark.parametrize("block_size", [1, 128, 599])
 def test_blocks_do_not_matter(case, block_size):
     mixture, x = case.mixture(), case.data()
     leaves_close(jaxgmm.e_step(mixture, x, block_size=block_size), jaxgmm.e_step(mixture, x), "close")

@@ -13,7 +13,7 @@ import sklearn.mixture
 import jaxgmm
 
 from cases import CASES
-from tolerance import assert_close
+from tolerance import assert_close, dtype
 
 FAITHFUL = Path(__file__).parent.parent / "examples" / "data" / "faithful.csv"
 STRUCTURES = ["full", "tied", "diag", "spherical"]

@@ -2,6 +2,8 @@
 
 import enum
 
+import jax
+import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxgmm.ground.pytree import Leaf, record
@@ -39,6 +41,14 @@ _TEXTS = {
 }
 
 
+class FitError(RuntimeError):
+    """A fit that did not converge on a regular mixture. `result` holds all it returned."""
+
+    def __init__(self, message: str, result: "FitResult") -> None:
+        super().__init__(message)
+        self.result = result
+
+
 @record
 class FitResult:
     """A fitted mixture and how the fit went. A pytree; under `vmap` every field gains a leading axis.
@@ -61,7 +71,44 @@ class FitResult:
     history: Leaf
     degenerate_components: Leaf
 
+    def raise_if_failed(self) -> "FitResult":
+        """This result, if its status is `CONVERGED`; otherwise raise, for code that must not go on with less.
+
+        For a stack of fits, as `vmap` gives, all must have converged.
+
+        Raises:
+            FitError: with the status, what it means, what to try, and which components or fits are concerned.
+            TypeError: inside `jit` or `vmap`, where a status is not known yet.
+
+        >>> import jax, jaxgmm
+        >>> x = jax.random.normal(jax.random.key(0), (500, 2))
+        >>> result = jaxgmm.fit(jaxgmm.init(jax.random.key(1), x, 2, "tied"), x).raise_if_failed()
+        """
+        if isinstance(self.status, jax.core.Tracer):
+            raise TypeError("raise_if_failed needs a status that is known: call it on what jit or vmap returns.")
+        codes = np.asarray(self.status)
+        if np.all(codes == Status.CONVERGED):
+            return self
+        raise FitError(_describe(self, codes), self)
+
     @property
     def converged(self) -> Bool[Array, "*batch"]:
         """Whether the fit ended by its tolerance on a mixture without degenerate components."""
         return self.status == Status.CONVERGED
+
+
+def _describe(result: FitResult, codes: np.ndarray) -> str:
+    if codes.ndim == 0:
+        status = Status(int(codes))
+        message = f"{status.name} after {int(result.n_iter)} steps. {status.text}"
+        if status == Status.DEGENERATE:
+            bad = np.flatnonzero(result.degenerate_components).tolist()
+            message += f" Components {bad} of {result.mixture.n_components}."
+        return message
+    lines = [f"{np.sum(codes != Status.CONVERGED)} of {codes.size} fits did not converge."]
+    for status in Status:
+        places = np.argwhere(codes == status)
+        if len(places) and status != Status.CONVERGED:
+            shown = ", ".join("[" + ", ".join(map(str, place)) + "]" for place in places[:5].tolist())
+            lines.append(f"{status.name} in {len(places)}: {shown}{', …' if len(places) > 5 else ''}. {status.text}")
+    return "\n".join(lines)

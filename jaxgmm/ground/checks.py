@@ -75,6 +75,8 @@ def real_array(name: str, value: Any) -> Float[Array, "..."]:
         if value.dtype.kind in "biuf":
             # JAX reads native byte order only.
             value = value.astype(value.dtype.newbyteorder("="), copy=False)
+        if value.dtype == np.longdouble:
+            value = value.astype(np.float64)
     is_float = jnp.issubdtype(value.dtype, jnp.floating)
     if not (is_float or jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
         raise TypeError(
@@ -82,7 +84,11 @@ def real_array(name: str, value: Any) -> Float[Array, "..."]:
             f"numpy.asarray({name}, dtype=float)."
         )
     dtype = jnp.promote_types(value.dtype, jnp.float32) if is_float else jnp.result_type(float)
-    return jnp.asarray(value, jax.dtypes.canonicalize_dtype(dtype))
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    if isinstance(value, jax.core.Tracer):
+        return value.astype(dtype)
+    with jax.ensure_compile_time_eval():  # so that a constant stays one, and can be looked at
+        return jnp.asarray(value, dtype)
 
 
 def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, "n d"]:
@@ -99,11 +105,11 @@ def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, 
 
 
 def finite_data(
-    x: Any, n_columns: int | None = None, present: Array | None = None, name: str = "x"
+    x: Any, n_columns: int | None = None, present: Array | np.ndarray | None = None, name: str = "x"
 ) -> Float[Array, "n d"]:
     """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
     x = data(x, n_columns, name)
-    present = jnp.ones((), bool) if present is None else present
+    present = np.ones((), bool) if present is None else present
     if not holds(lambda: _all_good(x, present), x, present):
         advice = "Remove them, or give them weight 0." if name == "x" else ""
         bad = ~np.isfinite(np.asarray(x, float)).all(axis=1) & np.asarray(present)
@@ -131,6 +137,18 @@ def weighted_data(
     if not holds(lambda: jnp.any(weights > 0), weights):
         raise ValueError("weights are all zero; at least one row must have a positive weight.")
     return finite_data(x, n_columns, present=weights > 0), weights.astype(x.dtype)
+
+
+def responsibilities(value: Any, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, "n k"]:
+    """Finite shares (n, k) of the rows of `x` in its dtype, not negative; rows without weight are not looked at."""
+    shares = data(value, name="responsibilities").astype(x.dtype)
+    if shares.shape[0] != x.shape[0]:
+        raise ValueError(f"responsibilities has {shares.shape[0]} rows and x has {x.shape[0]}; expected one per row.")
+    finite_data(shares, present=weights > 0, name="responsibilities")
+    if not holds(lambda: jnp.all((shares >= 0) | (weights == 0)[:, None]), shares, weights):
+        bad = np.any(np.asarray(shares) < 0, axis=1) & (np.asarray(weights) > 0)
+        raise ValueError(f"responsibilities is negative in {_first_rows(bad, shares)}")
+    return shares
 
 
 def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
@@ -162,7 +180,7 @@ def common_dtype(*trees: Any) -> tuple[Any, ...]:
 
 
 @jax.jit
-def _all_good(x: Array, present: Array) -> Array:
+def _all_good(x: Array, present: Array | np.ndarray) -> Array:
     return jnp.all(jnp.all(jnp.isfinite(x), axis=1) | ~present)
 
 

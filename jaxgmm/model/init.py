@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
-from jaxgmm.ground.linalg import any_lane
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.seeding import SEEDINGS
@@ -20,6 +19,8 @@ from jaxgmm.model.steps import maximize
 
 # Share of the whole data, relative to its own, that a component seeded on too few rows is started with.
 _BACKGROUND = 0.1
+
+_Seeded = tuple[Mixture, Float[Array, " k"], Bool[Array, " k"]]
 
 
 def init(
@@ -96,11 +97,7 @@ def from_responsibilities(
     (2, 2)
     """
     x, weights = checks.weighted_data(x, weights)
-    given = checks.data(responsibilities, name="responsibilities")
-    if given.shape[0] != x.shape[0]:
-        raise ValueError(f"responsibilities has {given.shape[0]} rows and x has {x.shape[0]}; expected one per row.")
-    x, weights, given = checks.common_dtype(x, weights, given)
-    checks.finite_data(given, present=weights > 0, name="responsibilities")
+    given = checks.responsibilities(responsibilities, x, weights)
     regularization = checks.scalar("regularization", regularization, x.dtype)
     return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
 
@@ -150,7 +147,8 @@ def _standard(
     weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
-    x = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
+    stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
+    x = jnp.where(weights[:, None] > 0, x, stand_in)
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
     origin = x[0]
     center = origin + weights @ (x - origin) / total
@@ -173,26 +171,24 @@ def _from_rule(
     n_components = blank.means.shape[0]
     blocks = Rows.of(x, weights, block_size), tuple(into_blocks(array, block_size, "edge") for array in evidence)
 
-    def share_out(mixture: Mixture, background: Float[Array, " k"]) -> Statistics:
+    def again(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:
+        mixture, share, degenerate = state
+        background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, 1 / n_components), 0)
         kernel = mixture.components.kernel()
 
         def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
             rows, evidence = block
-            share = (rule(*evidence) + background) * rows.weights[:, None]
+            shares = (rule(*evidence) + background) * rows.weights[:, None]
             zero = jnp.zeros((), x.dtype)
-            return Statistics(jnp.sum(share, axis=0), kernel.statistics(rows.x, share), zero, jnp.sum(rows.weights))
+            return Statistics(jnp.sum(shares, axis=0), kernel.statistics(rows.x, shares), zero, jnp.sum(rows.weights))
 
-        return sum_over_blocks(block, blocks)
+        statistics = sum_over_blocks(block, blocks)
+        mixture, degenerate = maximize(mixture, statistics, regularization)
+        return (mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate), None
 
-    uniform = jnp.full((n_components,), -jnp.log(n_components), x.dtype)
-    nothing = jnp.zeros((n_components,), x.dtype)
-    # The first pass finds the means; the second takes moments about them, which float32 needs for tight components.
-    rough, _ = maximize(Mixture(uniform, blank), share_out(Mixture(uniform, blank), nothing), regularization)
-    statistics = share_out(rough, nothing)
-    mixture, degenerate = maximize(rough, statistics, regularization)
-
-    def with_background() -> Mixture:
-        enough = jnp.maximum(statistics.counts / statistics.n, 1 / n_components)
-        return maximize(rough, share_out(rough, jnp.where(degenerate, _BACKGROUND * enough, 0)), regularization)[0]
-
-    return jax.lax.cond(any_lane(jnp.any(degenerate)), with_background, lambda: mixture)
+    even = jnp.full((n_components,), 1 / n_components, x.dtype)
+    start = Mixture(jnp.log(even), blank), even, jnp.zeros((n_components,), bool)
+    # The first pass finds the means; the second takes moments about them, which float32 needs for tight components; the
+    # third lends a background to what came out degenerate.
+    (mixture, _, _), _ = jax.lax.scan(again, start, jnp.arange(3))
+    return mixture

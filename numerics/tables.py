@@ -1,0 +1,74 @@
+"""Run the experiments and write their tables into docs/numerics.md, between the marks that name them.
+
+`make numerics`. Takes a few minutes.
+"""
+
+import inspect
+import os
+import platform
+import re
+from pathlib import Path
+
+import jax
+import jaxlib
+import numpy as np
+from tabulate import tabulate
+
+jax.config.update("jax_enable_x64", True)
+
+import experiments  # noqa: E402
+from bad_input import BAD_INPUT, evaluate  # noqa: E402
+
+PAGE = Path(__file__).parent.parent / "docs" / "numerics.md"
+
+
+def cell(value: object) -> object:
+    """A number to two digits, a flag as a word, anything else as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2g}" if isinstance(value, float) else value
+
+
+def rows_of(name: str) -> list[dict[str, object]]:
+    """The rows of an experiment, in both dtypes where it takes one."""
+    experiment = getattr(experiments, name)
+    if inspect.signature(experiment).parameters.keys() & {"dtype"}:
+        rows = [row for dtype in (np.float32, np.float64) for row in experiment(dtype)]
+    else:
+        rows = list(experiment())
+    # Thousands of compiled programs would use up the memory maps a process may have.
+    jax.clear_caches()
+    return rows
+
+
+def table(name: str) -> str:
+    """The table that stands between the marks of `name`."""
+    if name == "machine":
+        return (
+            f"Python {platform.python_version()}, jax {jax.__version__}, jaxlib {jaxlib.__version__}, "
+            f"numpy {np.__version__}, {jax.default_backend().upper()} ({platform.machine()}, {os.cpu_count()} cores)."
+        )
+    if name == "bad_input":
+        rows = []
+        for call, _, _ in BAD_INPUT:
+            try:
+                evaluate(call)
+            except (TypeError, ValueError) as error:
+                message = str(error).replace("|", "\\|")
+                rows.append({"call": f"`{call}`", "exception": type(error).__name__, "message": message})
+    else:
+        rows = [{key: cell(value) for key, value in row.items()} for row in rows_of(name)]
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def main() -> None:
+    """Replace every table of the page."""
+    text = PAGE.read_text()
+    for name in re.findall(r"<!-- begin (\w+) -->", text):
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text = re.sub(pattern, lambda found, name=name: f"{found[1]}\n{table(name)}\n\n{found[2]}", text, flags=re.S)
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

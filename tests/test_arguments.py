@@ -1,0 +1,88 @@
+"""What goes in: everything that is numbers works, everything else gets one clear error."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import ml_dtypes
+import numpy as np
+import pandas
+import polars
+import pytest
+
+import jaxgmm
+from jaxgmm import Status
+
+from bad_input import BAD_INPUT, KEY, MIXTURE, X, evaluate
+from tolerance import assert_close, dtype
+
+KINDS = {
+    "list": X.tolist(),
+    "tuple of tuples": tuple(map(tuple, X)),
+    "int64": X.astype(np.int64),
+    "int8": X.astype(np.int8),
+    "Fortran order": np.asfortranarray(X),
+    "not contiguous": np.repeat(X, 2, axis=0)[::2],
+    "reversed": X[::-1][::-1],
+    "big endian": X.astype(">f8"),
+    "float16": X.astype(np.float16),
+    "bfloat16": X.astype(ml_dtypes.bfloat16),
+    "jax bfloat16": jnp.asarray(X, jnp.bfloat16),
+    "jax int32": jnp.asarray(X, jnp.int32),
+    "longdouble": X.astype(np.longdouble),
+    "pandas": pandas.DataFrame(X, columns=["a", "b"]),
+    "pandas integers": pandas.DataFrame(X.astype(int)),
+    "polars": polars.DataFrame(X, schema=["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_of_any_kind(kind):
+    given = KINDS[kind]
+    mixture = jaxgmm.init(KEY, given, 2)
+    result = jaxgmm.fit(mixture, given)
+    expected = jaxgmm.fit(MIXTURE, X)
+    np.testing.assert_allclose(result.log_likelihood, expected.log_likelihood, rtol=1e-6)
+    assert_close(MIXTURE.log_prob(given), MIXTURE.log_prob(X), "exact")  # scoring integers does not round scores
+    assert result.mixture.log_prob(given).dtype in (np.float32, dtype())
+
+
+def test_read_only_input_is_not_written():
+    x = X.copy()
+    x.flags.writeable = False
+    jaxgmm.fit(jaxgmm.init(KEY, x, 2), x)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_booleans_are_zero_and_one():
+    flags = X > 10
+    mixture = jaxgmm.init(KEY, flags, 2, "spherical")
+    assert_close(mixture.log_prob(flags), mixture.log_prob(flags.astype(float)), "exact")
+
+
+@pytest.mark.parametrize(("call", "exception", "message"), BAD_INPUT, ids=[call for call, _, _ in BAD_INPUT])
+def test_bad_input_gets_one_clear_error(call, exception, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the library's own words, not the type checker's
+    with pytest.raises(exception, match=f"(?s){message}"):
+        evaluate(call)
+
+
+def test_raise_if_failed():
+    result = jaxgmm.fit(MIXTURE, X)
+    assert result.raise_if_failed() is result
+    short = jaxgmm.fit(MIXTURE, X, tol=0, max_iter=1)
+    with pytest.raises(jaxgmm.FitError, match=r"MAX_ITER after 1 steps.*raise max_iter") as caught:
+        short.raise_if_failed()
+    assert caught.value.result is short
+    spike = jaxgmm.fit(jaxgmm.init(KEY, np.repeat(X[:2], 5, axis=0), 3), np.repeat(X[:2], 5, axis=0))
+    with pytest.raises(jaxgmm.FitError, match=r"DEGENERATE.*fewer components.*Components \[0, 1, 2\] of 3"):
+        spike.raise_if_failed()
+    with pytest.raises(TypeError, match="call it on what jit or vmap returns"):
+        jax.jit(lambda x: jaxgmm.fit(MIXTURE, x).raise_if_failed().log_likelihood)(X)
+
+
+def test_raise_if_failed_names_the_lanes():
+    xs = jnp.stack([jnp.asarray(X), jnp.asarray(X).at[0].set(jnp.nan), jnp.asarray(X)])
+    results = jax.vmap(lambda x: jaxgmm.fit(MIXTURE, x))(xs)
+    with pytest.raises(jaxgmm.FitError, match=r"(?s)1 of 3 fits did not converge.*NON_FINITE in 1: \[1\]"):
+        results.raise_if_failed()
+    assert [Status(int(code)).name for code in results.status] == ["CONVERGED", "NON_FINITE", "CONVERGED"]
