@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 # Docstrings put names and shapes between single backticks.
 default_role = "code"
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Fields", "params_style")]
 # Docstrings state shapes and units; the annotations would say the same once more, at length.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True

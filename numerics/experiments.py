@@ -127,7 +127,27 @@ def hard_data():
         "k = 200, n = 300": (normal(size=(300, 2)), 200),
         "0/1 column": (np.concatenate([two, (two[:, :1] > 4)], axis=1), 3),
         "integers in one column": (np.round(normal(size=(200, 1)) * 2), 4),
+        "starts on one point": (two, 3),
+        "starts with an empty component": (two, 3),
     }
+
+
+def hard_start(name, x, k, structure):
+    """From `init`, or with a third component that is a spike on a row or where no row is."""
+    place, width = {"starts on one point": (x[7], 1e-3), "starts with an empty component": ([1e4, 0], 1.0)}.get(
+        name, (None, None)
+    )
+    if place is None:
+        return jaxgmm.init(KEY, x, k, structure)
+    variances = np.array([1.0, 1.0, width**2])
+    covariances = {
+        "full": variances[:, None, None] * np.eye(2),
+        "tied": np.eye(2),
+        "diag": variances[:, None] * np.ones(2),
+        "spherical": variances,
+    }[structure]
+    means = np.array([[0, 0], [8, 8], place], x.dtype)
+    return jaxgmm.from_parameters([0.4, 0.4, 0.2], means, covariances.astype(x.dtype), structure)
 
 
 def degenerate(dtype, names=None, structures=STRUCTURES):
@@ -135,7 +155,7 @@ def degenerate(dtype, names=None, structures=STRUCTURES):
     for name, (x, k) in hard_data().items():
         for structure in structures if names is None or name in names else ():
             rows = x.astype(dtype)
-            result = jaxgmm.fit(jaxgmm.init(KEY, rows, k, structure), rows)
+            result = jaxgmm.fit(hard_start(name, rows, k, structure), rows)
             leaves = jax.tree.leaves((result.mixture, result.log_likelihood))
             history = np.asarray(result.history)[: int(result.n_iter) + 1]
             yield {

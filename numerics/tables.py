@@ -7,6 +7,7 @@ import inspect
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -62,9 +63,9 @@ def table(name: str) -> str:
 
 
 def main() -> None:
-    """Replace every table of the page."""
+    """Replace every table of the page, or those named on the command line."""
     text = PAGE.read_text()
-    for name in re.findall(r"<!-- begin (\w+) -->", text):
+    for name in sys.argv[1:] or re.findall(r"<!-- begin (\w+) -->", text):
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda found, name=name: f"{found[1]}\n{table(name)}\n\n{found[2]}", text, flags=re.S)
     PAGE.write_text(text)

@@ -53,6 +53,7 @@ MAY_BE_REGULAR = {
     "0/1 column": {"spherical"},
     "d = 50, n = 20": {"diag", "spherical"},
     "heavy duplicates": {"tied"},
+    "starts on one point": {"tied"},
     "integers in one column": {"full", "tied", "diag", "spherical"},
 }
 
@@ -73,7 +74,8 @@ def test_degenerate_fits(name):
 def test_poisoned_lanes():
     for row in experiments.lanes(dtype()):
         assert row["other status"] == 0, row
-        assert row["means"] < (2e-3 if IN_FLOAT32 else 1e-6), row
+        # two ways to add up the same rows stop within tol = 1e-6 of one optimum, each where its rounding lets it
+        assert row["means"] < (5e-3 if IN_FLOAT32 else 1e-6), row
         assert not row["NaN"], row
         statuses = {name: row[name] for name in experiments.POISON.values()}
         assert "CONVERGED" not in statuses.values()

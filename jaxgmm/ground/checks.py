@@ -54,7 +54,7 @@ def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     if number.ndim:
         raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
     if not holds(lambda: number >= 0, number):
-        raise ValueError(f"{name} is {float(number)}; expected a number not below 0.")
+        raise ValueError(f"{name} is {float(number):g}; expected a number not below 0.")
     return number.astype(dtype)
 
 
