@@ -134,11 +134,9 @@ def hard_data():
 
 def hard_start(name, x, k, structure):
     """From `init`, or with a third component that is a spike on a row or where no row is."""
-    place, width = {"starts on one point": (x[7], 1e-3), "starts with an empty component": ([1e4, 0], 1.0)}.get(
-        name, (None, None)
-    )
-    if place is None:
+    if not name.startswith("starts"):
         return jaxgmm.init(KEY, x, k, structure)
+    place, width = (x[7], 1e-3) if name == "starts on one point" else ([1e4, 0], 1.0)
     variances = np.array([1.0, 1.0, width**2])
     covariances = {
         "full": variances[:, None, None] * np.eye(2),
