@@ -115,3 +115,9 @@ def test_known_labels_make_the_mixture_of_their_groups():
     mixture = jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels, 4))
     assert_close(mixture.means, [x[labels == k].mean(axis=0) for k in range(4)], "exact", scale=10)
     assert_close(mixture.covariances, [np.cov(x[labels == k].T, ddof=0) for k in range(4)], "close")
+
+
+def test_responsibilities_take_the_dtype_of_the_rows():
+    x = blobs()[0].astype(np.float32)
+    mixture = jaxgmm.from_responsibilities(x, np.full((400, 2), 0.5, np.float64), weights=np.ones(400, np.int64))
+    assert {leaf.dtype for leaf in jax.tree.leaves(mixture)} == {np.dtype(np.float32)}
