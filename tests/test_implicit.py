@@ -55,6 +55,7 @@ def test_mean_of_one_component():
     assert_close(jacobian, np.eye(2)[:, None, :] * np.ones((1, 50, 1)) / 50, "exact")
 
 
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
 def test_log_likelihood_has_the_gradient_of_the_mixture_held_fixed(case):
     """The envelope theorem: at the optimum, moving parameters add nothing."""
     x = case.data(200)

@@ -118,14 +118,12 @@ def test_rows_without_weight_are_absent(case):
     weights = np.ones(200)
     weights[::3] = 0
     garbage = np.where(weights[:, None] > 0, x, np.nan)
-    expected = jaxgmm.fit(case.init(KEY, x[weights > 0]), x[weights > 0], tol=0)
     actual = jaxgmm.fit(case.init(KEY, garbage, weights=weights), garbage, weights, tol=0)
     gradient = jax.grad(lambda m: jaxgmm.log_likelihood(m, garbage, weights))(actual.mixture)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((actual.mixture, gradient)))
     assert_close(jaxgmm.log_likelihood(actual.mixture, garbage, weights), actual.log_likelihood, "exact", scale=10)
     resumed = jaxgmm.fit(actual.mixture, x[weights > 0], tol=0)
     assert_close(resumed.log_likelihood, actual.log_likelihood, "exact", scale=10)
-    assert expected.mixture.n_components == actual.mixture.n_components
 
 
 def test_permuting_components_permutes_nothing_else(case):

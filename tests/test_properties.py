@@ -13,7 +13,7 @@ from tolerance import dtype
 
 STRUCTURES = ["full", "tied", "diag", "spherical"]
 SHAPES = [(1, 1), (2, 3), (40, 2)]  # few, since each shape compiles
-quick = settings(max_examples=16, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
