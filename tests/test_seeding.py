@@ -117,6 +117,13 @@ def test_known_labels_make_the_mixture_of_their_groups():
     assert_close(mixture.covariances, [np.cov(x[labels == k].T, ddof=0) for k in range(4)], "close")
 
 
+def test_responsibilities_of_absent_rows_are_not_looked_at():
+    x, labels = blobs()
+    shares, weights = np.eye(4)[labels], np.ones(400)
+    shares[7], weights[7] = np.nan, 0
+    assert np.all(np.isfinite(jaxgmm.from_responsibilities(x, shares, weights=weights).means))
+
+
 def test_responsibilities_take_the_dtype_of_the_rows():
     x = blobs()[0].astype(np.float32)
     mixture = jaxgmm.from_responsibilities(x, np.full((400, 2), 0.5, np.float64), weights=np.ones(400, np.int64))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.seeding import SEEDINGS
@@ -151,9 +151,9 @@ def _standard(
     x = jnp.where(weights[:, None] > 0, x, stand_in)
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
     origin = x[0]
-    center = origin + weights @ (x - origin) / total
-    center = center + weights @ (x - center) / total
-    variance = weights @ (x - center) ** 2 / total
+    center = origin + linalg.einsum("n,nd->d", weights, x - origin) / total
+    center = center + linalg.einsum("n,nd->d", weights, x - center) / total
+    variance = linalg.einsum("n,nd->d", weights, (x - center) ** 2) / total
     varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
     return x, weights, center, jnp.sqrt(jnp.where(varies, variance, 1))
 
@@ -178,7 +178,8 @@ def _from_rule(
 
         def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
             rows, evidence = block
-            shares = (rule(*evidence) + background) * rows.weights[:, None]
+            present = rows.weights[:, None]
+            shares = jnp.where(present > 0, (rule(*evidence) + background) * present, 0)
             zero = jnp.zeros((), x.dtype)
             return Statistics(jnp.sum(shares, axis=0), kernel.statistics(rows.x, shares), zero, jnp.sum(rows.weights))
 
