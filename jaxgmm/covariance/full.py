@@ -1,9 +1,13 @@
 """One unrestricted covariance matrix per component."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Structure
+from jaxgmm.covariance.structure import Expansion, LinearFrame, Structure
 from jaxgmm.ground import bijectors, checks, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
@@ -50,6 +54,60 @@ class Full(Structure):
         weighted = differences * responsibilities.T[:, :, None]
         return linalg.einsum("kni,knj->kij", weighted, differences)
 
+    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], LinearFrame]:
+        center = jnp.mean(means, axis=0)
+        away = means - center
+        rows = jnp.concatenate([away[:, None, :], jnp.swapaxes(self.scale_tril, -1, -2)], axis=1)
+        spread = linalg.einsum("kri,krj->ij", rows, rows) / means.shape[0]
+        center, factor = jax.lax.stop_gradient((center, linalg.scaled_cholesky(spread)))
+        return center, LinearFrame.of(factor)
+
+    @staticmethod
+    def enter(frame: LinearFrame, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
+        return linalg.einsum("ij,jn->in", frame.inverse, differences)
+
+    @staticmethod
+    def leave(frame: LinearFrame, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
+        return linalg.einsum("ij,kj->ki", frame.factor, coordinates)
+
+    @staticmethod
+    def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
+        row, column = _pairs(coordinates.shape[0])
+        return coordinates[row] * coordinates[column]
+
+    def expand(self, frame: LinearFrame, means: Float[Array, "k d"]) -> Expansion:
+        row, column = _pairs(means.shape[1])
+        whitening = linalg.einsum("kij,jl->kil", self.inverse_factor(), frame.factor)
+        white = linalg.einsum("kij,kj->ki", whitening, means)
+        precision = linalg.einsum("kji,kjl->kil", whitening, whitening)
+        factor = linalg.einsum("ij,kjl->kil", frame.inverse, self.scale_tril)
+        size = jnp.sqrt(means**2 + jnp.sum(factor**2, axis=2))
+        terms = precision * size[:, :, None] * size[:, None, :]
+        return Expansion(
+            constant=-jnp.sum(white**2, axis=1) / 2,
+            linear=linalg.einsum("kji,kj->ki", whitening, white),
+            quadratic=precision[:, row, column] * np.where(row == column, -0.5, -1).astype(precision.dtype),
+            steepest=jnp.max(jnp.diagonal(precision, axis1=1, axis2=2)),
+            cancellation=jnp.sqrt(jnp.sum(terms**2, axis=(1, 2))),
+        )
+
+    @staticmethod
+    def second(
+        frame: LinearFrame,
+        means: Float[Array, "k d"],
+        counts: Float[Array, " k"],
+        first: Float[Array, "k d"],
+        squares: Float[Array, "k q"],
+        spread: Any,
+    ) -> Float[Array, "k d d"]:
+        row, column = _pairs(means.shape[1])
+        place = np.zeros((means.shape[1],) * 2, int)
+        place[row, column] = place[column, row] = np.arange(row.size)
+        # About the means: S - s m^T - m s^T + N m m^T, as one symmetric pair of products.
+        half = (first - counts[:, None] * means / 2)[:, :, None] * means[:, None, :]
+        moments = squares[:, place] - half - jnp.swapaxes(half, 1, 2)
+        return linalg.einsum("ij,kjl,ml->kim", frame.factor, moments, frame.factor)
+
     @staticmethod
     def total(scatter: Float[Array, "k d d"], n_columns: int) -> Float[Array, " d"]:
         return jnp.sum(jnp.diagonal(scatter, axis1=-2, axis2=-1), axis=0)
@@ -75,3 +133,8 @@ class Full(Structure):
     @staticmethod
     def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components * n_columns * (n_columns + 1) // 2
+
+
+def _pairs(n_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the upper triangle, diagonal included."""
+    return np.triu_indices(n_columns)

@@ -1,9 +1,10 @@
 """One unrestricted covariance matrix shared by all components."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Structure
+from jaxgmm.covariance.structure import Expansion, LinearFrame, Structure
 from jaxgmm.ground import bijectors, checks, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
@@ -50,6 +51,47 @@ class Tied(Structure):
     def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "d d"]:
         weighted = differences * responsibilities.T[:, :, None]
         return linalg.einsum("kni,knj->ij", weighted, differences)
+
+    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], LinearFrame]:
+        return jax.lax.stop_gradient(jnp.mean(means, axis=0)), LinearFrame.of(self.scale_tril)
+
+    @staticmethod
+    def enter(frame: LinearFrame, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
+        return linalg.einsum("ij,jn->in", frame.inverse, differences)
+
+    @staticmethod
+    def leave(frame: LinearFrame, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
+        return linalg.einsum("ij,kj->ki", frame.factor, coordinates)
+
+    @staticmethod
+    def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "1 n"]:
+        return jnp.sum(coordinates**2, axis=0, keepdims=True)
+
+    def expand(self, frame: LinearFrame, means: Float[Array, "k d"]) -> Expansion:
+        # The frame is the covariance itself, so distances in it are Euclidean.
+        return Expansion(
+            constant=-jnp.sum(means**2, axis=1) / 2,
+            linear=means,
+            quadratic=jnp.full((means.shape[0], 1), -0.5, means.dtype),
+            steepest=jnp.ones((), means.dtype),
+            cancellation=jnp.sqrt(jnp.sum((means**2 + 1) ** 2, axis=1)),
+        )
+
+    @staticmethod
+    def spread(coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Float[Array, "d d"]:
+        return linalg.einsum("in,jn->ij", coordinates * weights, coordinates)
+
+    @staticmethod
+    def second(
+        frame: LinearFrame,
+        means: Float[Array, "k d"],
+        counts: Float[Array, " k"],
+        first: Float[Array, "k d"],
+        squares: Float[Array, "k 1"],
+        spread: Float[Array, "d d"],
+    ) -> Float[Array, "d d"]:
+        half = linalg.einsum("ki,kj->ij", first - counts[:, None] * means / 2, means)
+        return linalg.einsum("ij,jl,ml->im", frame.factor, spread - half - half.T, frame.factor)
 
     @staticmethod
     def total(scatter: Float[Array, "d d"], n_columns: int) -> Float[Array, " d"]:

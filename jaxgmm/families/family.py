@@ -1,26 +1,38 @@
 """What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+T = TypeVar("T")
 
 
 class Kernel(ABC):
     """What one pass over the rows needs of the components: a record that may hold quantities computed once per pass."""
 
+    def read(self, x: Float[Array, "n d"]) -> Any:
+        """What `log_prob` and `statistics` take of a block of rows, computed once for both. By default the rows."""
+        return x
+
     @abstractmethod
-    def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    def log_prob(self, rows: Any) -> Float[Array, "n k"]:
         """Log-density of every row under every component; -inf where impossible, never NaN for finite rows."""
 
     @abstractmethod
-    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Any:
+    def statistics(self, rows: Any, responsibilities: Float[Array, "n k"]) -> Any:
         """Sums over rows that `maximize` needs besides the counts: a tree of arrays that adds up over rows."""
+
+    def finish(self, counts: Float[Array, " k"], sums: Any) -> Any:
+        """What `maximize` takes, from `statistics` summed over all rows of a pass."""
+        return sums
 
 
 class Family(Kernel):
-    """Components of one family, stacked on axis 0: a record whose leaves are parameters. It is its own `kernel`."""
+    """Components of one family, stacked on axis 0: a record whose leaves are parameters. By default its own kernel."""
 
     if TYPE_CHECKING:
         # Fields or properties, as suits the family; declared here they would get in a field's way.
@@ -43,9 +55,16 @@ class Family(Kernel):
         structures raises `ValueError` when one is given.
         """
 
-    def kernel(self) -> Kernel:
-        """The components made ready for a pass over many rows."""
-        return self
+    def with_kernel(self, use: Callable[[Kernel], T]) -> T:
+        """`use(kernel)` for the components made ready for a pass over many rows.
+
+        A family that has several kernels chooses by its parameters, with `lax.cond`; so `use` is traced once for each.
+        """
+        return use(self)
+
+    def needs_centring(self) -> Bool[Array, ""]:
+        """Whether `maximize` needs digits that statistics taken by components elsewhere do not have."""
+        return jnp.zeros((), bool)
 
     @abstractmethod
     def maximize(

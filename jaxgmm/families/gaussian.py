@@ -1,6 +1,7 @@
 """Gaussian components over any covariance structure."""
 
-import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.family import Family, Kernel
+from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments, is_expandable
 from jaxgmm.ground import linalg
 from jaxgmm.ground.pytree import Leaf, record
+
+T = TypeVar("T")
 
 
 @record
@@ -38,21 +42,21 @@ class Gaussian(Family):
             covariance=structure.isotropic(scale, n_components),
         )
 
-    def kernel(self) -> "CentredKernel":
-        n_columns = self.means.shape[1]
-        normalizer = -n_columns / 2 * math.log(2 * math.pi) - self.covariance.half_log_det(n_columns)
-        return CentredKernel(
-            means=self.means,
-            inverse_factor=self.covariance.inverse_factor(),
-            log_normalizer=jnp.broadcast_to(normalizer, self.means.shape[:1]).astype(self.means.dtype),
-            covariance=self.covariance,
-        )
-
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        return self.kernel().log_prob(x)
+        return CentredKernel.of(self.means, self.covariance).log_prob(x)
 
-    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> "Moments":
-        return self.kernel().statistics(x, responsibilities)
+    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
+        return CentredKernel.of(self.means, self.covariance).statistics(x, responsibilities)
+
+    def needs_centring(self) -> Bool[Array, ""]:
+        return ~is_expandable(self.means, self.covariance)
+
+    def with_kernel(self, use: Callable[[Kernel], T]) -> T:
+        return jax.lax.cond(
+            linalg.any_lane(self.needs_centring()),
+            lambda: use(CentredKernel.of(self.means, self.covariance)),
+            lambda: use(ExpandedKernel.of(self.means, self.covariance)),
+        )
 
     def maximize(
         self,
@@ -98,38 +102,3 @@ class Gaussian(Family):
         rounding = (4 * info.eps * (origin + center)) ** 2
         variance = jnp.maximum(variance, rounding)
         return jnp.where(variance > info.tiny, variance, 1)
-
-
-@record
-class Moments:
-    """First and second moments about the means of the components they were taken with, summed over rows.
-
-    Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it.
-    """
-
-    first: Leaf
-    second: Leaf
-
-
-@record
-class CentredKernel(Kernel):
-    """Densities and moments from differences to each component's mean: exact in float32 far from the origin."""
-
-    means: Leaf
-    inverse_factor: Leaf
-    log_normalizer: Leaf
-    covariance: Structure
-
-    def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        z = self.covariance.whiten(self.inverse_factor, x - self.means[:, None, :])
-        # Past this many standard deviations the square overflows; clipped, values stay ordered and gradients finite.
-        limit = 2 * math.sqrt(linalg.saturation(z.dtype))
-        squares = jnp.sum(jnp.clip(z, -limit, limit) ** 2, axis=2)
-        return (self.log_normalizer[:, None] - squares / 2).T
-
-    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
-        differences = x - self.means[:, None, :]
-        return Moments(
-            first=linalg.einsum("nk,knd->kd", responsibilities, differences),
-            second=self.covariance.scatter(differences, responsibilities),
-        )

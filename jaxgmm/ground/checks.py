@@ -126,7 +126,8 @@ def weighted_data(
     """
     if weights is None:
         x = finite_data(x, n_columns)
-        return x, jnp.ones(x.shape[:1], x.dtype)
+        # Behind a barrier, or XLA would spend seconds on folding what is computed from a constant of n numbers.
+        return x, jax.lax.optimization_barrier(jnp.ones(x.shape[:1], x.dtype))
     x = data(x, n_columns)
     weights = real_array("weights", weights)
     if weights.shape != x.shape[:1]:

@@ -36,6 +36,15 @@ def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
 
 
+def scaled_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Cholesky factor whatever the units of the columns; that of the diagonal alone where there is none."""
+    variance = jnp.diagonal(covariance)
+    unit = jnp.sqrt(jnp.where((variance > 0) & jnp.isfinite(variance), variance, 1))
+    factor = jnp.linalg.cholesky(covariance / unit[:, None] / unit[None, :])
+    identity = jnp.eye(unit.size, dtype=unit.dtype)
+    return unit[:, None] * jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
+
+
 def floored_variance(
     variance: Float[Array, "*shape"], floor: Float[Array, "*#shape"]
 ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:

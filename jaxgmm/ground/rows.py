@@ -12,9 +12,10 @@ from jaxgmm.ground.pytree import Leaf, record
 
 T = TypeVar("T")
 
-# Numbers one block may spread to inside a kernel: about a megabyte of float32, which stays in the cache.
-_BLOCK_NUMBERS = 2**18
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 128, 2**14
+# Numbers one block may spread to inside a kernel: a few megabytes, which stay in the cache. Matrix products want at
+# least some hundred rows at a time, and gain nothing from more than a few thousand.
+_BLOCK_NUMBERS = 2**20
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 2**12
 
 
 def block_size_for(n: int, numbers_per_row: int) -> int:
@@ -22,21 +23,28 @@ def block_size_for(n: int, numbers_per_row: int) -> int:
     target = min(_LARGEST_BLOCK, max(_SMALLEST_BLOCK, _BLOCK_NUMBERS // max(1, numbers_per_row)))
     if n <= 2 * target:
         return n
-    return min(range(target, target // 2, -1), key=lambda size: -n % size)
+    # Whole vector registers and cache lines, whatever the dtype.
+    return min(range(target - target % 64, target // 2, -64), key=lambda size: -n % size)
 
 
 @record
 class Rows:
-    """Weighted rows in blocks: `x` (blocks, b, d), `weights` (blocks, b). What fills up the last block has weight 0."""
+    """Weighted rows in blocks: `columns` (blocks, d, b), `weights` (blocks, b). What fills the last has weight 0."""
 
-    x: Leaf
+    columns: Leaf  # rows along memory, as kernels take them; one block's x is a transpose that disappears
     weights: Leaf
+
+    @property
+    def x(self) -> Float[Array, "*blocks b d"]:
+        """The rows, row by row."""
+        return jnp.swapaxes(self.columns, -1, -2)
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], weights: Float[Array, " n"], block_size: int) -> "Rows":
         """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included."""
         x = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
-        return cls(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"))
+        columns = jnp.swapaxes(into_blocks(x, block_size, "edge"), -1, -2)
+        return cls(columns, into_blocks(weights, block_size, "constant"))
 
 
 def into_blocks(array: Array, block_size: int, padding: str) -> Array:

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.family import Family
+from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
-from jaxgmm.model.steps import maximize
+from jaxgmm.model.steps import finish, maximize
 
 # Share of the whole data, relative to its own, that a component seeded on too few rows is started with.
 _BACKGROUND = 0.1
@@ -171,25 +171,33 @@ def _from_rule(
     n_components = blank.means.shape[0]
     blocks = Rows.of(x, weights, block_size), tuple(into_blocks(array, block_size, "edge") for array in evidence)
 
-    def again(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:
+    def again(state: _Seeded, pass_number: Int[Array, ""]) -> _Seeded:
         mixture, share, degenerate = state
         background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, 1 / n_components), 0)
-        kernel = mixture.components.kernel()
 
-        def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
-            rows, evidence = block
-            present = rows.weights[:, None]
-            shares = jnp.where(present > 0, (rule(*evidence) + background) * present, 0)
-            zero = jnp.zeros((), x.dtype)
-            return Statistics(jnp.sum(shares, axis=0), kernel.statistics(rows.x, shares), zero, jnp.sum(rows.weights))
+        def take(kernel: Kernel) -> Statistics:
+            def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
+                rows, evidence = block
+                present = rows.weights[:, None]
+                shares = jnp.where(present > 0, (rule(*evidence) + background) * present, 0)
+                sums = kernel.statistics(kernel.read(rows.x), shares)
+                return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), x.dtype), jnp.sum(rows.weights))
 
-        statistics = sum_over_blocks(block, blocks)
+            return finish(kernel, sum_over_blocks(block, blocks))
+
+        statistics = mixture.components.with_kernel(take)
         mixture, degenerate = maximize(mixture, statistics, regularization)
-        return (mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate), None
+        return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate
+
+    def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:
+        mixture, _, degenerate = state
+        needed = (pass_number == 0) | jnp.any(degenerate)
+        needed = needed | ((pass_number == 1) & mixture.components.needs_centring())
+        return jax.lax.cond(linalg.any_lane(needed), lambda: again(state, pass_number), lambda: state), None
 
     even = jnp.full((n_components,), 1 / n_components, x.dtype)
     start = Mixture(jnp.log(even), blank), even, jnp.zeros((n_components,), bool)
-    # The first pass finds the means; the second takes moments about them, which float32 needs for tight components; the
-    # third lends a background to what came out degenerate.
-    (mixture, _, _), _ = jax.lax.scan(again, start, jnp.arange(3))
+    # The first pass finds the means; a second takes moments about them where these need it, as tight components in
+    # float32 do; a third lends a background to what came out degenerate.
+    (mixture, _, _), _ = jax.lax.scan(step, start, jnp.arange(3))
     return mixture

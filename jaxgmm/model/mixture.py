@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.families.family import Family
+from jaxgmm.families.family import Family, Kernel
 from jaxgmm.ground import bijectors, checks, linalg, pytree
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
@@ -136,19 +136,27 @@ def check_weighted_rows(
 
 
 def posterior(
-    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"]
+    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"], weights: Float[Array, " n"] | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
-    """Log-density and responsibilities from the components' log-densities; never NaN for finite or -inf input."""
-    joint = log_weights + log_prob
-    impossible = jnp.max(joint, axis=1, keepdims=True) == -jnp.inf
+    """Log-density and responsibilities from the components' log-densities; never NaN for finite or -inf input.
+
+    With `weights`, the responsibilities are multiplied by them.
+    """
+    # Components first, rows along memory: kernels work that way, so their transpose and this one cancel.
+    log_weights = log_weights[:, None]
+    joint = log_weights + log_prob.T
+    top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
+    impossible = top == -jnp.inf
     joint = jnp.where(impossible, log_weights, joint)
-    top = jax.lax.stop_gradient(jnp.max(joint, axis=1, keepdims=True))
+    # Where nothing is possible the weights answer; none of them exceeds 1, so nothing needs taking off.
+    top = jnp.where(impossible, 0, top)
     # Normalised by their own sum: far away, top + log(sum) rounds to steps larger than the log of a ratio.
     mass = jnp.exp(joint - top)
-    total = jnp.sum(mass, axis=1, keepdims=True)
+    total = jnp.sum(mass, axis=0)
     value = top + jnp.log(total)
     underflow = impossible | (value < -linalg.saturation(value.dtype))
-    return jnp.where(underflow, -jnp.inf, value)[:, 0], mass / total
+    share = 1 / total if weights is None else weights / total
+    return jnp.where(underflow, -jnp.inf, value), (mass * share).T
 
 
 def block_size_of(mixture: Mixture, n: int) -> int:
@@ -177,12 +185,13 @@ def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
 
 
 def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Array, Array], Array]) -> Array:
-    kernel = mixture.components.kernel()
-    return map_rows(
-        lambda rows: pick(*posterior(mixture.log_weights, kernel.log_prob(rows))),
-        x,
-        block_size_of(mixture, x.shape[0]),
-    )
+    def of(kernel: Kernel) -> Array:
+        def block(x: Float[Array, "b d"]) -> Array:
+            return pick(*posterior(mixture.log_weights, kernel.log_prob(kernel.read(x))))
+
+        return map_rows(block, x, block_size_of(mixture, x.shape[0]))
+
+    return mixture.components.with_kernel(of)
 
 
 @functools.partial(jax.jit, static_argnames="n")

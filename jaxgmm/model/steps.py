@@ -1,5 +1,6 @@
 """The two steps of EM and the likelihood they climb, as pure functions of a mixture and rows."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
 from jaxgmm.ground.rows import Rows, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior
@@ -77,19 +79,26 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
 
 def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | float = 0.0) -> Statistics:
     """`e_step` over rows already in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
-    kernel = mixture.components.kernel()
 
-    def block(rows: Rows) -> Statistics:
-        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows.x))
-        responsibilities = responsibilities * rows.weights[:, None]
-        return Statistics(
-            counts=jnp.sum(responsibilities, axis=0),
-            sums=kernel.statistics(rows.x, responsibilities),
-            log_likelihood=_weighted_sum(log_prob - reference, rows.weights),
-            n=jnp.sum(rows.weights),
-        )
+    def take(kernel: Kernel) -> Statistics:
+        def block(rows: Rows) -> Statistics:
+            seen = kernel.read(rows.x)
+            log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(seen), rows.weights)
+            return Statistics(
+                counts=jnp.sum(responsibilities, axis=0),
+                sums=kernel.statistics(seen, responsibilities),
+                log_likelihood=_weighted_sum(log_prob - reference, rows.weights),
+                n=jnp.sum(rows.weights),
+            )
 
-    return sum_over_blocks(block, rows)
+        return finish(kernel, sum_over_blocks(block, rows))
+
+    return mixture.components.with_kernel(take)
+
+
+def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
+    """Statistics summed over the rows of a pass with `kernel`, as `maximize` takes them."""
+    return dataclasses.replace(statistics, sums=kernel.finish(statistics.counts, statistics.sums))
 
 
 def maximize(
@@ -127,12 +136,16 @@ def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Arra
 def _log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:
-    kernel = mixture.components.kernel()
+    rows = Rows.of(x, weights, block_size)
 
-    def block(rows: Rows) -> Float[Array, ""]:
-        return _weighted_sum(posterior(mixture.log_weights, kernel.log_prob(rows.x))[0], rows.weights)
+    def add(kernel: Kernel) -> Float[Array, ""]:
+        def block(rows: Rows) -> Float[Array, ""]:
+            log_prob = kernel.log_prob(kernel.read(rows.x))
+            return _weighted_sum(posterior(mixture.log_weights, log_prob)[0], rows.weights)
 
-    return sum_over_blocks(block, Rows.of(x, weights, block_size))
+        return sum_over_blocks(block, rows)
+
+    return mixture.components.with_kernel(add)
 
 
 def _weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:
