@@ -1,0 +1,148 @@
+"""The two ways one pass over the rows takes Gaussian densities and moments: expanded and centred.
+
+The expanded way is two matrix products for all components at once, and loses the digits by which its terms exceed their
+sum. The centred way is exact whatever the means, at twice the arithmetic in products as small as d.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.structure import Expansion, Structure
+from jaxgmm.families.family import Kernel
+from jaxgmm.ground import linalg, pytree
+from jaxgmm.ground.pytree import Leaf, record
+
+# Of the digits of the dtype, this share must survive cancellation for the expanded kernel to be used.
+_DIGITS_KEPT = 0.6
+
+
+@record
+class Moments:
+    """First and second moments about the means of the components they were taken with, summed over rows.
+
+    Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it.
+    """
+
+    first: Leaf
+    second: Leaf
+
+
+@record
+class CentredKernel(Kernel):
+    """Densities and moments from differences to each component's mean: exact in float32 far from the origin."""
+
+    means: Leaf
+    inverse_factor: Leaf
+    log_normalizer: Leaf
+    covariance: Structure
+
+    @classmethod
+    def of(cls, means: Float[Array, "k d"], covariance: Structure) -> "CentredKernel":
+        return cls(means, covariance.inverse_factor(), _log_normalizer(means, covariance), covariance)
+
+    def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        z = self.covariance.whiten(self.inverse_factor, x - self.means[:, None, :])
+        # Past this many standard deviations the square overflows; clipped, values stay ordered and gradients finite.
+        limit = 2 * math.sqrt(linalg.saturation(z.dtype))
+        squares = jnp.sum(jnp.clip(z, -limit, limit) ** 2, axis=2)
+        return (self.log_normalizer[:, None] - squares / 2).T
+
+    def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
+        differences = x - self.means[:, None, :]
+        return Moments(
+            first=linalg.einsum("nk,knd->kd", responsibilities, differences),
+            second=self.covariance.scatter(differences, responsibilities),
+        )
+
+
+@record
+class Features:
+    """Features of rows in coordinates u of a frame, (p, n): [u, squares(u)]; and which rows are too far out, (n,)."""
+
+    features: Leaf
+    beyond: Leaf
+
+
+@record
+class FeatureSums:
+    """Sums over rows in coordinates of a frame: `features` (k, d + q), sum of r [u, squares(u)]; and `spread`."""
+
+    features: Leaf
+    spread: Any
+
+
+@record
+class ExpandedKernel(Kernel):
+    """Densities and moments as matrix products with features of the rows, [u, squares(u)], in one frame for all."""
+
+    center: Leaf
+    frame: Any
+    means: Leaf
+    constant: Leaf
+    coefficients: Leaf
+    reach: Leaf
+    covariance: Structure
+
+    @classmethod
+    def of(cls, means: Float[Array, "k d"], covariance: Structure) -> "ExpandedKernel":
+        (center, frame), inside, expansion = _expand(means, covariance)
+        return cls(
+            center=center,
+            frame=frame,
+            means=inside,
+            constant=expansion.constant + _log_normalizer(means, covariance),
+            coefficients=jnp.concatenate([expansion.linear, expansion.quadratic], axis=1),
+            # Further out than this, in units of the frame, squares overflow.
+            reach=2 * jnp.sqrt(linalg.saturation(means.dtype) / jnp.maximum(1, expansion.steepest)),
+            covariance=covariance,
+        )
+
+    def read(self, x: Float[Array, "n d"]) -> Features:
+        coordinates = self.covariance.enter(self.frame, x.T - self.center[:, None])
+        beyond = jnp.max(jnp.abs(coordinates), axis=0) >= self.reach
+        coordinates = jnp.where(beyond, 0, coordinates)
+        return Features(jnp.concatenate([coordinates, self.covariance.squares(coordinates)]), beyond)
+
+    def log_prob(self, rows: Features) -> Float[Array, "n k"]:
+        value = self.constant[:, None] + linalg.einsum("kp,pn->kn", self.coefficients, rows.features)
+        return jnp.where(rows.beyond, -jnp.inf, value).T
+
+    def statistics(self, rows: Features, responsibilities: Float[Array, "n k"]) -> FeatureSums:
+        coordinates = rows.features[: self.means.shape[1]]
+        return FeatureSums(
+            features=linalg.einsum("nk,pn->kp", responsibilities, rows.features),
+            spread=self.covariance.spread(coordinates, jnp.sum(responsibilities, axis=1)),
+        )
+
+    def finish(self, counts: Float[Array, " k"], sums: FeatureSums) -> Moments:
+        first, squares = jnp.split(sums.features, [self.means.shape[1]], axis=1)
+        return Moments(
+            first=self.covariance.leave(self.frame, first - counts[:, None] * self.means),
+            second=self.covariance.second(self.frame, self.means, counts, first, squares, sums.spread),
+        )
+
+
+def is_expandable(means: Float[Array, "k d"], covariance: Structure) -> Bool[Array, ""]:
+    """Whether the expanded kernel keeps enough digits for these components. NaN, which nothing helps, counts as yes."""
+    means, covariance = jax.lax.stop_gradient((means, covariance))
+    cancellation = jnp.max(_expand(means, covariance)[2].cancellation)
+    limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
+    return (cancellation <= limit) | ~pytree.without_nan((means, covariance))
+
+
+def _expand(
+    means: Float[Array, "k d"], covariance: Structure
+) -> tuple[tuple[Float[Array, " d"], Any], Float[Array, "k d"], Expansion]:
+    center, frame = covariance.frame(means)
+    inside = covariance.enter(frame, (means - center).T).T
+    return (center, frame), inside, covariance.expand(frame, inside)
+
+
+def _log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
+    n_components, n_columns = means.shape
+    value = -n_columns / 2 * math.log(2 * math.pi) - covariance.half_log_det(n_columns)
+    return jnp.broadcast_to(value, (n_components,)).astype(means.dtype)
