@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
@@ -80,6 +82,14 @@ class Structure(ABC):
     @abstractmethod
     def constrain(self) -> "Structure":
         """Inverse of `unconstrain`."""
+
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Structure":
+        """Diagonal of the Fisher information in the free coordinates, where component k has `weights[k]` of the rows.
+
+        `precisions` are the diagonals of the inverse covariances. As in `Family`, the default suits free coordinates
+        without units.
+        """
+        return jax.tree.map(jnp.ones_like, self.unconstrain())
 
     @staticmethod
     @abstractmethod

@@ -36,6 +36,18 @@ def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
 
 
+def tril_information(
+    factor: Float[Array, "*batch d d"], precisions: Float[Array, "*batch d"]
+) -> Float[Array, "*batch d d"]:
+    """Fisher information of a Gaussian in each entry of its Cholesky factor, in the logarithm of the diagonal ones.
+
+    A change T = L^-1 dL has |T|^2 + tr(T^2), with `precisions` the diagonal of (L L^T)^-1.
+    """
+    below = jnp.broadcast_to(precisions[..., :, None], factor.shape)
+    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2 * precisions + 1
+    return jnp.tril(below, -1) + diagonal[..., None] * jnp.eye(factor.shape[-1], dtype=factor.dtype)
+
+
 def floored_variance(
     variance: Float[Array, "*shape"], floor: Float[Array, "*#shape"]
 ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
