@@ -7,7 +7,7 @@ in the directions in which EM is slow: all that is needed to leap to where its s
 would gain.
 """
 
-from dataclasses import dataclass
+import dataclasses
 
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -22,12 +22,14 @@ _MOVES = 5
 # A leap goes no further than this in the metric of the Fisher information, unless EM itself does: half its square is
 # the Kullback-Leibler divergence, and further away the curvature is another one.
 _RADIUS = 0.3
+# After a step of EM that left less than this of the one before it, another one arrives without a leap.
+_FAST = 0.3
 # The smallest curvature (1 - rate of EM) that a leap divides by: at the start, at least, and how it changes when a leap
 # is turned down or taken.
 _CAUTION, _LEAST_CAUTION, _RAISE, _LOWER = 1e-3, 1e-6, 8, 2
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Scheme:
     """How a fit uses what it remembers. With `leaps` it extrapolates, otherwise every step is one of EM."""
 
@@ -50,7 +52,8 @@ class Memory:
 
     Fields: `moves` (m, p), in free coordinates; `turns` (m, p), change of the EM step along each; `gains` (m,), in
     log-likelihood per unit weight; `rises` (m,), what the information foretold of them; `caution` (), the curvature
-    below which leaps were found not to be trusted; `size` (), moves made, up to m.
+    below which leaps were found not to be trusted; `size` (), moves made, up to m; `leapt` (), whether the newest move
+    was a leap.
     """
 
     moves: Leaf
@@ -59,6 +62,7 @@ class Memory:
     rises: Leaf
     caution: Leaf
     size: Leaf
+    leapt: Leaf
 
     @classmethod
     def blank(cls, mixture: Mixture) -> "Memory":
@@ -72,6 +76,7 @@ class Memory:
             rises=none[:, 0],
             caution=jnp.asarray(_CAUTION, free.dtype),
             size=jnp.asarray(0, jnp.int32),
+            leapt=jnp.asarray(False),
         )
 
     def extended(
@@ -85,12 +90,12 @@ class Memory:
         def pushed(latest: Array, others: Array) -> Array:
             return jnp.concatenate([latest[None], others[:-1]])
 
-        return type(self)(
+        return dataclasses.replace(
+            self,
             moves=pushed(move, self.moves),
             turns=pushed(new - old, self.turns),
             gains=pushed(gain, self.gains),
             rises=pushed(rise, self.rises),
-            caution=self.caution,
             size=jnp.minimum(self.size + 1, _MOVES),
         )
 
@@ -99,7 +104,7 @@ class Memory:
         lower = jnp.maximum(self.caution / _LOWER, _LEAST_CAUTION)
         higher = jnp.minimum(jnp.maximum(self.caution, least) * _RAISE, 1)
         caution = jnp.where(leapt, jnp.where(taken, lower, higher), self.caution)
-        return type(self)(self.moves, self.turns, self.gains, self.rises, caution, self.size)
+        return dataclasses.replace(self, caution=caution, leapt=jnp.where(taken, leapt, self.leapt))
 
 
 @record
@@ -107,8 +112,8 @@ class Outlook:
     """What lies ahead of a mixture.
 
     Fields: `leap`, the mixture to which EM's steps seem to lead; `worthwhile` (), whether the likelihood rises on the
-    way there; `remaining` (), log-likelihood per unit weight that EM would still gain, inf where it cannot be told;
-    `least` (), the smallest curvature seen.
+    way there and EM would take long; `remaining` (), log-likelihood per unit weight that EM would still gain, inf where
+    it cannot be told; `least` (), the smallest curvature seen.
     """
 
     leap: Mixture
@@ -142,12 +147,13 @@ def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
     shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
     correction = linalg.einsum("ap,a->p", memory.moves + memory.turns, combination)
     least = jnp.min(curvature)
+    slow = memory.leapt | (ff > _FAST**2 * (ff - 2 * yf[0] + yy[0, 0]))
     # The metric may be known only up to a factor, which past moves tell.
     unit = jnp.sum(memory.gains) / jnp.sum(memory.rises)
     sure = (memory.size >= 2) & (least > 0) & (unit > 0)
     return Outlook(
         leap=_moved(step, shrink * correction + (shrink - 1) * f),
-        worthwhile=(memory.size > 0) & (along > 0) & jnp.isfinite(length),
+        worthwhile=(memory.size > 0) & (along > 0) & slow & jnp.isfinite(length),
         remaining=jnp.where(sure, unit * ff / (2 * least), jnp.inf),
         least=jnp.min(jnp.abs(curvature)),
     )
