@@ -111,6 +111,9 @@ class Diagonal(Structure):
     def constrain(self) -> "Diagonal":
         return type(self)(bijectors.free_to_positive(self.scale))
 
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Diagonal":
+        return type(self)(jnp.broadcast_to(2 * weights[:, None], self.scale.shape))
+
     @staticmethod
     def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components * n_columns

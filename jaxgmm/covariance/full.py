@@ -130,6 +130,9 @@ class Full(Structure):
     def constrain(self) -> "Full":
         return type(self)(bijectors.free_to_tril(self.scale_tril))
 
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Full":
+        return type(self)(weights[:, None, None] * linalg.tril_information(self.scale_tril, precisions))
+
     @staticmethod
     def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components * n_columns * (n_columns + 1) // 2

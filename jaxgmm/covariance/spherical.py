@@ -112,6 +112,9 @@ class Spherical(Structure):
     def constrain(self) -> "Spherical":
         return type(self)(bijectors.free_to_positive(self.scale))
 
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Spherical":
+        return type(self)(2 * precisions.shape[1] * weights)
+
     @staticmethod
     def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components

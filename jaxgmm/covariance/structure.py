@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import linalg
@@ -161,6 +163,14 @@ class Structure(ABC):
     @abstractmethod
     def constrain(self) -> "Structure":
         """Inverse of `unconstrain`."""
+
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Structure":
+        """Diagonal of the Fisher information in the free coordinates, where component k has `weights[k]` of the rows.
+
+        `precisions` are the diagonals of the inverse covariances. As in `Family`, the default suits free coordinates
+        without units.
+        """
+        return jax.tree.map(jnp.ones_like, self.unconstrain())
 
     @staticmethod
     @abstractmethod

@@ -118,6 +118,10 @@ class Tied(Structure):
     def constrain(self) -> "Tied":
         return type(self)(bijectors.free_to_tril(self.scale_tril))
 
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Tied":
+        # every row tells the one matrix, whichever component it belongs to
+        return type(self)(jnp.sum(weights) * linalg.tril_information(self.scale_tril, precisions[0]))
+
     @staticmethod
     def n_parameters(n_components: int, n_columns: int) -> int:
         return n_columns * (n_columns + 1) // 2

@@ -80,6 +80,12 @@ class Gaussian(Family):
     def constrain(self) -> "Gaussian":
         return type(self)(self.means, self.covariance.constrain())
 
+    def information(self, weights: Float[Array, " k"]) -> "Gaussian":
+        k, d = self.means.shape
+        columns = jnp.broadcast_to(jnp.eye(d, dtype=self.means.dtype), (k, d, d))
+        precisions = jnp.sum(self.covariance.whiten(self.covariance.inverse_factor(), columns) ** 2, axis=2)
+        return type(self)(weights[:, None] * precisions, self.covariance.information(weights, precisions))
+
     @property
     def n_parameters(self) -> int:
         return self.means.size + self.covariance.n_parameters(*self.means.shape)

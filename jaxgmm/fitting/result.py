@@ -27,7 +27,7 @@ class Status(enum.IntEnum):
 
 _TEXTS = {
     Status.RUNNING: "The fit has not finished.",
-    Status.CONVERGED: "The last step gained no more than tol per unit weight.",
+    Status.CONVERGED: "No more than tol per unit weight is estimated to be still gained, or rounding hides it.",
     Status.MAX_ITER: "max_iter steps were taken and the likelihood still rises: raise max_iter, or tol.",
     Status.DEGENERATE: (
         "A component is held up by the covariance floor or holds less than one row of average weight: try fewer "
@@ -56,10 +56,10 @@ class FitResult:
     Fields:
         mixture: the last one with a finite likelihood, or the start if there was none.
         log_likelihood: (), total, of this mixture, as `log_likelihood(mixture, x, weights)` gives it.
-        n_iter: (), M-steps taken.
+        n_iter: (), steps tried: passes over the rows after the one at the start, those included that were not taken.
         status: (), a code of `Status`.
-        history: (h,), total log-likelihood before the first step and after each, NaN past the last; once it is full,
-            its last entry is the latest.
+        history: (h,), total log-likelihood before the first step and after each, NaN past the last. A step that was
+            not taken repeats it. Once it is full, its last entry is the latest.
         degenerate_components: (k,), those held by the covariance floor or left with less than one row of average
             weight.
     """

@@ -45,6 +45,18 @@ def scaled_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     return unit[:, None] * jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
 
 
+def tril_information(
+    factor: Float[Array, "*batch d d"], precisions: Float[Array, "*batch d"]
+) -> Float[Array, "*batch d d"]:
+    """Fisher information of a Gaussian in each entry of its Cholesky factor, in the logarithm of the diagonal ones.
+
+    A change T = L^-1 dL has |T|^2 + tr(T^2), with `precisions` the diagonal of (L L^T)^-1.
+    """
+    below = jnp.broadcast_to(precisions[..., :, None], factor.shape)
+    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2 * precisions + 1
+    return jnp.tril(below, -1) + diagonal[..., None] * jnp.eye(factor.shape[-1], dtype=factor.dtype)
+
+
 def floored_variance(
     variance: Float[Array, "*shape"], floor: Float[Array, "*#shape"]
 ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:

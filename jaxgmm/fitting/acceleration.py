@@ -1,0 +1,197 @@
+"""What the steps of EM so far tell about the way ahead: where it leads, and how much likelihood is still to come.
+
+EM repeats theta <- M(theta). Let f = M(theta) - theta be its step, and let f have changed by y along a move x of theta.
+Near a maximum the likelihood's gradient is A f and its Hessian -A (I - J), where A is the Fisher information of the
+complete data and J = dM is symmetric in the metric A. So -<x, y> = <x, (I - J) x> for a few moves tells the curvature
+in the directions in which EM is slow: all that is needed to leap to where its steps would end, and to say what they
+would gain.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.ground import checks, linalg
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.model.mixture import Mixture
+
+# Moves remembered. More of them would reach back to where the likelihood curved differently.
+_MOVES = 5
+# A leap goes no further than this in the metric of the Fisher information, unless EM itself does: half its square is
+# the Kullback-Leibler divergence, and further away the curvature is another one.
+_RADIUS = 0.3
+# After a step of EM that left less than this of the one before it, another one arrives without a leap.
+_FAST = 0.3
+# The smallest curvature (1 - rate of EM) that a leap divides by: at the start, at least, and how it changes when a leap
+# is turned down or taken.
+_CAUTION, _LEAST_CAUTION, _RAISE, _LOWER = 1e-3, 1e-6, 8, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """How a fit uses what it remembers. With `leaps` it extrapolates, otherwise every step is one of EM."""
+
+    leaps: bool
+
+
+PLAIN = Scheme(leaps=False)
+SCHEMES: dict[str, Scheme] = {"anderson": Scheme(leaps=True)}
+"""The one table from the public names of acceleration schemes to what they do."""
+
+
+def scheme_of(acceleration: str | None) -> Scheme:
+    """The scheme called `acceleration`, plain EM for None; `ValueError` naming the known ones if there is none."""
+    return PLAIN if acceleration is None else SCHEMES[checks.one_of("acceleration", acceleration, SCHEMES)]
+
+
+@record
+class Memory:
+    """The latest moves between mixtures of a fit, newest first; zeros where there were none yet.
+
+    Fields: `moves` (m, p), in free coordinates; `turns` (m, p), change of the EM step along each; `gains` (m,), in
+    log-likelihood per unit weight; `rises` (m,), what the information foretold of them; `caution` (), the curvature
+    below which leaps were found not to be trusted; `size` (), moves made, up to m; `leapt` (), whether the newest move
+    was a leap.
+    """
+
+    moves: Leaf
+    turns: Leaf
+    gains: Leaf
+    rises: Leaf
+    caution: Leaf
+    size: Leaf
+    leapt: Leaf
+
+    @classmethod
+    def blank(cls, mixture: Mixture) -> "Memory":
+        """No moves yet, of mixtures like this one."""
+        free = _free(mixture)
+        none = jnp.zeros((_MOVES, free.size), free.dtype)
+        return cls(
+            moves=none,
+            turns=none,
+            gains=none[:, 0],
+            rises=none[:, 0],
+            caution=jnp.asarray(_CAUTION, free.dtype),
+            size=jnp.asarray(0, jnp.int32),
+            leapt=jnp.asarray(False),
+        )
+
+    def extended(
+        self, before: tuple[Mixture, Mixture], after: tuple[Mixture, Mixture], gain: Float[Array, ""]
+    ) -> "Memory":
+        """With the move between two mixtures, each given with its EM step, that gained `gain`."""
+        move = _difference(after[0], before[0])
+        old, new = (_difference(step, mixture) for mixture, step in (before, after))
+        rise = jnp.sum(_information(after[0]) * (old + new) / 2 * move)
+
+        def pushed(latest: Array, others: Array) -> Array:
+            return jnp.concatenate([latest[None], others[:-1]])
+
+        return dataclasses.replace(
+            self,
+            moves=pushed(move, self.moves),
+            turns=pushed(new - old, self.turns),
+            gains=pushed(gain, self.gains),
+            rises=pushed(rise, self.rises),
+            size=jnp.minimum(self.size + 1, _MOVES),
+        )
+
+    def judged(self, leapt: Bool[Array, ""], taken: Bool[Array, ""], least: Float[Array, ""]) -> "Memory":
+        """More cautious where a leap, over curvatures down to `least`, was turned down, less where one was taken."""
+        lower = jnp.maximum(self.caution / _LOWER, _LEAST_CAUTION)
+        higher = jnp.minimum(jnp.maximum(self.caution, least) * _RAISE, 1)
+        caution = jnp.where(leapt, jnp.where(taken, lower, higher), self.caution)
+        return dataclasses.replace(self, caution=caution, leapt=jnp.where(taken, leapt, self.leapt))
+
+
+@record
+class Outlook:
+    """What lies ahead of a mixture.
+
+    Fields: `leap`, the mixture to which EM's steps seem to lead; `worthwhile` (), whether the likelihood rises on the
+    way there and EM would take long; `remaining` (), log-likelihood per unit weight that EM would still gain, inf where
+    it cannot be told; `least` (), the smallest curvature seen.
+    """
+
+    leap: Mixture
+    worthwhile: Leaf
+    remaining: Leaf
+    least: Leaf
+
+
+def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
+    """From `mixture`, whose EM step is `step`.
+
+    The leap is Anderson acceleration of type I: f - (I - J) times a combination of the moves is made orthogonal to all
+    of them. The curvatures (Ritz values) enter by their absolute value, so that a saddle repels.
+
+    Sources: Fang & Saad (2009), Numer. Linear Algebra Appl. 16; Dauphin et al. (2014), NeurIPS; Jamshidian & Jennrich
+    (1993), JASA 88, for the metric.
+    """
+    f = _difference(step, mixture)
+    vectors = jnp.concatenate([f[None], memory.moves, memory.turns]) * jnp.sqrt(_information(mixture))
+    products = linalg.einsum("ap,bp->ab", vectors, vectors)
+    m = memory.moves.shape[0]
+    ff, xf, yf = products[0, 0], products[1 : m + 1, 0], products[m + 1 :, 0]
+    xx, xy, yy = products[1 : m + 1, 1 : m + 1], products[1 : m + 1, m + 1 :], products[m + 1 :, m + 1 :]
+    curvature, basis = _ritz(xx, -xy)
+    share = linalg.einsum("ab,a->b", basis, xf)
+    combination = linalg.einsum("ab,b->a", basis, share / jnp.maximum(jnp.abs(curvature), memory.caution))
+    along = ff + combination @ (xf + yf)
+    length = jnp.sqrt(
+        ff + 2 * combination @ (xf + yf) + combination @ (linalg.einsum("ab,b->a", xx + xy + xy.T + yy, combination))
+    )
+    shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
+    correction = linalg.einsum("ap,a->p", memory.moves + memory.turns, combination)
+    least = jnp.min(curvature)
+    slow = memory.leapt | (ff > _FAST**2 * (ff - 2 * yf[0] + yy[0, 0]))
+    # The metric may be known only up to a factor, which past moves tell.
+    unit = jnp.sum(memory.gains) / jnp.sum(memory.rises)
+    sure = (memory.size >= 2) & (least > 0) & (unit > 0)
+    return Outlook(
+        leap=_moved(step, shrink * correction + (shrink - 1) * f),
+        worthwhile=(memory.size > 0) & (along > 0) & slow & jnp.isfinite(length),
+        remaining=jnp.where(sure, unit * ff / (2 * least), jnp.inf),
+        least=jnp.min(jnp.abs(curvature)),
+    )
+
+
+def _ritz(xx: Float[Array, "m m"], curved: Float[Array, "m m"]) -> tuple[Float[Array, " m"], Float[Array, "m m"]]:
+    """Curvatures in the span of the moves x, and in the columns the combinations of moves that have them.
+
+    From the products <x, x> and <x, (I - J) x>. Where moves are parallel or missing, the span has fewer dimensions than
+    there are moves; what is left over has curvature 1, that of a direction in which one step of EM arrives.
+    """
+    norms = jnp.sqrt(jnp.diagonal(xx))
+    scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
+    squares, vectors = jnp.linalg.eigh(scale[:, None] * xx * scale)
+    real = squares > jnp.finfo(xx.dtype).eps ** (2 / 3) * jnp.maximum(squares[-1], jnp.finfo(xx.dtype).tiny)
+    basis = scale[:, None] * vectors * jnp.where(real, 1 / jnp.sqrt(jnp.where(real, squares, 1)), 0)
+    inside = linalg.einsum("ab,ac,cd->bd", basis, curved, basis)
+    inside = (inside + inside.T) / 2 + jnp.diag(1 - real.astype(xx.dtype))
+    values, rotation = jnp.linalg.eigh(inside)
+    return values, linalg.einsum("ab,bc->ac", basis, rotation)
+
+
+def _free(mixture: Mixture) -> Float[Array, " p"]:
+    return ravel_pytree(mixture.unconstrain())[0]
+
+
+def _difference(a: Mixture, b: Mixture) -> Float[Array, " p"]:
+    """Between two mixtures in free coordinates; 0 where one is infinite, as the log-weight of an absent component."""
+    ahead, behind = _free(a), _free(b)
+    return jnp.where(jnp.isfinite(ahead) & jnp.isfinite(behind), ahead - behind, 0)
+
+
+def _moved(mixture: Mixture, direction: Float[Array, " p"]) -> Mixture:
+    # Adding to -inf leaves it: what EM took away stays away.
+    free, rebuild = ravel_pytree(mixture.unconstrain())
+    return rebuild(free + direction).constrain()
+
+
+def _information(mixture: Mixture) -> Float[Array, " p"]:
+    weights = mixture.weights
+    return ravel_pytree(Mixture(weights, mixture.components.information(weights)))[0]

@@ -1,0 +1,184 @@
+"""Acceleration and the stopping rule: fewer passes, the same fixed points, and an honest end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import Status
+from jaxgmm.fitting.acceleration import _ritz
+
+from cases import COVARIANCES, WEIGHTS
+from compilations import counted
+from tolerance import assert_close, dtype
+
+KEY = jax.random.key(3)
+in_float64 = pytest.mark.skipif(dtype() is not np.float64, reason="gains this small are rounded away in float32")
+
+
+def overlapping(n=400, d=2, k=3):
+    generator = np.random.default_rng(1)
+    return generator.normal(size=(n, d)) + 2.5 * np.eye(k, d)[np.arange(n) % k]
+
+
+def steps_until(result, goal):
+    history = np.asarray(result.history)[: int(result.n_iter) + 1]
+    return int(np.argmax(history >= goal)) if history[-1] >= goal else np.inf
+
+
+def long_fit(start, x, **options):
+    return jaxgmm.fit(start, x, **{"tol": 0, "max_iter": 3000, "history_size": 3001} | options)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCES)
+def test_fewer_passes_to_the_same_likelihood(covariance_type):
+    x = overlapping()
+    start = jaxgmm.init(KEY, x, 3, covariance_type)
+    plain, fast = long_fit(start, x, acceleration=None), long_fit(start, x)
+    goal = float(min(plain.log_likelihood, fast.log_likelihood)) - 1e-4 * len(x)
+    assert steps_until(plain, goal) > 2 * steps_until(fast, goal)
+    assert float(fast.log_likelihood - plain.log_likelihood) / len(x) > -1e-5
+
+
+@pytest.mark.parametrize("acceleration", ["anderson", None])
+def test_never_falls(case, acceleration):
+    x = case.data(300)
+    for seed in range(4):
+        start = case.init(jax.random.key(seed), x, 4, method="random_from_data")
+        result = jaxgmm.fit(start, x, tol=0, max_iter=100, acceleration=acceleration)
+        history = np.asarray(result.history)[: int(result.n_iter) + 1]
+        assert np.all(np.diff(history) >= 0)
+        assert_close(result.log_likelihood, jaxgmm.log_likelihood(result.mixture, x), "exact", scale=1000)
+
+
+def test_stays_where_plain_em_rests(case):
+    x = case.data(300)
+    settled = long_fit(case.mixture(), x, acceleration=None)
+    again = long_fit(settled.mixture, x)
+    for name in ("weights", "means", "covariances"):
+        assert_close(getattr(again.mixture, name), getattr(settled.mixture, name), "converged")
+
+
+def test_rests_where_plain_em_stays(case):
+    x = case.data(300)
+    fast = long_fit(case.mixture(), x)
+    stepped = jaxgmm.m_step(fast.mixture, jaxgmm.e_step(fast.mixture, x))
+    for name in ("weights", "means", "covariances"):
+        assert_close(getattr(stepped, name), getattr(fast.mixture, name), "converged", scale=0.1)
+
+
+def test_a_fit_that_converges_at_once_pays_nothing():
+    x = np.random.default_rng(0).normal(size=(300, 2)) + 20 * (np.arange(300) % 3)[:, None]
+    start = jaxgmm.init(KEY, x, 3, method="kmeans")
+    assert int(jaxgmm.fit(start, x).n_iter) <= 1 + int(jaxgmm.fit(start, x, acceleration=None).n_iter) <= 4
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_units_and_offsets_do_not_matter(covariance_type):
+    """Powers of two change no digit, so every pass must find the same."""
+    x = overlapping()
+    scale, offset = np.array([2.0**12, 2.0**-12]), np.array([2.0**10, -(2.0**-9)])
+    start = jaxgmm.from_responsibilities(x, np.eye(3)[np.arange(400) % 3], covariance_type)
+    moved = jaxgmm.from_responsibilities(x * scale + offset, np.eye(3)[np.arange(400) % 3], covariance_type)
+    options = {"tol": 0, "max_iter": 12}
+    a, b = jaxgmm.fit(start, x, **options), jaxgmm.fit(moved, x * scale + offset, **options)
+    assert_close(b.mixture.covariances / np.outer(scale, scale), a.mixture.covariances, "close", scale=1)
+    assert_close((b.mixture.means - offset) / scale, a.mixture.means, "close", scale=1)
+    shift = np.sum(np.log(scale))
+    assert_close(b.history[:13] / 400 + shift, a.history[:13] / 400, "close")
+
+
+def test_far_from_the_origin():
+    x = overlapping()
+    a, b = (long_fit(jaxgmm.init(KEY, rows, 3, "tied", method="kmeans"), rows) for rows in (x, x + 2.0**13))
+    assert float(b.log_likelihood) == pytest.approx(float(a.log_likelihood), abs=2e-3)
+
+
+@in_float64
+@pytest.mark.parametrize("acceleration", ["anderson", None])
+@pytest.mark.parametrize("covariance_type", COVARIANCES)
+def test_no_more_than_tol_is_left(covariance_type, acceleration):
+    x = overlapping(1000)
+    for tol, seed in ((1e-4, 0), (1e-6, 1), (1e-8, 2)):
+        start = jaxgmm.init(jax.random.key(seed), x, 3, covariance_type)
+        result = jaxgmm.fit(start, x, tol=tol, max_iter=5000, acceleration=acceleration)
+        assert Status(int(result.status)) == Status.CONVERGED
+        left = float(long_fit(result.mixture, x).log_likelihood - result.log_likelihood) / len(x)
+        assert left < 3 * tol
+
+
+@in_float64
+def test_the_end_is_not_overstayed():
+    """Stopping costs no more steps than reaching a tenth of tol does."""
+    x = overlapping(1000)
+    for acceleration in ("anderson", None):
+        start = jaxgmm.init(KEY, x, 3, "full")
+        limit = long_fit(start, x, acceleration=acceleration)
+        stopped = jaxgmm.fit(start, x, tol=1e-6, max_iter=3000, acceleration=acceleration)
+        assert int(stopped.n_iter) <= 3 + steps_until(limit, float(limit.log_likelihood) - 1e-7 * len(x))
+
+
+@pytest.mark.parametrize("acceleration", ["anderson", None])
+def test_absent_components_stay_absent(acceleration):
+    x = overlapping()
+    covariances = np.ones((4, 2))
+    start = jaxgmm.from_parameters([*WEIGHTS, 0.0], [[2.0, 0], [0, 2], [0, 0], [9, 9]], covariances, "diag")
+    without = jaxgmm.from_parameters(WEIGHTS, [[2.0, 0], [0, 2], [0, 0]], covariances[:3], "diag")
+    options = {"tol": 0, "max_iter": 10, "acceleration": acceleration}
+    a, b = jaxgmm.fit(start, x, **options), jaxgmm.fit(without, x, **options)
+    assert float(a.mixture.log_weights[3]) == -np.inf
+    assert_close(a.history[:11], b.history[:11], "exact", scale=100)
+    assert_close(a.mixture.means[:3], b.mixture.means, "close")
+    assert a.degenerate_components.tolist() == [False, False, False, True]
+
+
+def test_vmap_is_a_loop_in_every_phase():
+    """Lanes leap, fall back and stop at different steps."""
+    x = overlapping(150)
+    keys = jax.random.split(KEY, 6)
+
+    def pipeline(key):
+        start = jaxgmm.init(key, x, 4, "spherical", method="random_from_data")
+        return jaxgmm.fit(start, x, tol=1e-4, max_iter=60)
+
+    together = jax.vmap(pipeline)(keys)
+    alone = [pipeline(key) for key in keys]
+    assert len({int(result.n_iter) for result in alone}) > 1
+    assert_close(together.log_likelihood, jnp.stack([result.log_likelihood for result in alone]), "close", scale=10)
+
+
+def test_each_scheme_compiles_once():
+    x = overlapping(131)
+    start = jaxgmm.init(KEY, x, 3, "diag")
+    jaxgmm.fit(start, x)
+    with counted() as other:
+        jaxgmm.fit(start, x, acceleration=None)
+    with counted() as again:
+        jaxgmm.fit(start, x, tol=1e-3, max_iter=7, acceleration="anderson")
+        jaxgmm.fit(start, x, tol=1e-3, max_iter=7, acceleration=None)
+    assert len(other) == 1
+    assert again == []
+
+
+def test_one_pass_per_step():
+    """The rows are read at one place before the loop and at one inside it."""
+    x = overlapping(100)
+    start = jaxgmm.init(KEY, x, 3, "diag")
+    program = str(jax.make_jaxpr(lambda m, x: jaxgmm.fit(m, x, block_size=50).n_iter)(start, jnp.asarray(x)))
+    assert program.count("scan[") == 2
+
+
+@pytest.mark.parametrize("name", ["squarem", 3, ""])
+def test_unknown_scheme(name):
+    with pytest.raises(ValueError, match=r"acceleration is .*; expected one of 'anderson'"):
+        jaxgmm.fit(jaxgmm.init(KEY, overlapping(), 2), overlapping(), acceleration=name)
+
+
+def test_curvatures_of_a_quadratic():
+    """Moves that span an invariant space give the eigenvalues there, also when some are parallel or missing."""
+    curvature = np.diag([0.5, 0.01, 0.9])
+    moves = np.array([[1.0, 1, 0], [2, 2, 0], [1, -1, 0], [0, 0, 0]])
+    values, basis = _ritz(jnp.asarray(moves @ moves.T), jnp.asarray(moves @ curvature @ moves.T))
+    assert_close(np.sort(values), [0.01, 0.5, 1, 1], "exact", scale=10)
+    assert np.all(np.isfinite(basis))
