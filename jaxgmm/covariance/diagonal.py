@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Expansion, Structure
+from jaxgmm.covariance.expansion import Expandable, Expansion
 from jaxgmm.ground import bijectors, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
 
 @record
-class Diagonal(Structure):
+class Diagonal(Expandable):
     """One variance per component and column, no correlation: Sigma_k = diag(s_k1^2, ..., s_kd^2).
 
     Fields: `scale` (k, d), standard deviations in the units of the data.

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Expansion, LinearFrame, Structure
+from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
 from jaxgmm.ground import bijectors, checks, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
 
 @record
-class Full(Structure):
+class Full(Expandable):
     """One unrestricted covariance matrix per component: Sigma_k = L_k L_k^T.
 
     Fields: `scale_tril` (k, d, d), lower Cholesky factors in the units of the data.

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Expansion, Structure
+from jaxgmm.covariance.expansion import Expandable, Expansion
 from jaxgmm.ground import bijectors, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
 
 @record
-class Spherical(Structure):
+class Spherical(Expandable):
     """One variance per component, the same in every direction: Sigma_k = s_k^2 I.
 
     Fields: `scale` (k,), standard deviations in the units of the data.

@@ -1,42 +1,14 @@
 """What a covariance structure must provide. Families with a location (Gaussian, Student-t) are written over it."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground import linalg
-from jaxgmm.ground.pytree import Leaf, record
-
-
-@record
-class Expansion:
-    """Quadratic forms as sums over features of a row u in the coordinates of a frame: [u, squares(u)] times these.
-
-    Fields: `constant` (k,), `linear` (k, d), `quadratic` (k, q) with minus half the squared distance to the mean of
-    component k as their sum; `steepest` (), the largest curvature among them; `cancellation` (k,), how many times
-    larger the terms of that sum are than the sum, at rows of component k.
-    """
-
-    constant: Leaf
-    linear: Leaf
-    quadratic: Leaf
-    steepest: Leaf
-    cancellation: Leaf
-
-
-@record
-class LinearFrame:
-    """Coordinates u with x = center + factor u, for a lower triangular factor (d, d), and the factor's inverse."""
-
-    factor: Leaf
-    inverse: Leaf
-
-    @classmethod
-    def of(cls, factor: Float[Array, "d d"]) -> "LinearFrame":
-        return cls(factor, linalg.tril_inverse(factor))
+T = TypeVar("T")
 
 
 class Structure(ABC):
@@ -45,8 +17,8 @@ class Structure(ABC):
     A structure is a record whose leaves are Cholesky factors or standard deviations ("factors"). In `scatter` and
     `maximize`, the second moments have whatever shape the structure needs, as long as they add up over rows.
 
-    Densities and moments come in two ways: from differences to each mean (`whiten`, `scatter`), exact whatever the
-    means; or from features of the rows in one frame for all components (`frame` to `second`), as matrix products.
+    Densities and moments are taken from differences to each mean (`whiten`, `scatter`), which is exact whatever the
+    means. A structure that also has them as matrix products for all components at once is an `Expandable`.
     """
 
     @classmethod
@@ -90,52 +62,6 @@ class Structure(ABC):
     def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
         """Second moments of the differences, weighted by responsibilities and summed over rows."""
 
-    @abstractmethod
-    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], Any]:
-        """Origin and unit of coordinates in which the components as a whole have mean 0 and spread 1 or so.
-
-        As far as densities and moments do not depend on them, they are constants to a derivative.
-        """
-
-    @staticmethod
-    @abstractmethod
-    def enter(frame: Any, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
-        """Differences from the origin in the unit of the frame."""
-
-    @staticmethod
-    @abstractmethod
-    def leave(frame: Any, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        """Coordinates in the unit of the frame as differences from the origin, row by row."""
-
-    @staticmethod
-    @abstractmethod
-    def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
-        """The second-order features that the structure's quadratic forms are made of."""
-
-    @abstractmethod
-    def expand(self, frame: Any, means: Float[Array, "k d"]) -> Expansion:
-        """The quadratic forms of components with these means, given in coordinates of the frame."""
-
-    @staticmethod
-    def spread(coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Any:
-        """What `second` needs of the rows beyond the sums of their features, for each component or all together."""
-        return None
-
-    @staticmethod
-    @abstractmethod
-    def second(
-        frame: Any,
-        means: Float[Array, "k d"],
-        counts: Float[Array, " k"],
-        first: Float[Array, "k d"],
-        squares: Float[Array, "k q"],
-        spread: Any,
-    ) -> Float[Array, "..."]:
-        """Second moments about the means, as `scatter` gives them, from sums of the features in the frame.
-
-        `first` is the sum of r u; means and first are in coordinates of the frame, the result in those of the data.
-        """
-
     @staticmethod
     @abstractmethod
     def total(scatter: Float[Array, "..."], n_columns: int) -> Float[Array, " d"]:
@@ -155,6 +81,14 @@ class Structure(ABC):
         `scatter` is taken about means that `shift` then moves to the new ones. `counts` are positive; a component that
         is not `alive` keeps its covariance.
         """
+
+    def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
+        """Whether moments of components with these means lose digits unless taken about these very means."""
+        return jnp.ones((), bool)
+
+    def choose(self, means: Float[Array, "k d"], centred: Callable[[], T], expanded: Callable[[Any], T]) -> T:
+        """The result of `centred` or, where the structure can and keeps enough digits, of `expanded` of itself."""
+        return centred()
 
     @abstractmethod
     def unconstrain(self) -> "Structure":

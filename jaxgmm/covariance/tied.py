@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Expansion, LinearFrame, Structure
+from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
 from jaxgmm.ground import bijectors, checks, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
 
 @record
-class Tied(Structure):
+class Tied(Expandable):
     """One unrestricted covariance matrix shared by all components: Sigma = L L^T.
 
     Fields: `scale_tril` (d, d), the lower Cholesky factor in the units of the data.

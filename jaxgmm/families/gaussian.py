@@ -10,8 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments, is_expandable
-from jaxgmm.ground import linalg
+from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
 from jaxgmm.ground.pytree import Leaf, record
 
 T = TypeVar("T")
@@ -49,13 +48,13 @@ class Gaussian(Family):
         return CentredKernel.of(self.means, self.covariance).statistics(x, responsibilities)
 
     def needs_centring(self) -> Bool[Array, ""]:
-        return ~is_expandable(self.means, self.covariance)
+        return self.covariance.needs_centring(self.means)
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
-        return jax.lax.cond(
-            linalg.any_lane(self.needs_centring()),
-            lambda: use(CentredKernel.of(self.means, self.covariance)),
-            lambda: use(ExpandedKernel.of(self.means, self.covariance)),
+        return self.covariance.choose(
+            self.means,
+            centred=lambda: use(CentredKernel.of(self.means, self.covariance)),
+            expanded=lambda covariance: use(ExpandedKernel.of(self.means, covariance)),
         )
 
     def maximize(

@@ -7,17 +7,14 @@ sum. The centred way is exact whatever the means, at twice the arithmetic in pro
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jaxgmm.covariance.structure import Expansion, Structure
+from jaxgmm.covariance.expansion import Expandable
+from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Kernel
-from jaxgmm.ground import linalg, pytree
+from jaxgmm.ground import linalg
 from jaxgmm.ground.pytree import Leaf, record
-
-# Of the digits of the dtype, this share must survive cancellation for the expanded kernel to be used.
-_DIGITS_KEPT = 0.6
 
 
 @record
@@ -85,11 +82,13 @@ class ExpandedKernel(Kernel):
     constant: Leaf
     coefficients: Leaf
     reach: Leaf
-    covariance: Structure
+    covariance: Expandable
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], covariance: Structure) -> "ExpandedKernel":
-        (center, frame), inside, expansion = _expand(means, covariance)
+    def of(cls, means: Float[Array, "k d"], covariance: Expandable) -> "ExpandedKernel":
+        center, frame = covariance.frame(means)
+        inside = covariance.enter(frame, (means - center).T).T
+        expansion = covariance.expand(frame, inside)
         return cls(
             center=center,
             frame=frame,
@@ -124,22 +123,6 @@ class ExpandedKernel(Kernel):
             first=self.covariance.leave(self.frame, first - counts[:, None] * self.means),
             second=self.covariance.second(self.frame, self.means, counts, first, squares, sums.spread),
         )
-
-
-def is_expandable(means: Float[Array, "k d"], covariance: Structure) -> Bool[Array, ""]:
-    """Whether the expanded kernel keeps enough digits for these components. NaN, which nothing helps, counts as yes."""
-    means, covariance = jax.lax.stop_gradient((means, covariance))
-    cancellation = jnp.max(_expand(means, covariance)[2].cancellation)
-    limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
-    return (cancellation <= limit) | ~pytree.without_nan((means, covariance))
-
-
-def _expand(
-    means: Float[Array, "k d"], covariance: Structure
-) -> tuple[tuple[Float[Array, " d"], Any], Float[Array, "k d"], Expansion]:
-    center, frame = covariance.frame(means)
-    inside = covariance.enter(frame, (means - center).T).T
-    return (center, frame), inside, covariance.expand(frame, inside)
 
 
 def _log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
