@@ -124,7 +124,7 @@ def _row(runner: _Runner, against: _Runner | None, best: float, equal: float) ->
     if runner.likelihoods:
         row["log_likelihood"] = float(np.mean(list(runner.likelihoods.values())))
         row["gap"] = float(best - row["log_likelihood"])
-        row["equal"] = bool(row["gap"] <= equal)
+        row |= {"within": equal, "equal": bool(row["gap"] <= equal)}
     return row | runner.contender.notes
 
 

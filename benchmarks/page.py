@@ -85,9 +85,13 @@ def cell(row: Row | None) -> str:
         return "-"
     text = duration(row["median"])
     if row.get("ratio") is not None and row["ratio"] != 1:
-        text += f" ({row['ratio']:.2g}x"
-        text += f", {row['ratio_q1']:.2g} to {row['ratio_q3']:.2g})" if "ratio_q1" in row else ")"
+        text += f" ({times(row['ratio'])}x, {times(row['ratio_q1'])} to {times(row['ratio_q3'])})"
     return text + (" ≠" if row.get("equal") is False else "")
+
+
+def times(ratio: float) -> str:
+    """Two digits, never as a power of ten."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -57,7 +57,8 @@ def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
         file.flush()
         makers = {name: lambda name=name: process(name, file.name, k) for name in PROGRAMS}
         rows = contest(makers, lambda p: mean_log_likelihood(x, p), budget=0 if quick else 20.0, most=7, equal=EQUAL)
-    yield from rows
+    for row in rows:
+        yield row | {"first": None, "compile": None}
 
 
 def process(name: str, path: str, k: int) -> Contender:

@@ -30,7 +30,11 @@ def run(point: Row, dtype: type, quick: bool, *, with_peers: bool = True) -> Ite
     fits, n, d, k = (point[name] for name in ("fits", "n", "d", "k"))
     x = sets(fits, n, d, k, dtype)
     looped = min(fits, 5 if quick else LOOPED)
-    makers = {f"jaxgmm, {how}": lambda how=how: batched(x, k, looped, how) for how in ("map", "vmap")}
+    makers = {
+        f"jaxgmm, {method}, {how}": lambda method=method, how=how: batched(x, k, looped, method, how)
+        for method in ("k-means++", "kmeans")
+        for how in ("map", "vmap")
+    }
     if with_peers:
         for init in ("kmeans", "k-means++", "random_from_data"):
             makers[f"sklearn, {init}"] = lambda init=init: loop(
@@ -54,14 +58,14 @@ def sets(fits: int, n: int, d: int, k: int, dtype: type) -> np.ndarray:
     return np.stack([data.sample(generator, n, data.truth(generator, d, k), dtype) for _ in range(fits)])
 
 
-def batched(x: np.ndarray, k: int, looked_at: int, how: str) -> Contender:
+def batched(x: np.ndarray, k: int, looked_at: int, method: str, how: str) -> Contender:
     """Seeding and fit of every data set in one compiled call."""
     rows = jnp.asarray(x)
 
     @jax.jit
     def run(key: jax.Array, rows: jax.Array) -> Any:
         keys = jax.random.split(key, len(rows))
-        return ours.many(lambda key, one: ours.seeded_fit(key, one, k, STRUCTURE, TOL), how)(keys, rows)
+        return ours.many(lambda key, one: ours.seeded_fit(key, one, k, STRUCTURE, TOL, method), how)(keys, rows)
 
     def parameters(result: Any) -> list[Parameters]:
         one = (jax.tree.map(lambda leaf, i=i: leaf[i], result.mixture) for i in range(looked_at))

@@ -33,7 +33,7 @@ def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
     def score(found: list[Parameters]) -> float:
         return max(mean_log_likelihood(x, one) - penalty(len(one.weights), d, n) for one in found)
 
-    yield from contest(makers, score, budget=0 if quick else 10.0, equal=EQUAL)
+    yield from contest(makers, score, budget=0 if quick else 10.0, seeds=1 if quick else 3, equal=EQUAL)
 
 
 def penalty(k: int, d: int, n: int) -> float:

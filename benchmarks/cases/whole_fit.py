@@ -32,18 +32,19 @@ def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
         "sklearn, k-means++": (sklearn_path, peers.sklearn_fit, "k-means++"),
     }
     found = calibrate(x, k, {name: (path, init) for name, (path, _, init) in entrants.items()})
-    jax.clear_caches()
     makers = {}
     for name, (_, make, init) in entrants.items():
-        seed, tol = found[name]
+        seed, tol, goal = found[name]
+        tol = confirmed(make, x, k, tol, init, seed, goal)
         makers[name] = lambda make=make, tol=tol, init=init, seed=seed: make(x, k, STRUCTURE, tol, init, seed)
+    jax.clear_caches()
     rows = contest(makers, lambda p: mean_log_likelihood(x, p), budget=0 if quick else 5.0, equal=WITHIN)
     for row in rows:
         yield row | {"seed": found[row["contender"]][0]}
 
 
-def calibrate(x: np.ndarray, k: int, entrants: dict[str, tuple[Callable, str]]) -> dict[str, tuple[int, float]]:
-    """For each entrant the first seed that leads to the best optimum of all (or its own best), and a tolerance."""
+def calibrate(x: np.ndarray, k: int, entrants: dict[str, tuple[Callable, str]]) -> dict[str, tuple[int, float, float]]:
+    """For each entrant the seed that leads to the best optimum of all (or its own best), a tolerance, and its goal."""
     paths: dict[str, dict[int, np.ndarray]] = {name: {} for name in entrants}
     best = -np.inf
     for seed in range(SEEDS):
@@ -57,8 +58,18 @@ def calibrate(x: np.ndarray, k: int, entrants: dict[str, tuple[Callable, str]]) 
     for name, of in paths.items():
         seed = max(of, key=lambda seed: of[seed][-1])
         goal = min(best, of[seed][-1]) - 0.8 * WITHIN
-        chosen[name] = seed, next((tol for tol in TOLERANCES if stopped(of[seed], tol) >= goal), TIGHT)
+        tol = next((tol for tol in TOLERANCES if stopped(of[seed], tol) >= goal), TIGHT)
+        chosen[name] = seed, tol, goal - 0.1 * WITHIN
     return chosen
+
+
+def confirmed(make: Callable, x: np.ndarray, k: int, tol: float, init: str, seed: int, goal: float) -> float:
+    """That tolerance, or the next tighter one that reaches the goal when it is really used."""
+    for tighter in (one for one in TOLERANCES if one <= tol):
+        fit = make(x, k, STRUCTURE, tighter, init, seed)
+        if mean_log_likelihood(x, fit.parameters(fit.call(0))) >= goal:
+            return tighter
+    return TIGHT
 
 
 def limit(paths: dict[int, np.ndarray]) -> float:
