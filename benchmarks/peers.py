@@ -161,7 +161,9 @@ def pomegranate_iteration(x: np.ndarray, start: Parameters, structure: str) -> C
     rows = torch.from_numpy(x)
     # Its buffers take the default dtype.
     torch.set_default_dtype(rows.dtype)
-    tensors = [torch.from_numpy(np.array(p, x.dtype)) for p in (*start[:2], compact(start.covariances, structure))]
+    # It takes one variance per column even where it keeps them equal.
+    shape = "diag" if structure == "spherical" else structure
+    tensors = [torch.from_numpy(np.array(p, x.dtype)) for p in (*start[:2], compact(start.covariances, shape))]
     k, d = start.means.shape
 
     def fresh() -> Any:
@@ -185,7 +187,7 @@ def pomegranate_iteration(x: np.ndarray, start: Parameters, structure: str) -> C
 
     def parameters(model: Any) -> Parameters:
         arrays = [[getattr(part, field).numpy() for part in model.distributions] for field in ("means", "covs")]
-        covariances = dense(np.stack(arrays[1]), structure, k, d)
+        covariances = dense(np.stack(arrays[1]), shape, k, d)
         return Parameters(model.priors.numpy().astype(np.float64), np.stack(arrays[0]).astype(np.float64), covariances)
 
     return Contender(call, parameters)

@@ -47,7 +47,7 @@ def grid(rows: list[Row], plt: Any) -> Any:
     axes.set_yscale("log")
     axes.set_xticks(range(len(groups)), [f"d={dict(key)['d']}, k={dict(key)['k']}" for key in groups])
     axes.set_ylabel(f"time over jaxgmm's, {DTYPE}")
-    axes.legend(frameon=False, ncols=4)
+    figure.legend(loc="outside upper center", frameon=False, ncols=4)
     return figure
 
 
