@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxgmm
 from benchmarks.data import Parameters, compact
-from benchmarks.harness import Contender
+from benchmarks.harness import Contender, Row
 
 # Plain EM, for what is measured per iteration; whole fits take the defaults.
 PLAIN = {"acceleration": None} if "acceleration" in inspect.signature(jaxgmm.fit).parameters else {}
@@ -41,13 +41,13 @@ def steps_of_fit(x: np.ndarray, start: Parameters, structure: str, n_steps: int)
     """`fit` from given parameters for a number of steps."""
     rows, mixture = jnp.asarray(x), mixture_of(start, structure, x.dtype)
     run = jax.jit(lambda mixture, rows, most: jaxgmm.fit(mixture, rows, tol=0, max_iter=most, **PLAIN))
-    taken = int(run(mixture, rows, n_steps).n_iter)
-    jax.clear_caches()
-    return Contender(
-        lambda _: jax.block_until_ready(run(mixture, rows, n_steps)),
-        lambda result: parameters_of(result.mixture),
-        {"steps": taken},
-    )
+    notes: Row = {}
+
+    def parameters(result: jaxgmm.FitResult) -> Parameters:
+        notes["steps"] = int(result.n_iter)
+        return parameters_of(result.mixture)
+
+    return Contender(lambda _: jax.block_until_ready(run(mixture, rows, n_steps)), parameters, notes)
 
 
 def seeded_fit(

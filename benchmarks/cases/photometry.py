@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from benchmarks import data, ours, peers
@@ -36,6 +37,7 @@ def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
         "sklearn, k-means++": lambda: peers.sklearn_fit(x, k, STRUCTURE, TOL, "k-means++"),
         "gmmx": lambda: peers.gmmx_fit(x, k, STRUCTURE, TOL),
     }
+    jax.clear_caches()  # so that the first call compiles
     options = {"budget": 0 if quick else 10.0, "seeds": seeds, "equal": EQUAL}
     for row in contest(makers, lambda p: mean_log_likelihood(x, p), **options):
         # What counts is the likelihood that sklearn reaches with its defaults.
