@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Made again whenever the list of dependencies changes; one stamp per set of extras.
 STAMP := .venv/.installed-
 
-.PHONY: demo test test-examples lint types docs numerics clean
+.PHONY: demo test test-examples lint types docs numerics bench clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
@@ -34,6 +34,17 @@ docs: $(STAMP)docs  ## the documentation, warnings as errors, to docs/_build/htm
 numerics: $(STAMP)numerics  ## run the numerical experiments and write their tables into docs/numerics.md
 	$(BIN)/python numerics/tables.py
 
+# The peers live apart, so that none of them decides over the library's versions. torch comes first, so that none of
+# them pulls another one.
+bench: benchmarks/.venv/.installed  ## measure beside the peers, all cases or CASES="grid memory", and write docs/benchmarks.md
+	benchmarks/.venv/bin/python -m benchmarks.run $(if $(CASES),--cases $(CASES))
+
+benchmarks/.venv/.installed: benchmarks/requirements.txt pyproject.toml
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch $<)"
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 $(STAMP)%: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	@touch $@
@@ -42,4 +53,4 @@ $(STAMP)%: pyproject.toml | .venv/bin/python
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv out docs/_build
+	rm -rf .venv benchmarks/.venv out docs/_build

@@ -1,0 +1,1 @@
+"""Benchmarks of jaxgmm beside its peers. `make bench`."""

@@ -1,0 +1,190 @@
+"""Write the results into docs/benchmarks.md, between the marks that name their parts.
+
+`python -m benchmarks.page`; `make bench` does it by itself.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmarks import plots, results
+from benchmarks.targets import POINT, geometric, grouped, slopes, targets
+
+Row = dict[str, Any]
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = "_static/benchmarks"
+
+
+def write(path: Path = RESULTS / "cpu.json", quick: bool = False) -> None:
+    """Replace every part of the page; a quick run writes a copy elsewhere instead."""
+    page = Path(tempfile.gettempdir()) / "jaxgmm-quick" / "benchmarks.md" if quick else PAGE
+    (page.parent / PICTURES).mkdir(parents=True, exist_ok=True)
+    content, card = results.load(path), results.load(RESULTS / "gpu.json")
+    drawn = plots.draw(content["rows"], page.parent / PICTURES)
+    text = PAGE.read_text()
+    for name in re.findall(r"<!-- begin (\w+) -->", text):
+        part = gpu(card) if name == "gpu" else part_of(name, content)
+        if name in drawn:
+            part += f"\n\n![{name.replace('_', ' ')}]({PICTURES}/{drawn[name]})"
+        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+        text = re.sub(pattern, lambda found, part=part: f"{found[1]}\n{part}\n\n{found[2]}", text, flags=re.S)
+    page.write_text(text)
+    print(f"wrote {page}")
+
+
+def part_of(name: str, content: Row) -> str:
+    """The text of one part."""
+    rows = content["rows"]
+    if name == "machine":
+        return machine(content)
+    if name == "targets":
+        return table(targets(rows))
+    mine = [row for row in rows if row["case"] == name]
+    if not mine:
+        return "Not measured yet."
+    special = {"memory": memory, "acceleration": acceleration, "growth": growth}
+    return "\n\n".join(filter(None, (special.get(name, timings)(mine), remarks(mine))))
+
+
+def machine(content: Row) -> str:
+    """What everything ran on, when."""
+    if "machine" not in content:
+        return "Not measured yet."
+    has = content["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    dates = sorted({ran["date"] for ran in content["ran"].values()})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return f"{has['cpu']}, {has['cores']} cores, {has['memory_gib']:g} GiB, {has['system']}; {versions}; {when}."
+
+
+def timings(rows: list[Row]) -> str:
+    """One line per point, one column per contender: median, and how many times ours with quartiles."""
+    lines = []
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    for key, group in grouped(rows, rows[0]["case"]).items():
+        line: Row = dict(key)
+        if any("P" in row for row in group):
+            line["k·P"] = line["k"] * next(row["P"] for row in group if "P" in row)
+        found = {row["contender"]: row for row in group}
+        line |= {name: cell(found.get(name)) for name in names if name != "all that is missing"}
+        compiled = [row["compile"] for row in group if row["contender"].startswith("jaxgmm") and row.get("compile")]
+        line["compile"] = duration(min(compiled)) if compiled else ""
+        lines.append(line)
+    return table(lines)
+
+
+def cell(row: Row | None) -> str:
+    """A median, the ratio to ours, and a mark if the likelihood is another one."""
+    if row is None or row.get("median") is None:
+        return "-"
+    text = duration(row["median"])
+    if row.get("ratio") is not None and row["ratio"] != 1:
+        text += f" ({times(row['ratio'])}x, {times(row['ratio_q1'])} to {times(row['ratio_q3'])})"
+    return text + (" ≠" if row.get("equal") is False else "")
+
+
+def times(ratio: float) -> str:
+    """Two digits, never as a power of ten."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e3)) if seconds * f >= 1), ("µs", 1e6))
+    return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1000 else f"{seconds * factor:.0f} {unit}"
+
+
+def remarks(rows: list[Row]) -> str:
+    """Who could not run, and who ended at another likelihood."""
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        where = ", ".join(str(row[name]) for name in ("dtype", *POINT) if name in row)
+        if row.get("reason"):
+            reason = row["reason"].replace("`", "")
+            lines.setdefault(f"- {row['contender']} could not run: `{reason}`", []).append(where)
+        elif row.get("equal") is False:
+            lines.setdefault(f"- ≠ {row['contender']}: {row['gap']:.2g} off", []).append(where)
+    return "\n".join(f"{line} ({'; '.join(where)})" for line, where in lines.items())
+
+
+def memory(rows: list[Row]) -> str:
+    """MiB by contender."""
+    names = {"over_data_mib": "peak over both", "peak_mib": "peak", "baseline_mib": "imported", "data_mib": "data"}
+    return table(
+        [
+            {name: row[name] for name in ("n", "d", "k", "contender", "steps")}
+            | {f"{name}, MiB": f"{row[field]:.0f}" for field, name in names.items()}
+            for row in rows
+            if "peak_mib" in row
+        ]
+    )
+
+
+def acceleration(rows: list[Row]) -> str:
+    """Geometric mean of the saving by group and structure."""
+    groups = grouped([row for row in rows if "ratio" in row], "acceleration", by=("group", "structure"))
+    return table(
+        [
+            dict(key)
+            | {
+                "cases": len(g),
+                "passes saved, times": f"{geometric(row['ratio'] for row in g):.2f}",
+                "least": f"{min(row['ratio'] for row in g):.2f}",
+                "ended worse": sum(row["worse"] for row in g),
+                "ended better": sum(row.get("better", False) for row in g),
+            }
+            for key, g in groups.items()
+        ]
+    )
+
+
+def growth(rows: list[Row]) -> str:
+    """The fitted slopes."""
+    return table(
+        [
+            {"dtype": dtype, "against": axis, "contender": contender, "slope": f"{slope:.2f}"}
+            for (dtype, axis, contender), slope in slopes(rows).items()
+        ]
+    )
+
+
+def gpu(content: Row) -> str:
+    """What was measured on an accelerator."""
+    if not content["rows"]:
+        return "Not measured yet."
+    has, lines = content["machine"], []
+    for row in content["rows"]:
+        point = {name: row.get(name, "") for name in ("case", "dtype", "structure", "n", "d", "k", "contender")}
+        fractions = {f"of its {name}": row.get(f"of_{name}") for name in ("GEMM", "bandwidth")}
+        shown = {name: "" if value is None else f"{100 * value:.0f} %" for name, value in fractions.items()}
+        lines.append(point | {"time": cell(row)} | shown)
+    bounds = ", ".join(
+        f"{dtype} {name} {value:.3g}" for dtype, of in has.get("ceilings", {}).items() for name, value in of.items()
+    )
+    return f"{has.get('accelerator', 'unknown')}; measured ceilings: {bounds}.\n\n{table(lines)}"
+
+
+def table(rows: list[Row]) -> str:
+    """In the form that the other pages have."""
+    if not rows:
+        return "Not measured yet."
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    plain = [{name: shown(row.get(name, "")) for name in names} for row in rows]
+    return tabulate(plain, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def shown(value: object) -> object:
+    """Flags as words, large counts in powers of ten."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "**no**"
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else value
+
+
+if __name__ == "__main__":
+    write()

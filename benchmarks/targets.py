@@ -1,0 +1,206 @@
+"""What was to be reached, what was, and whether that is met, from the rows of the results."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+POINT = ("structure", "fits", "n", "d", "k", "largest", "restarts")
+
+
+def targets(rows: list[Row]) -> list[Row]:
+    """One row per target whose case was measured."""
+    return [row for check in CHECKS for row in check(rows)]
+
+
+def grouped(rows: Iterable[Row], case: str, *, by: tuple[str, ...] = ("dtype", *POINT)) -> dict[tuple, list[Row]]:
+    """The rows of a case by point."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["case"] == case:
+            found.setdefault(tuple((name, row[name]) for name in by if name in row), []).append(row)
+    return found
+
+
+def fastest(rows: Iterable[Row], name: str, field: str = "median") -> float:
+    """The least time of contenders of that name that reached the common likelihood; NaN if there is none."""
+    mine = [row for row in rows if row["contender"].split(",")[0] == name and row.get(field) is not None]
+    return min((row[field] for row in mine if row.get("equal") is not False), default=np.nan)
+
+
+def ratio(rows: list[Row], peer: str, field: str = "median") -> float:
+    """How many times longer a peer takes than the fastest of ours that is no less likely.
+
+    Of a peer's ways those count that reach the best likelihood, or all where none does; the fastest decides. NaN if
+    there are none, or none of ours is as likely.
+    """
+    theirs = [row for row in rows if row["contender"].split(",")[0] == peer and row.get("median") is not None]
+    theirs = [row for row in theirs if row.get("equal") is not False] or theirs
+    # Inside `fit` only the steps are counted, not the call.
+    ours = [row for row in rows if row["contender"].split(", ")[-1] != "inside fit" and row.get(field) is not None]
+    ours = [row for row in ours if row["contender"].split(",")[0] == "jaxgmm"]
+    found = []
+    for row in theirs:
+        least = row.get("log_likelihood", -np.inf) - row.get("within", 0)
+        as_likely = [mine[field] for mine in ours if mine.get("log_likelihood", np.inf) >= least]
+        found.append(row["median"] / min(as_likely, default=np.nan))
+    return float(np.min(found)) if found else np.nan
+
+
+def target(case: str, claim: str, reached: float, met: bool | None, unit: str = "x") -> Row:
+    """A row of the table."""
+    unknown = reached is None or np.isnan(reached)
+    figure = "no such pair" if unknown else f"{reached:.3g}{unit}"
+    return {"case": case, "target": claim, "reached": figure, "met": "-" if unknown or met is None else bool(met)}
+
+
+def geometric(values: Iterable[float]) -> float:
+    """Geometric mean of those that were measured."""
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.exp(np.mean(np.log(values)))) if values else np.nan
+
+
+def grid(rows: list[Row]) -> Iterator[Row]:
+    """Against sklearn, gmmx and bare matrix products."""
+    for dtype, least in (("float32", 30), ("float64", 15)):
+        points = [g for key, g in grouped(rows, "grid").items() if ("dtype", dtype) in key]
+        if not points:
+            continue
+        value = geometric(ratio(g, "sklearn") for g in points)
+        yield target("grid", f"sklearn, {dtype}, geometric mean: at least {least}x", value, value >= least)
+        value = geometric(ratio(g, "gmmx") for g in points)
+        yield target("grid", f"gmmx, {dtype}, geometric mean: at least 10x", value, value >= 10)
+        large = [g for g in points if g[0].get("P", 0) * g[0]["k"] >= 2000]
+        value = max((1 / ratio(g, "two GEMMs") for g in large), default=np.nan)
+        yield target("grid", f"two bare GEMMs, {dtype}, worst with k·P >= 2000: at most 2x", value, value <= 2)
+
+
+def structures(rows: list[Row]) -> Iterator[Row]:
+    """Against sklearn, by structure."""
+    points = grouped(rows, "structures")
+    for structure in ("tied", "diag", "spherical"):
+        for dtype in ("float32", "float64"):
+            mine = [g for key, g in points.items() if {("dtype", dtype), ("structure", structure)} <= set(key)]
+            if mine:
+                value = geometric(ratio(g, "sklearn") for g in mine)
+                claim = f"sklearn, {structure}, {dtype}, geometric mean: at least 8x"
+                yield target("structures", claim, value, value >= 8)
+
+
+def whole_fit(rows: list[Row]) -> Iterator[Row]:
+    """Against sklearn, and from where on compiling pays."""
+    for dtype in ("float32", "float64"):
+        points = {g[0]["n"]: g for key, g in grouped(rows, "whole_fit").items() if ("dtype", dtype) in key}
+        if not points:
+            continue
+        value = min((ratio(g, "sklearn") for n, g in points.items() if n >= 10_000), default=np.nan)
+        yield target("whole_fit", f"sklearn, {dtype}, least from n = 1e4 up: at least 10x", value, value >= 10)
+        even = min((n for n, g in points.items() if ratio(g, "sklearn", "first") >= 1), default=np.nan)
+        claim = f"{dtype}, first n where compiling and fitting beats sklearn: at most 1e5"
+        yield target("whole_fit", claim, even, even <= 1e5, " rows")
+
+
+def many_fits(rows: list[Row]) -> Iterator[Row]:
+    """Against loops."""
+    yield from _least(rows, "many_fits", "sklearn", 50)
+    yield from _least(rows, "many_fits", "tgmm", 10)
+
+
+def restarts(rows: list[Row]) -> Iterator[Row]:
+    """Against n_init, without and with compile time."""
+    yield from _least(rows, "restarts", "sklearn", 15)
+    yield from _least(rows, "restarts", "sklearn", 3, "first", ", with compile time")
+
+
+def _least(rows: list[Row], case: str, peer: str, least: float, field: str = "median", more: str = "") -> Iterator[Row]:
+    for dtype in ("float32", "float64"):
+        points = [g for key, g in grouped(rows, case).items() if ("dtype", dtype) in key]
+        if points:
+            value = float(np.min([ratio(g, peer, field) for g in points]))
+            yield target(case, f"{peer}, {dtype}{more}: at least {least}x", value, value >= least)
+
+
+def photometry(rows: list[Row]) -> Iterator[Row]:
+    """Time of the whole fit."""
+    for key, g in grouped(rows, "photometry").items():
+        value = 1e3 * fastest(g, "jaxgmm")
+        claim = f"{dict(key)['dtype']}, at the likelihood sklearn reaches: at most 100 ms"
+        yield target("photometry", claim, value, value <= 100, " ms")
+
+
+def memory(rows: list[Row]) -> Iterator[Row]:
+    """Peak over the data, of the largest data."""
+    ours = [row for row in rows if row["case"] == "memory" and row["contender"] == "jaxgmm" and "over_data_mib" in row]
+    if ours:
+        row = max(ours, key=lambda row: row["n"])
+        claim = f"n = {row['n']:.0e}, peak over data and imported process: less than 300 MiB"
+        yield target("memory", claim, row["over_data_mib"], row["over_data_mib"] < 300, " MiB")
+
+
+def acceleration(rows: list[Row]) -> Iterator[Row]:
+    """Passes saved; how many are to be saved is left open."""
+    timed = [row for row in rows if row["case"] == "acceleration" and "group" in row]
+    for group in dict.fromkeys(row["group"] for row in timed):
+        value = geometric(row["ratio"] for row in timed if row["group"] == group and not row["worse"])
+        yield target("acceleration", f"passes saved where components are {group}, geometric mean", value, None)
+
+
+def likelihood(rows: list[Row]) -> Iterator[Row]:
+    """Gradient against forward, and both against the peers."""
+    for key, g in grouped(rows, "likelihood").items():
+        dtype = dict(key)["dtype"]
+        time = {row["contender"]: row.get("median", np.nan) for row in g}
+        value = time.get("jaxgmm, gradient", np.nan) / time.get("jaxgmm, forward", np.nan)
+        yield target("likelihood", f"{dtype}, gradient over forward: at most 3x", value, value <= 3)
+        for peer in ("numpyro", "distrax"):
+            for what in ("forward", "gradient"):
+                value = time.get(f"{peer}, {what}", np.nan) / time.get(f"jaxgmm, {what}", np.nan)
+                yield target("likelihood", f"{peer}, {dtype}, {what}: at least 3x", value, value >= 3)
+
+
+def cold_start(rows: list[Row]) -> Iterator[Row]:
+    """Against sklearn."""
+    for key, g in grouped(rows, "cold_start").items():
+        value = 1 / ratio(g, "sklearn")
+        yield target("cold_start", f"{dict(key)['dtype']}, time over sklearn's: at most 1x", value, value <= 1)
+
+
+def growth(rows: list[Row]) -> Iterator[Row]:
+    """The slope in n."""
+    for (dtype, axis, contender), value in slopes(rows).items():
+        if axis == "n":
+            yield target(
+                "growth", f"{contender}, {dtype}, slope in n from 1e4 up: at most 1.05", value, value <= 1.05, ""
+            )
+
+
+def slopes(rows: list[Row]) -> dict[tuple[str, str, str], float]:
+    """Slope of log time against log size, over the sizes where what a call costs anyway no longer shows."""
+    found = {}
+    for key, g in grouped(rows, "growth", by=("dtype", "axis", "contender")).items():
+        timed = [row for row in g if row.get("median")]
+        if not timed:
+            continue
+        sizes = np.array([row["size"] for row in timed], float)
+        times = np.array([row["median"] for row in timed])
+        upper = sizes >= (10_000 if timed[0]["axis"] == "n" else np.median(sizes))
+        if np.count_nonzero(upper) >= 2:
+            slope = float(np.polyfit(np.log(sizes[upper]), np.log(times[upper]), 1)[0])
+            found[tuple(value for _, value in key)] = slope
+    return found
+
+
+CHECKS: tuple[Callable[[list[Row]], Iterator[Row]], ...] = (
+    grid,
+    structures,
+    whole_fit,
+    many_fits,
+    restarts,
+    photometry,
+    memory,
+    acceleration,
+    likelihood,
+    cold_start,
+    growth,
+)
