@@ -121,6 +121,12 @@ class Outlook:
     remaining: Leaf
     least: Leaf
 
+    @classmethod
+    def blank(cls, mixture: Mixture) -> "Outlook":
+        """Nothing known yet."""
+        one = jnp.ones((), mixture.log_weights.dtype)
+        return cls(leap=mixture, worthwhile=jnp.asarray(False), remaining=jnp.inf * one, least=one)
+
 
 def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
     """From `mixture`, whose EM step is `step`.

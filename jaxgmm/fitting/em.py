@@ -173,7 +173,7 @@ def _fit(
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING,
         functools.partial(_advance, task, scheme, tol, max_iter),
-        _start(task, mixture, max_iter, history_size),
+        _start(task, mixture, history_size),
     )
     point = end.point
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
@@ -190,25 +190,28 @@ def _fit(
     )
 
 
-def _start(task: _Task, mixture: Mixture, max_iter: Int[Array, ""], history_size: int) -> _State:
-    nothing = jnp.zeros((), mixture.log_weights.dtype)
-    point = task.visit(mixture, nothing, jnp.zeros(mixture.log_weights.shape, bool))
-    memory = Memory.blank(mixture)
-    status = jnp.select([~point.finite, max_iter <= 0], [Status.NON_FINITE, Status.MAX_ITER], Status.RUNNING)
+def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
+    """Before the start: the first pass, which takes the statistics of `mixture` itself, is one of the loop's."""
+    dtype = mixture.log_weights.dtype
+    nowhere = jnp.zeros(mixture.log_weights.shape, bool)
+    nothing = jnp.zeros((), dtype)
+    seen = jax.eval_shape(take_statistics, mixture, task.rows)
+    statistics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), seen)
     return _State(
-        point=point,
-        memory=memory,
-        outlook=look_ahead(memory, point.mixture, point.step),
+        point=_Point(mixture, statistics, nothing, nowhere, step=mixture, held=nowhere),
+        memory=Memory.blank(mixture),
+        outlook=Outlook.blank(mixture),
         turned_down=jnp.asarray(False),
-        n_iter=jnp.asarray(0, jnp.int32),
-        status=status.astype(jnp.int32),
-        history=jnp.full((history_size,), jnp.nan, nothing.dtype).at[0].set(task.log_likelihood(point)),
+        n_iter=jnp.asarray(-1, jnp.int32),
+        status=jnp.asarray(Status.RUNNING, jnp.int32),
+        history=jnp.full((history_size,), jnp.nan, dtype),
     )
 
 
 def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[Array, ""], state: _State) -> _State:
-    """One step: propose a mixture, take its statistics, go there or stay."""
+    """One step: propose a mixture, take its statistics, go there or stay. The first arrives at the start."""
     here, outlook = state.point, state.outlook
+    arrives, first = state.n_iter < 0, state.n_iter == 0
     # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
     leaps = scheme.leaps & outlook.worthwhile & ~state.turned_down & ~here.on_the_floor
     # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
@@ -219,16 +222,15 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
         jnp.where(leaps, here.absent, here.held),
     )
     gain = task.gain(here, there)
-    first = state.n_iter == 0
-    taken = there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first)
+    taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
     point = pytree.where(taken, there, here)
     memory = state.memory.judged(leaps, taken, outlook.least)
     longer = memory.extended((here.mixture, here.step), (there.mixture, there.step), gain)
-    memory = pytree.where(taken & (gain > 0), longer, memory)
+    memory = pytree.where(taken & (gain > 0) & ~arrives, longer, memory)
     outlook = look_ahead(memory, point.mixture, point.step)
     n_iter = state.n_iter + 1
     settled = taken & (outlook.remaining <= tol)
-    nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0))
+    nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives
     status = jnp.select(
         [~leaps & ~there.finite, settled | nothing_gained, n_iter >= max_iter],
         [Status.NON_FINITE, Status.CONVERGED, Status.MAX_ITER],
@@ -236,7 +238,7 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     )
     last = state.history.size - 1
     # The total rounds more coarsely than the gain, which must not make the history look as if it fell.
-    latest = jnp.where(first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
+    latest = jnp.where(arrives | first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
     value = jnp.maximum(task.log_likelihood(point), latest)
     return _State(
         point=point,
