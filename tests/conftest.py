@@ -5,7 +5,6 @@ import pytest
 
 from cases import CASES
 
-
 # Every compiled program takes memory maps, of which Linux gives a process 65,530; beyond them the compiler crashes.
 MANY_MAPS = 30_000
 
