@@ -75,6 +75,7 @@ def gmmx_parameters(mixture: Any) -> Parameters:
 
 def gmmx_fit(x: np.ndarray, k: int, structure: str, tol: float = 1e-3, n_init: int = 1, seed: int = 0) -> Contender:
     """Seeding by its k-means, which is sklearn's, and `EMFitter.fit`."""
+    import jax
     import jax.numpy as jnp
     from gmmx import EMFitter, GaussianMixtureModelJax
 
@@ -83,7 +84,7 @@ def gmmx_fit(x: np.ndarray, k: int, structure: str, tol: float = 1e-3, n_init: i
     def call(i: int) -> Any:
         options = {"n_init": n_init, "random_state": seed + i}
         start = GaussianMixtureModelJax.from_k_means(x, k, covariance_type=structure, **options)
-        return fitter.fit(rows, start).gmm  # waits for the result itself
+        return jax.block_until_ready(fitter.fit(rows, start).gmm)
 
     return Contender(call, gmmx_parameters, {"tol": tol, "seeding": "kmeans"})
 
