@@ -13,7 +13,7 @@ from benchmarks.harness import Contender, Row, contest, mean_log_likelihood
 
 STRUCTURE = "full"
 TOL = 1e-3
-# Ours is what is still to be gained, not what the last step gained. This one reaches the likelihood of the others' 1e-3.
+# Ours is what is still to be gained, theirs what the last step gained: this one reaches the likelihood of their 1e-3.
 OURS = 1e-2
 # Loops are timed over this many fits and scaled up; likelihoods are compared over the same data sets.
 LOOPED = 50

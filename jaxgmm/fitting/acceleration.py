@@ -146,10 +146,10 @@ def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
     curvature, basis = _ritz(xx, -xy)
     share = linalg.einsum("ab,a->b", basis, xf)
     combination = linalg.einsum("ab,b->a", basis, share / jnp.maximum(jnp.abs(curvature), memory.caution))
-    along = ff + combination @ (xf + yf)
-    length = jnp.sqrt(
-        ff + 2 * combination @ (xf + yf) + combination @ (linalg.einsum("ab,b->a", xx + xy + xy.T + yy, combination))
-    )
+    lean = jnp.sum(combination * (xf + yf))
+    along = ff + lean
+    bent = linalg.einsum("a,ab,b->", combination, xx + xy + xy.T + yy, combination)
+    length = jnp.sqrt(ff + 2 * lean + bent)
     shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
     correction = linalg.einsum("ap,a->p", memory.moves + memory.turns, combination)
     least = jnp.min(curvature)
