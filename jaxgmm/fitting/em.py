@@ -57,7 +57,7 @@ def fit(
     static ones) change.
 
     How much is still to be gained follows from the length of the EM step and from how fast such steps get shorter,
-    |f|^2 / (2 (1 - rate)) in units of the Fisher information. A start near a saddle, where steps get longer, is never
+    `|f|^2 / (2 (1 - rate))` in units of the Fisher information. A start near a saddle, where steps get longer, is never
     taken for an end.
 
     Returns:
