@@ -111,7 +111,7 @@ def primitives(jaxpr):
 
 def test_the_choice_stays_a_branch_under_vmap():
     """A select would run both kernels for every lane."""
-    x = np.zeros((50, D), dtype())
+    x = jnp.zeros((50, D), dtype())
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), mixture_of("full"), mixture_of("full", width=1e-6))
     lanes = jax.vmap(lambda mixture: mixture.components.with_kernel(lambda kernel: kernel.log_prob(kernel.read(x))))
     assert "cond" in set(primitives(jax.make_jaxpr(lanes)(stacked).jaxpr))

@@ -1,6 +1,6 @@
 """Covariance structures whose densities and moments are sums over features of the rows, the same for all components."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -34,16 +34,61 @@ class Expansion:
     cancellation: Leaf
 
 
-@record
-class LinearFrame:
-    """Coordinates u with x = center + factor u, for a lower triangular factor (d, d), and the factor's inverse."""
+class Frame(ABC):
+    """Coordinates u of rows in which the components as a whole have mean 0 and spread 1 or so."""
 
+    @abstractmethod
+    def enter(self, x: Float[Array, "n d"]) -> Float[Array, "d n"]:
+        """Coordinates of rows, by columns."""
+
+    @abstractmethod
+    def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
+        """Differences of rows in the units of the data, from differences of coordinates."""
+
+
+@record
+class LinearFrame(Frame):
+    """x = center + factor u, with `center` (d,), a lower triangular `factor` (d, d), and its `inverse`."""
+
+    center: Leaf
     factor: Leaf
     inverse: Leaf
 
     @classmethod
-    def of(cls, factor: Float[Array, "d d"]) -> "LinearFrame":
-        return cls(factor, linalg.tril_inverse(factor))
+    def of(cls, center: Float[Array, " d"], factor: Float[Array, "d d"]) -> "LinearFrame":
+        return cls(center, factor, linalg.tril_inverse(factor))
+
+    def enter(self, x: Float[Array, "n d"]) -> Float[Array, "d n"]:
+        return linalg.einsum("ij,jn->in", self.inverse, x.T - self.center[:, None])
+
+    def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
+        return linalg.einsum("ij,kj->ki", self.factor, coordinates)
+
+
+@record
+class ScaledFrame(Frame):
+    """x = center + scale u, with `center` (d,) and `scale` (d,), or () where all columns share it."""
+
+    center: Leaf
+    scale: Leaf
+
+    def enter(self, x: Float[Array, "n d"]) -> Float[Array, "d n"]:
+        return (x.T - self.center[:, None]) / jnp.reshape(self.scale, (-1, 1))
+
+    def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
+        return coordinates * self.scale
+
+
+def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> Expansion:
+    """For standard deviations `scale` along the axes, in units of the frame; one column where all axes share it."""
+    white = means / scale
+    return Expansion(
+        constant=-jnp.sum(white**2, axis=1) / 2,
+        linear=white / scale,
+        quadratic=-(scale**-2) / 2,
+        steepest=jnp.max(scale**-2),
+        cancellation=jnp.sqrt(jnp.sum((white**2 + 1) ** 2, axis=1)),
+    )
 
 
 class Expandable(Structure):
@@ -52,8 +97,8 @@ class Expandable(Structure):
     def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
         # NaN, which nothing helps, must not take the other lanes of a vmap along.
         structure, means = jax.lax.stop_gradient((self, means))
-        center, frame = structure.frame(means)
-        cancellation = jnp.max(structure.expand(frame, structure.enter(frame, (means - center).T).T).cancellation)
+        frame = structure.frame(means)
+        cancellation = jnp.max(structure.expand(frame, frame.enter(means).T).cancellation)
         limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
         return ~(cancellation <= limit) & pytree.without_nan((means, structure))
 
@@ -61,21 +106,11 @@ class Expandable(Structure):
         return jax.lax.cond(linalg.any_lane(self.needs_centring(means)), centred, lambda: expanded(self))
 
     @abstractmethod
-    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], Any]:
-        """Origin and unit of coordinates in which the components as a whole have mean 0 and spread 1 or so.
+    def frame(self, means: Float[Array, "k d"]) -> Frame:
+        """The frame that suits these components.
 
-        As far as densities and moments do not depend on them, they are constants to a derivative.
+        As far as densities and moments do not depend on it, it is a constant to a derivative.
         """
-
-    @staticmethod
-    @abstractmethod
-    def enter(frame: Any, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
-        """Differences from the origin in the unit of the frame."""
-
-    @staticmethod
-    @abstractmethod
-    def leave(frame: Any, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        """Coordinates in the unit of the frame as differences from the origin, row by row."""
 
     @staticmethod
     @abstractmethod
@@ -84,7 +119,7 @@ class Expandable(Structure):
 
     @abstractmethod
     def expand(self, frame: Any, means: Float[Array, "k d"]) -> Expansion:
-        """The quadratic forms of components with these means, given in coordinates of the frame."""
+        """The quadratic forms of components with these means, given in coordinates of what `frame` returned."""
 
     @staticmethod
     def spread(coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Any:

@@ -54,21 +54,12 @@ class Full(Expandable):
         weighted = differences * responsibilities.T[:, :, None]
         return linalg.einsum("kni,knj->kij", weighted, differences)
 
-    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], LinearFrame]:
+    def frame(self, means: Float[Array, "k d"]) -> LinearFrame:
         center = jnp.mean(means, axis=0)
         away = means - center
         rows = jnp.concatenate([away[:, None, :], jnp.swapaxes(self.scale_tril, -1, -2)], axis=1)
         spread = linalg.einsum("kri,krj->ij", rows, rows) / means.shape[0]
-        center, factor = jax.lax.stop_gradient((center, linalg.scaled_cholesky(spread)))
-        return center, LinearFrame.of(factor)
-
-    @staticmethod
-    def enter(frame: LinearFrame, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
-        return linalg.einsum("ij,jn->in", frame.inverse, differences)
-
-    @staticmethod
-    def leave(frame: LinearFrame, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        return linalg.einsum("ij,kj->ki", frame.factor, coordinates)
+        return LinearFrame.of(*jax.lax.stop_gradient((center, linalg.scaled_cholesky(spread))))
 
     @staticmethod
     def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.expansion import Expandable, Expansion
+from jaxgmm.covariance.expansion import Expandable, Expansion, ScaledFrame, scaled_expansion
 from jaxgmm.ground import bijectors, linalg
 from jaxgmm.ground.pytree import Leaf, record
 
@@ -52,43 +52,28 @@ class Spherical(Expandable):
     def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, " k"]:
         return linalg.einsum("nk,kn->k", responsibilities, jnp.sum(differences**2, axis=2))
 
-    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], Any]:
+    def frame(self, means: Float[Array, "k d"]) -> ScaledFrame:
         center = jnp.mean(means, axis=0)
-        return jax.lax.stop_gradient((center, jnp.sqrt(jnp.mean(self.scale**2) + jnp.mean((means - center) ** 2))))
-
-    @staticmethod
-    def enter(frame: Any, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
-        return differences / frame
-
-    @staticmethod
-    def leave(frame: Any, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        return coordinates * frame
+        scale = jnp.sqrt(jnp.mean(self.scale**2) + jnp.mean((means - center) ** 2))
+        return ScaledFrame(*jax.lax.stop_gradient((center, scale)))
 
     @staticmethod
     def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "1 n"]:
         return jnp.sum(coordinates**2, axis=0, keepdims=True)
 
-    def expand(self, frame: Any, means: Float[Array, "k d"]) -> Expansion:
-        root = (frame / self.scale)[:, None]
-        white = root * means
-        return Expansion(
-            constant=-jnp.sum(white**2, axis=1) / 2,
-            linear=root * white,
-            quadratic=-(root**2) / 2,
-            steepest=jnp.max(root**2),
-            cancellation=jnp.sqrt(jnp.sum((white**2 + 1) ** 2, axis=1)),
-        )
+    def expand(self, frame: ScaledFrame, means: Float[Array, "k d"]) -> Expansion:
+        return scaled_expansion((self.scale / frame.scale)[:, None], means)
 
     @staticmethod
     def second(
-        frame: Any,
+        frame: ScaledFrame,
         means: Float[Array, "k d"],
         counts: Float[Array, " k"],
         first: Float[Array, "k d"],
         squares: Float[Array, "k 1"],
         spread: Any,
     ) -> Float[Array, " k"]:
-        return (squares[:, 0] - jnp.sum((2 * first - counts[:, None] * means) * means, axis=1)) * frame**2
+        return (squares[:, 0] - jnp.sum((2 * first - counts[:, None] * means) * means, axis=1)) * frame.scale**2
 
     @staticmethod
     def total(scatter: Float[Array, " k"], n_columns: int) -> Float[Array, " d"]:

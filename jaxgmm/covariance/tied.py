@@ -52,16 +52,8 @@ class Tied(Expandable):
         weighted = differences * responsibilities.T[:, :, None]
         return linalg.einsum("kni,knj->ij", weighted, differences)
 
-    def frame(self, means: Float[Array, "k d"]) -> tuple[Float[Array, " d"], LinearFrame]:
-        return jax.lax.stop_gradient(jnp.mean(means, axis=0)), LinearFrame.of(self.scale_tril)
-
-    @staticmethod
-    def enter(frame: LinearFrame, differences: Float[Array, "d n"]) -> Float[Array, "d n"]:
-        return linalg.einsum("ij,jn->in", frame.inverse, differences)
-
-    @staticmethod
-    def leave(frame: LinearFrame, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        return linalg.einsum("ij,kj->ki", frame.factor, coordinates)
+    def frame(self, means: Float[Array, "k d"]) -> LinearFrame:
+        return LinearFrame.of(jax.lax.stop_gradient(jnp.mean(means, axis=0)), self.scale_tril)
 
     @staticmethod
     def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "1 n"]:

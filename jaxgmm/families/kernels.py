@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgmm.covariance.expansion import Expandable
+from jaxgmm.covariance.expansion import Expandable, Frame
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import linalg
@@ -76,8 +76,7 @@ class FeatureSums:
 class ExpandedKernel(Kernel):
     """Densities and moments as matrix products with features of the rows, [u, squares(u)], in one frame for all."""
 
-    center: Leaf
-    frame: Any
+    frame: Frame
     means: Leaf
     constant: Leaf
     coefficients: Leaf
@@ -86,11 +85,10 @@ class ExpandedKernel(Kernel):
 
     @classmethod
     def of(cls, means: Float[Array, "k d"], covariance: Expandable) -> "ExpandedKernel":
-        center, frame = covariance.frame(means)
-        inside = covariance.enter(frame, (means - center).T).T
+        frame = covariance.frame(means)
+        inside = frame.enter(means).T
         expansion = covariance.expand(frame, inside)
         return cls(
-            center=center,
             frame=frame,
             means=inside,
             constant=expansion.constant + _log_normalizer(means, covariance),
@@ -101,7 +99,7 @@ class ExpandedKernel(Kernel):
         )
 
     def read(self, x: Float[Array, "n d"]) -> Features:
-        coordinates = self.covariance.enter(self.frame, x.T - self.center[:, None])
+        coordinates = self.frame.enter(x)
         beyond = jnp.max(jnp.abs(coordinates), axis=0) >= self.reach
         coordinates = jnp.where(beyond, 0, coordinates)
         return Features(jnp.concatenate([coordinates, self.covariance.squares(coordinates)]), beyond)
@@ -120,7 +118,7 @@ class ExpandedKernel(Kernel):
     def finish(self, counts: Float[Array, " k"], sums: FeatureSums) -> Moments:
         first, squares = jnp.split(sums.features, [self.means.shape[1]], axis=1)
         return Moments(
-            first=self.covariance.leave(self.frame, first - counts[:, None] * self.means),
+            first=self.frame.leave(first - counts[:, None] * self.means),
             second=self.covariance.second(self.frame, self.means, counts, first, squares, sums.spread),
         )
 
