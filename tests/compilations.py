@@ -1,7 +1,8 @@
-"""Counting what XLA compiles."""
+"""What programs are made of, and counting what XLA compiles."""
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -20,3 +21,13 @@ def counted() -> Iterator[list[str]]:
         yield inside
     finally:
         inside.extend(_compiled[before:])
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a program, those inside its loops and branches too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)

@@ -67,7 +67,7 @@ def test_rests_where_plain_em_stays(case):
         assert_close(getattr(stepped, name), getattr(fast.mixture, name), "converged", scale=0.1)
 
 
-def test_a_fit_that_converges_at_once_pays_nothing():
+def test_a_fit_that_converges_at_once_pays_at_most_one_step():
     x = np.random.default_rng(0).normal(size=(300, 2)) + 20 * (np.arange(300) % 3)[:, None]
     start = jaxgmm.init(KEY, x, 3, method="kmeans")
     assert int(jaxgmm.fit(start, x).n_iter) <= 1 + int(jaxgmm.fit(start, x, acceleration=None).n_iter)
@@ -162,7 +162,7 @@ def test_each_scheme_compiles_once():
 
 
 def test_one_pass_per_step():
-    """The rows are read at one place before the loop and at one inside it."""
+    """The rows are read at one place of the program, by either kernel."""
     x = overlapping(100)
     start = jaxgmm.init(KEY, x, 3, "diag")
     program = str(jax.make_jaxpr(lambda m, x: jaxgmm.fit(m, x, block_size=50).n_iter)(start, jnp.asarray(x)))

@@ -12,6 +12,7 @@ import jaxgmm
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel
 from jaxgmm.model.mixture import posterior
 
+from compilations import equations
 from tolerance import assert_close, dtype
 
 STRUCTURES = ("full", "tied", "diag", "spherical")
@@ -100,21 +101,13 @@ def test_derivatives_agree(structure):
     assert_close(ours, exact, "close", scale=10.0)
 
 
-def primitives(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from primitives(inner)
-
-
 def test_the_choice_stays_a_branch_under_vmap():
     """A select would run both kernels for every lane."""
     x = jnp.zeros((50, D), dtype())
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), mixture_of("full"), mixture_of("full", width=1e-6))
     lanes = jax.vmap(lambda mixture: mixture.components.with_kernel(lambda kernel: kernel.log_prob(kernel.read(x))))
-    assert "cond" in set(primitives(jax.make_jaxpr(lanes)(stacked).jaxpr))
+    program = jax.make_jaxpr(lanes)(stacked).jaxpr
+    assert "cond" in {equation.primitive.name for equation in equations(program)}
     together = lanes(stacked)
     centred = CentredKernel.of(stacked.components.means[0], jax.tree.map(lambda a: a[0], stacked.components.covariance))
     # the second lane needs centring, so both get it

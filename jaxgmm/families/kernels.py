@@ -74,7 +74,12 @@ class FeatureSums:
 
 @record
 class ExpandedKernel(Kernel):
-    """Densities and moments as matrix products with features of the rows, [u, squares(u)], in one frame for all."""
+    """Densities and moments as matrix products with features of the rows, [u, squares(u)], in one frame for all.
+
+    Fields: `frame`; `means` (k, d), in coordinates of the frame; `constant` (k,) and `coefficients` (k, d + q), which
+    times the features give log-densities; `reach` (), the largest coordinate whose squares do not overflow;
+    `covariance`, which knows its features.
+    """
 
     frame: Frame
     means: Leaf

@@ -29,22 +29,16 @@ def block_size_for(n: int, numbers_per_row: int) -> int:
 
 @record
 class Rows:
-    """Weighted rows in blocks: `columns` (blocks, d, b), `weights` (blocks, b). What fills the last has weight 0."""
+    """Weighted rows in blocks: `x` (blocks, b, d), `weights` (blocks, b). What fills up the last block has weight 0."""
 
-    columns: Leaf  # rows along memory, as kernels take them; one block's x is a transpose that disappears
+    x: Leaf
     weights: Leaf
-
-    @property
-    def x(self) -> Float[Array, "*blocks b d"]:
-        """The rows, row by row."""
-        return jnp.swapaxes(self.columns, -1, -2)
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], weights: Float[Array, " n"], block_size: int) -> "Rows":
         """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included."""
         x = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
-        columns = jnp.swapaxes(into_blocks(x, block_size, "edge"), -1, -2)
-        return cls(columns, into_blocks(weights, block_size, "constant"))
+        return cls(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"))
 
 
 def into_blocks(array: Array, block_size: int, padding: str) -> Array:

@@ -142,7 +142,7 @@ def posterior(
 
     With `weights`, the responsibilities are multiplied by them.
     """
-    # Components first, rows along memory: kernels work that way, so their transpose and this one cancel.
+    # Components first, so that rows lie along memory: kernels work that way, and their transpose and this one cancel.
     log_weights = log_weights[:, None]
     joint = log_weights + log_prob.T
     top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
