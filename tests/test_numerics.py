@@ -8,6 +8,7 @@ import pytest
 import jaxgmm
 
 import experiments
+from compilations import equations
 from tolerance import dtype
 
 both_dtypes = pytest.mark.skipif(dtype() is not np.float64, reason="compares with float64 in one process")
@@ -89,15 +90,10 @@ def test_far_away():
         assert row["log_prob"] < -1e6, row
 
 
-def products(jaxpr):
-    """Every matrix product in a program, those inside its loops and branches too."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield equation
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from products(inner)
+def precisions(function, mixture):
+    """Of every matrix product in a program."""
+    found = equations(jax.make_jaxpr(function)(mixture).jaxpr)
+    return [equation.params["precision"] for equation in found if equation.primitive.name == "dot_general"]
 
 
 @pytest.mark.parametrize("block_size", [20, 100])
@@ -116,12 +112,21 @@ def test_matrix_products_ask_for_full_precision(case, block_size):
 
     highest = jax.lax.Precision.HIGHEST
     for function in (step, whole):
-        found = [equation.params["precision"] for equation in products(jax.make_jaxpr(function)(case.mixture()).jaxpr)]
+        found = precisions(function, case.mixture())
         assert len(found) >= 1
         assert set(found) == {(highest, highest)}
         with jax.default_matmul_precision("bfloat16"):
-            jaxpr = jax.make_jaxpr(function)(case.mixture()).jaxpr
-        assert (highest, highest) not in [equation.params["precision"] for equation in products(jaxpr)]
+            assert (highest, highest) not in precisions(function, case.mixture())
+
+
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("value", [2.7e-5, 2.7e5])
+def test_data_without_spread(structure, value):
+    """Standard deviations next to rounding, whose products under- or overflow."""
+    x = np.full((1, 1), value)
+    result = jaxgmm.fit(jaxgmm.init(jax.random.key(0), x, 1, structure), x)
+    assert jaxgmm.Status(int(result.status)) == jaxgmm.Status.DEGENERATE
+    assert np.isfinite(float(result.log_likelihood))
 
 
 def test_last_finite_mixture_comes_back():

@@ -81,12 +81,14 @@ class ScaledFrame(Frame):
 
 def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> Expansion:
     """For standard deviations `scale` along the axes, in units of the frame; one column where all axes share it."""
-    white = means / scale
+    # Behind a barrier, or XLA would fold these divisions into the ones before, by a product that can underflow.
+    steepness = jax.lax.optimization_barrier(1 / scale)
+    white = means * steepness
     return Expansion(
         constant=-jnp.sum(white**2, axis=1) / 2,
-        linear=white / scale,
-        quadratic=-(scale**-2) / 2,
-        steepest=jnp.max(scale**-2),
+        linear=white * steepness,
+        quadratic=-(steepness**2) / 2,
+        steepest=jnp.max(steepness**2),
         cancellation=jnp.sqrt(jnp.sum((white**2 + 1) ** 2, axis=1)),
     )
 
