@@ -1,7 +1,6 @@
 """What the benchmarks use of jaxgmm: the one place to change when its interface does."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from benchmarks.data import Parameters, compact
 from benchmarks.harness import Contender, Row
 
 # Plain EM, for what is measured per iteration; whole fits take the defaults.
-PLAIN = {"acceleration": None} if "acceleration" in inspect.signature(jaxgmm.fit).parameters else {}
+PLAIN = {"acceleration": None}
 LONGEST = 1000
 
 

@@ -1,8 +1,8 @@
 """Passes over the data that fits need, plain and accelerated. Counts, not times."""
 
-import importlib
 from collections.abc import Iterator
 
+from benchmarks import acceleration
 from benchmarks.harness import Row
 
 
@@ -12,12 +12,7 @@ def points(case: str, quick: bool) -> list[Row]:
 
 
 def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
-    """The rows of `benchmarks.acceleration`, or the reason why there are none."""
-    try:
-        module = importlib.import_module("benchmarks.acceleration")
-    except ModuleNotFoundError as error:
-        yield {"contender": "jaxgmm", "reason": f"{type(error).__name__}: {error}"}
-        return
-    suite = module.suite(n=200, seeds=range(1)) if quick else module.suite()
-    for row in module.compared(list(suite)[:4] if quick else suite):
+    """The rows of `benchmarks.acceleration`."""
+    suite = list(acceleration.suite(n=200, seeds=range(1)))[:4] if quick else acceleration.suite()
+    for row in acceleration.compared(suite):
         yield {"contender": "jaxgmm", "reason": None, "name": row.pop("case"), **row}
