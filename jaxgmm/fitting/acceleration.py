@@ -47,6 +47,29 @@ def scheme_of(acceleration: str | None) -> Scheme:
 
 
 @record
+class Place:
+    """Where a mixture and its EM step are, in free coordinates.
+
+    Fields: `mixture` (p,); `step` (p,); `metric` (p,), the Fisher information there.
+    """
+
+    mixture: Leaf
+    step: Leaf
+    metric: Leaf
+
+    @classmethod
+    def of(cls, mixture: Mixture, step: Mixture) -> "Place":
+        weights = mixture.weights
+        information = Mixture(weights, mixture.components.information(weights))
+        return cls(*(ravel_pytree(one)[0] for one in (mixture.unconstrain(), step.unconstrain(), information)))
+
+    @property
+    def change(self) -> Float[Array, " p"]:
+        """What the EM step changes."""
+        return _difference(self.step, self.mixture)
+
+
+@record
 class Memory:
     """The latest moves between mixtures of a fit, newest first; zeros where there were none yet.
 
@@ -67,7 +90,7 @@ class Memory:
     @classmethod
     def blank(cls, mixture: Mixture) -> "Memory":
         """No moves yet, of mixtures like this one."""
-        free = _free(mixture)
+        free = Place.of(mixture, mixture).mixture
         none = jnp.zeros((_MOVES, free.size), free.dtype)
         return cls(
             moves=none,
@@ -79,13 +102,11 @@ class Memory:
             leapt=jnp.asarray(False),
         )
 
-    def extended(
-        self, before: tuple[Mixture, Mixture], after: tuple[Mixture, Mixture], gain: Float[Array, ""]
-    ) -> "Memory":
-        """With the move between two mixtures, each given with its EM step, that gained `gain`."""
-        move = _difference(after[0], before[0])
-        old, new = (_difference(step, mixture) for mixture, step in (before, after))
-        rise = jnp.sum(_information(after[0]) * (old + new) / 2 * move)
+    def extended(self, before: Place, after: Place, gain: Float[Array, ""]) -> "Memory":
+        """With the move between two places that gained `gain`."""
+        move = _difference(after.mixture, before.mixture)
+        old, new = before.change, after.change
+        rise = jnp.sum(after.metric * (old + new) / 2 * move)
 
         def pushed(latest: Array, others: Array) -> Array:
             return jnp.concatenate([latest[None], others[:-1]])
@@ -128,8 +149,8 @@ class Outlook:
         return cls(leap=mixture, worthwhile=jnp.asarray(False), remaining=jnp.inf * one, least=one)
 
 
-def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
-    """From `mixture`, whose EM step is `step`.
+def look_ahead(memory: Memory, place: Place, step: Mixture) -> Outlook:
+    """From a place, whose EM step is the mixture `step`.
 
     The leap is Anderson acceleration of type I: f - (I - J) times a combination of the moves is made orthogonal to all
     of them. The curvatures (Ritz values) enter by their absolute value, so that a saddle repels.
@@ -137,8 +158,8 @@ def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
     Sources: Fang & Saad (2009), Numer. Linear Algebra Appl. 16; Dauphin et al. (2014), NeurIPS; Jamshidian & Jennrich
     (1993), JASA 88, for the metric.
     """
-    f = _difference(step, mixture)
-    vectors = jnp.concatenate([f[None], memory.moves, memory.turns]) * jnp.sqrt(_information(mixture))
+    f = place.change
+    vectors = jnp.concatenate([f[None], memory.moves, memory.turns]) * jnp.sqrt(place.metric)
     products = linalg.einsum("ap,bp->ab", vectors, vectors)
     m = memory.moves.shape[0]
     ff, xf, yf = products[0, 0], products[1 : m + 1, 0], products[m + 1 :, 0]
@@ -158,7 +179,8 @@ def look_ahead(memory: Memory, mixture: Mixture, step: Mixture) -> Outlook:
     unit = jnp.sum(memory.gains) / jnp.sum(memory.rises)
     sure = (memory.size >= 2) & (least > 0) & (unit > 0)
     return Outlook(
-        leap=_moved(step, shrink * correction + (shrink - 1) * f),
+        # Adding to -inf leaves it: what EM took away stays away.
+        leap=ravel_pytree(step)[1](place.step + shrink * correction + (shrink - 1) * f).constrain(),
         worthwhile=(memory.size > 0) & (along > 0) & slow & jnp.isfinite(length),
         remaining=jnp.where(sure, unit * ff / (2 * least), jnp.inf),
         least=jnp.min(jnp.abs(curvature)),
@@ -182,22 +204,6 @@ def _ritz(xx: Float[Array, "m m"], curved: Float[Array, "m m"]) -> tuple[Float[A
     return values, linalg.einsum("ab,bc->ac", basis, rotation)
 
 
-def _free(mixture: Mixture) -> Float[Array, " p"]:
-    return ravel_pytree(mixture.unconstrain())[0]
-
-
-def _difference(a: Mixture, b: Mixture) -> Float[Array, " p"]:
-    """Between two mixtures in free coordinates; 0 where one is infinite, as the log-weight of an absent component."""
-    ahead, behind = _free(a), _free(b)
+def _difference(ahead: Float[Array, " p"], behind: Float[Array, " p"]) -> Float[Array, " p"]:
+    """0 where one is infinite, as the log-weight of an absent component."""
     return jnp.where(jnp.isfinite(ahead) & jnp.isfinite(behind), ahead - behind, 0)
-
-
-def _moved(mixture: Mixture, direction: Float[Array, " p"]) -> Mixture:
-    # Adding to -inf leaves it: what EM took away stays away.
-    free, rebuild = ravel_pytree(mixture.unconstrain())
-    return rebuild(free + direction).constrain()
-
-
-def _information(mixture: Mixture) -> Float[Array, " p"]:
-    weights = mixture.weights
-    return ravel_pytree(Mixture(weights, mixture.components.information(weights)))[0]

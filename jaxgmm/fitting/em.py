@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.fitting.acceleration import Memory, Outlook, Scheme, look_ahead, scheme_of
+from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahead, scheme_of
 from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
@@ -102,7 +102,7 @@ class _Task:
         """The one pass over the rows of each step, and what the M-step makes of it."""
         statistics = take_statistics(mixture, self.rows, reference)
         step, held = maximize(mixture, statistics, self.regularization)
-        return _Point(mixture, statistics, reference, degenerate, step, held)
+        return _Point(mixture, statistics, reference, degenerate, step, held, Place.of(mixture, step))
 
     def log_likelihood(self, point: "_Point") -> Float[Array, ""]:
         return self.unit * (self.total * point.reference + point.statistics.log_likelihood)
@@ -123,6 +123,7 @@ class _Point:
     degenerate: Leaf
     step: Mixture  # of EM, from here
     held: Leaf  # components that step leaves degenerate
+    place: Place
 
     @property
     def finite(self) -> Bool[Array, ""]:
@@ -198,7 +199,7 @@ def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
     seen = jax.eval_shape(take_statistics, mixture, task.rows)
     statistics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), seen)
     return _State(
-        point=_Point(mixture, statistics, nothing, nowhere, step=mixture, held=nowhere),
+        point=_Point(mixture, statistics, nothing, nowhere, mixture, nowhere, Place.of(mixture, mixture)),
         memory=Memory.blank(mixture),
         outlook=Outlook.blank(mixture),
         turned_down=jnp.asarray(False),
@@ -225,9 +226,9 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
     point = pytree.where(taken, there, here)
     memory = state.memory.judged(leaps, taken, outlook.least)
-    longer = memory.extended((here.mixture, here.step), (there.mixture, there.step), gain)
+    longer = memory.extended(here.place, there.place, gain)
     memory = pytree.where(taken & (gain > 0) & ~arrives, longer, memory)
-    outlook = look_ahead(memory, point.mixture, point.step)
+    outlook = look_ahead(memory, point.place, point.step)
     n_iter = state.n_iter + 1
     settled = taken & (outlook.remaining <= tol)
     nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives

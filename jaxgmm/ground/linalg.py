@@ -1,5 +1,6 @@
 """Linear algebra that holds in float32: pinned matrix products, triangular inverses, covariances kept above a floor."""
 
+import math
 from typing import Any
 
 import jax
@@ -9,15 +10,37 @@ from jaxtyping import Array, Bool, Float
 
 # A covariance is kept above this many units of rounding of its own diagonal, so that its factor always exists.
 _ROUNDING_UNITS = 8
+# Products of fewer numbers than this are faster as a loop than as a call of a library.
+_FEW_PRODUCTS = 2**12
 
 
 def einsum(subscripts: str, *operands: Array) -> Array:
     """`jnp.einsum` at the highest matmul precision, unless the caller chose one with `jax.default_matmul_precision`.
 
-    GPUs default to TF32 and TPUs to bfloat16 for float32 products, which would cost a likelihood four digits.
+    GPUs default to TF32 and TPUs to bfloat16 for float32 products, which would cost a likelihood four digits. A product
+    of two small operands is a sum of products instead, which fuses with what is around it: calling a library takes
+    longer than the arithmetic.
     """
+    if "." not in subscripts:
+        (first, second, *others), result = (part.split(",") for part in subscripts.split("->"))
+        if others:
+            kept = "".join(name for name in dict.fromkeys(first + second) if name in "".join([*result, *others]))
+            product = einsum(f"{first},{second}->{kept}", *operands[:2])
+            return einsum(f"{','.join([kept, *others])}->{result[0]}", product, *operands[2:])
+        sizes = dict(zip(first + second, operands[0].shape + operands[1].shape, strict=True))
+        if math.prod(sizes.values()) <= _FEW_PRODUCTS:
+            order = result[0] + "".join(name for name in sizes if name not in result[0])
+            product = _spread(operands[0], first, order) * _spread(operands[1], second, order)
+            return jnp.sum(product, axis=tuple(range(len(result[0]), len(order))))
     chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST if chosen is None else None)
+
+
+def _spread(array: Array, names: str, order: str) -> Array:
+    """Axes in the order of the names, with axes of length 1 for those it lacks."""
+    present = [name for name in order if name in names]
+    moved = jnp.transpose(array, [names.index(name) for name in present])
+    return jnp.expand_dims(moved, [place for place, name in enumerate(order) if name not in names])
 
 
 def saturation(dtype: Any) -> float:
