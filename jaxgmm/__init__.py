@@ -13,6 +13,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.parameters import from_parameters
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import e_step, log_likelihood, m_step
+from jaxgmm.selection.criteria import aic, aicc, bic, icl
 
 __version__ = "0.1.0"
 
@@ -28,10 +29,14 @@ __all__ = [
     "Statistics",
     "Status",
     "Tied",
+    "aic",
+    "aicc",
+    "bic",
     "e_step",
     "fit",
     "from_parameters",
     "from_responsibilities",
+    "icl",
     "init",
     "log_likelihood",
     "m_step",

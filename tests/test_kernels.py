@@ -40,7 +40,9 @@ def mixture_of(structure, width=1.0, offset=0.0, scales=(1.0, 1.0, 1.0), correla
 def passed(kind, mixture, x):
     """Log-densities, counts and moments by one kernel."""
     components = mixture.components
-    kernel = kind.of(components.means, components.covariance)
+    means, covariance = components.means, components.covariance
+    expanded = (covariance.expanded(means),) if kind is ExpandedKernel else ()
+    kernel = kind.of(means, covariance, *expanded)
     rows = kernel.read(x)
     log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows))
     counts = jnp.sum(responsibilities, axis=0)

@@ -79,6 +79,15 @@ class ScaledFrame(Frame):
         return coordinates * self.scale
 
 
+@record
+class Expanded:
+    """Components in a frame: the `frame`, their `means` (k, d) in its coordinates, and the `expansion` there."""
+
+    frame: Frame
+    means: Leaf
+    expansion: Expansion
+
+
 def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> Expansion:
     """For standard deviations `scale` along the axes, in units of the frame; one column where all axes share it."""
     # Behind a barrier, or XLA would fold these divisions into the ones before, by a product that can underflow.
@@ -97,15 +106,28 @@ class Expandable(Structure):
     """A structure that has densities and moments also from features of the rows in one frame for all components."""
 
     def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
-        # NaN, which nothing helps, must not take the other lanes of a vmap along.
-        structure, means = jax.lax.stop_gradient((self, means))
-        frame = structure.frame(means)
-        cancellation = jnp.max(structure.expand(frame, frame.enter(means).T).cancellation)
-        limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
-        return ~(cancellation <= limit) & pytree.without_nan((means, structure))
+        return self._loses_digits(means, self.expanded(means))
 
-    def choose(self, means: Float[Array, "k d"], centred: Callable[[], T], expanded: Callable[[Any], T]) -> T:
-        return jax.lax.cond(linalg.any_lane(self.needs_centring(means)), centred, lambda: expanded(self))
+    def choose(
+        self,
+        means: Float[Array, "k d"],
+        centred: Callable[[], T],
+        expanded: Callable[["Expandable", Expanded], T],
+    ) -> T:
+        ready = self.expanded(means)
+        return jax.lax.cond(linalg.any_lane(self._loses_digits(means, ready)), centred, lambda: expanded(self, ready))
+
+    def expanded(self, means: Float[Array, "k d"]) -> Expanded:
+        """Components with these means in the frame that suits them."""
+        frame = self.frame(means)
+        inside = frame.enter(means).T
+        return Expanded(frame, inside, self.expand(frame, inside))
+
+    def _loses_digits(self, means: Float[Array, "k d"], expanded: Expanded) -> Bool[Array, ""]:
+        # NaN, which nothing helps, must not take the other lanes of a vmap along.
+        structure, means, cancellation = jax.lax.stop_gradient((self, means, expanded.expansion.cancellation))
+        limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
+        return ~(jnp.max(cancellation) <= limit) & pytree.without_nan((means, structure))
 
     @abstractmethod
     def frame(self, means: Float[Array, "k d"]) -> Frame:

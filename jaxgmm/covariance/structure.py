@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,11 @@ class Structure(ABC):
         """Whether moments of components with these means lose digits unless taken about these very means."""
         return jnp.ones((), bool)
 
-    def choose(self, means: Float[Array, "k d"], centred: Callable[[], T], expanded: Callable[[Any], T]) -> T:
-        """The result of `centred` or, where the structure can and keeps enough digits, of `expanded` of itself."""
+    def choose(self, means: Float[Array, "k d"], centred: Callable[[], T], expanded: Callable[..., T]) -> T:
+        """The result of `centred` or, where the structure can and keeps enough digits, of `expanded`.
+
+        `expanded` takes the structure itself and what it had to find out in order to choose, an `Expanded`.
+        """
         return centred()
 
     @abstractmethod

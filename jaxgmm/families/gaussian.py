@@ -54,7 +54,7 @@ class Gaussian(Family):
         return self.covariance.choose(
             self.means,
             centred=lambda: use(CentredKernel.of(self.means, self.covariance)),
-            expanded=lambda covariance: use(ExpandedKernel.of(self.means, covariance)),
+            expanded=lambda covariance, ready: use(ExpandedKernel.of(self.means, covariance, ready)),
         )
 
     def maximize(

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgmm.covariance.expansion import Expandable, Frame
+from jaxgmm.covariance.expansion import Expandable, Expanded, Frame
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import linalg
@@ -89,13 +89,12 @@ class ExpandedKernel(Kernel):
     covariance: Expandable
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], covariance: Expandable) -> "ExpandedKernel":
-        frame = covariance.frame(means)
-        inside = frame.enter(means).T
-        expansion = covariance.expand(frame, inside)
+    def of(cls, means: Float[Array, "k d"], covariance: Expandable, expanded: Expanded) -> "ExpandedKernel":
+        """For components at `means`, with what `covariance.expanded(means)` gives."""
+        expansion = expanded.expansion
         return cls(
-            frame=frame,
-            means=inside,
+            frame=expanded.frame,
+            means=expanded.means,
             constant=expansion.constant + _log_normalizer(means, covariance),
             coefficients=jnp.concatenate([expansion.linear, expansion.quadratic], axis=1),
             # Further out than this, in units of the frame, squares overflow.

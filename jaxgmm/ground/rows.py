@@ -13,9 +13,9 @@ from jaxgmm.ground.pytree import Leaf, record
 T = TypeVar("T")
 
 # Numbers one block may spread to inside a kernel: a few megabytes, which stay in the cache. Matrix products want at
-# least some hundred rows at a time, and gain nothing from more than a few thousand.
+# least some hundred rows at a time, and gain nothing from more than two thousand.
 _BLOCK_NUMBERS = 2**20
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 2**12
+_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 2**11
 
 
 def block_size_for(n: int, numbers_per_row: int) -> int:
@@ -24,7 +24,8 @@ def block_size_for(n: int, numbers_per_row: int) -> int:
     if n <= 2 * target:
         return n
     # Whole vector registers and cache lines, whatever the dtype.
-    return min(range(target - target % 64, target // 2, -64), key=lambda size: -n % size)
+    sizes = range(target - target % 64, target // 2, -64)
+    return min(sizes, key=lambda size: max(-n % size, n // 64))
 
 
 @record

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -96,6 +97,26 @@ def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | 
     return mixture.components.with_kernel(take)
 
 
+def sum_over_rows(
+    function: Callable[[Float[Array, " b"], Float[Array, "b k"]], Float[Array, " b"]],
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    block_size: int,
+) -> Float[Array, ""]:
+    """Weighted sum over rows of a function of their log-densities and responsibilities, in one pass."""
+    rows = Rows.of(x, weights, block_size)
+
+    def add(kernel: Kernel) -> Float[Array, ""]:
+        def block(rows: Rows) -> Float[Array, ""]:
+            log_prob = kernel.log_prob(kernel.read(rows.x))
+            return _weighted_sum(function(*posterior(mixture.log_weights, log_prob)), rows.weights)
+
+        return sum_over_blocks(block, rows)
+
+    return mixture.components.with_kernel(add)
+
+
 def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
     """Statistics summed over the rows of a pass with `kernel`, as `maximize` takes them."""
     return dataclasses.replace(statistics, sums=kernel.finish(statistics.counts, statistics.sums))
@@ -136,16 +157,7 @@ def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Arra
 def _log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:
-    rows = Rows.of(x, weights, block_size)
-
-    def add(kernel: Kernel) -> Float[Array, ""]:
-        def block(rows: Rows) -> Float[Array, ""]:
-            log_prob = kernel.log_prob(kernel.read(rows.x))
-            return _weighted_sum(posterior(mixture.log_weights, log_prob)[0], rows.weights)
-
-        return sum_over_blocks(block, rows)
-
-    return mixture.components.with_kernel(add)
+    return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, x, weights, block_size)
 
 
 def _weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,0 +1,1 @@
+"""Selection layer: which of several mixtures to believe."""

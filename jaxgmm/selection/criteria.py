@@ -1,0 +1,104 @@
+"""Information criteria: the misfit of a mixture plus a price for its parameters. Lower is better for all of them."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgmm.model.mixture import Mixture, check_weighted_rows
+from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows
+
+
+def aic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
+    """Akaike's information criterion, -2 L + 2 p for log-likelihood L and p free parameters. Lower is better.
+
+    It aims at prediction, and tends to more components than the data are made of.
+
+    Arguments and errors as for `e_step`; weights count rows.
+
+    Source: Akaike (1974), IEEE Trans. Autom. Control 19.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (500, 2))
+    >>> one, three = (jaxgmm.fit(jaxgmm.init(jax.random.key(1), x, k), x).mixture for k in (1, 3))
+    >>> bool(jaxgmm.aic(one, x) < jaxgmm.aic(three, x))
+    True
+    """
+    return 2 * mixture.n_parameters - 2 * log_likelihood(mixture, x, weights, block_size=block_size)
+
+
+def aicc(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
+    """AIC corrected for few rows, AIC + 2 p (p + 1) / (n - p - 1); infinite where n <= p + 1. Lower is better.
+
+    Arguments and errors as for `e_step`; n is the sum of the weights, which count rows.
+
+    Source: Hurvich & Tsai (1989), Biometrika 76.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (500, 2))
+    >>> mixture = jaxgmm.init(jax.random.key(1), x, 1)  # 5 parameters
+    >>> f"{jaxgmm.aicc(mixture, x) - jaxgmm.aic(mixture, x):.3f}"
+    '0.121'
+    """
+    value = aic(mixture, x, weights, block_size=block_size)
+    p = mixture.n_parameters
+    spare = _n_rows(mixture, x, weights) - p - 1
+    return jnp.where(spare > 0, value + 2 * p * (p + 1) / jnp.where(spare > 0, spare, 1), jnp.inf)
+
+
+def bic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
+    """Bayesian information criterion, -2 L + p log(n). Lower is better.
+
+    It aims at the number of components, and finds it in the limit of many rows where the components are Gaussian.
+
+    Arguments and errors as for `e_step`; n is the sum of the weights, which count rows: a weight of 2 is the same row
+    twice. Weights in any other unit make no sense here.
+
+    Source: Schwarz (1978), Ann. Stat. 6.
+
+    >>> import jax, jaxgmm
+    >>> key, x = jax.random.key(1), jax.random.normal(jax.random.key(0), (500, 2))
+    >>> x = x.at[:200].add(6.0)
+    >>> scores = [float(jaxgmm.bic(jaxgmm.fit(jaxgmm.init(key, x, k), x).mixture, x)) for k in (1, 2, 3)]
+    >>> 1 + scores.index(min(scores))
+    2
+    """
+    penalty = mixture.n_parameters * jnp.log(_n_rows(mixture, x, weights))
+    return penalty - 2 * log_likelihood(mixture, x, weights, block_size=block_size)
+
+
+def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
+    """Integrated completed likelihood: BIC with every row counted as its most probable component's. Lower is better.
+
+    -2 sum_i log max_k w_k p_k(x_i) + p log(n), which is BIC and twice the doubt about labels, -sum_i log max_k r_ik. It
+    aims at clusters that lie apart, and merges components that only together describe one of them.
+
+    Arguments and errors as for `bic`.
+
+    Source: Biernacki, Celeux & Govaert (2000), IEEE Trans. Pattern Anal. Mach. Intell. 22.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (500, 2))
+    >>> mixture = jaxgmm.init(jax.random.key(1), x, 3)
+    >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))  # three components that overlap
+    True
+    """
+    value = bic(mixture, x, weights, block_size=block_size)
+    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    return value + 2 * _doubt(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+
+
+def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
+    return jnp.sum(check_weighted_rows(mixture, x, weights)[2])
+
+
+@functools.partial(jax.jit, static_argnames="block_size")
+def _doubt(
+    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
+) -> Float[Array, ""]:
+    def of(log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"]) -> Float[Array, " n"]:
+        return -jnp.log(jnp.max(responsibilities, axis=1))
+
+    return sum_over_rows(of, mixture, x, weights, block_size)
