@@ -97,7 +97,7 @@ def times(ratio: float) -> str:
 def duration(seconds: float) -> str:
     """In the unit that suits it."""
     unit, factor = next(((u, f) for u, f in (("s", 1), ("ms", 1e3)) if seconds * f >= 1), ("µs", 1e6))
-    return f"{seconds * factor:.3g} {unit}" if seconds * factor < 1000 else f"{seconds * factor:.0f} {unit}"
+    return f"{seconds * factor:.3g} {unit}" if seconds * factor < 999.5 else f"{seconds * factor:.0f} {unit}"
 
 
 def remarks(rows: list[Row]) -> str:
