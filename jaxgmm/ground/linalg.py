@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 # A covariance is kept above this many units of rounding of its own diagonal, so that its factor always exists.
 _ROUNDING_UNITS = 8
-# Products of fewer numbers than this are faster as a loop than as a call of a library.
+# Contractions of no more multiplications than this are faster as a loop than as a call of a library.
 _FEW_PRODUCTS = 2**12
 
 
