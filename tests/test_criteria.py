@@ -1,4 +1,4 @@
-"""Information criteria against their definitions, scikit-learn and mclust."""
+"""Information criteria against their definitions and scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def test_clear_clusters_leave_no_doubt():
 
 
 @pytest.mark.parametrize("name", CRITERIA)
-def test_jit_vmap_and_compilations(case, name):
+def test_vmap_and_compilations(case, name):
     x = jnp.asarray(case.data(40))
     criterion, mixture = CRITERIA[name], case.mixture()
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), mixture)

@@ -84,9 +84,10 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))  # three components that overlap
     True
     """
-    value = bic(mixture, x, weights, block_size=block_size)
     mixture, x, weights = check_weighted_rows(mixture, x, weights)
-    return value + 2 * _doubt(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+    size = block_size_or_default(block_size, mixture, x.shape[0])
+    completed = _completed_log_likelihood(mixture, x, weights, block_size=size)
+    return mixture.n_parameters * jnp.log(jnp.sum(weights)) - 2 * completed
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
@@ -94,10 +95,10 @@ def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
 
 
 @functools.partial(jax.jit, static_argnames="block_size")
-def _doubt(
+def _completed_log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:
     def of(log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"]) -> Float[Array, " n"]:
-        return -jnp.log(jnp.max(responsibilities, axis=1))
+        return log_prob + jnp.log(jnp.max(responsibilities, axis=1))
 
     return sum_over_rows(of, mixture, x, weights, block_size)
