@@ -55,7 +55,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     (
         "jaxgmm.init(key, x, 2, method='kmeans++')",
         ValueError,
-        r"method is 'kmeans\+\+'; expected one of 'kmeans', 'k-means\+\+'",
+        r"method is 'kmeans\+\+'; expected one of 'kmeans', 'kmeans_whitened'",
     ),
     (
         "jaxgmm.fit(mixture, x, np.ones(3))",

@@ -44,6 +44,5 @@ class Poisson(Family):
     def constrain(self) -> Self:
         return type(self)(jnp.exp(self.means))
 
-    @property
-    def n_parameters(self) -> int:
-        return self.means.size
+    def n_parameters(self, n_components):
+        return n_components * self.means.shape[-1]

@@ -6,7 +6,9 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxgmm.ground.pytree import Places
 
 T = TypeVar("T")
 
@@ -109,7 +111,11 @@ class Structure(ABC):
         """
         return jax.tree.map(jnp.ones_like, self.unconstrain())
 
+    def take(self, places: Places) -> "Structure":
+        """The covariances of the components at these places. By default every leaf's, along axis 0."""
+        return jax.tree.map(lambda leaf: leaf[places], self)
+
     @staticmethod
     @abstractmethod
-    def n_parameters(n_components: int, n_columns: int) -> int:
-        """Number of free parameters."""
+    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
+        """Number of free parameters; also of a traced number of components."""

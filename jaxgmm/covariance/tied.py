@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
 from jaxgmm.ground import bijectors, checks, linalg
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import Leaf, Places, record
 
 
 @record
@@ -114,6 +114,9 @@ class Tied(Expandable):
         # every row tells the one matrix, whichever component it belongs to
         return type(self)(jnp.sum(weights) * linalg.tril_information(self.scale_tril, precisions[0]))
 
+    def take(self, places: Places) -> "Tied":
+        return self
+
     @staticmethod
-    def n_parameters(n_components: int, n_columns: int) -> int:
+    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
         return n_columns * (n_columns + 1) // 2

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.ground.pytree import Places
+
 T = TypeVar("T")
 
 
@@ -101,7 +103,10 @@ class Family(Kernel):
         """
         return jax.tree.map(jnp.ones_like, self.unconstrain())
 
-    @property
+    def take(self, places: Places) -> "Family":
+        """The components at these places, in this order. By default every leaf's, along axis 0."""
+        return jax.tree.map(lambda leaf: leaf[places], self)
+
     @abstractmethod
-    def n_parameters(self) -> int:
-        """Number of free parameters of all components together."""
+    def n_parameters(self, n_components: int | Int[Array, "*batch"]) -> int | Int[Array, "*batch"]:
+        """Number of free parameters of that many components together; also of a traced number of them."""

@@ -11,7 +11,7 @@ from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import Leaf, Places, record
 
 T = TypeVar("T")
 
@@ -85,9 +85,12 @@ class Gaussian(Family):
         precisions = jnp.sum(self.covariance.whiten(self.covariance.inverse_factor(), columns) ** 2, axis=2)
         return type(self)(weights[:, None] * precisions, self.covariance.information(weights, precisions))
 
-    @property
-    def n_parameters(self) -> int:
-        return self.means.size + self.covariance.n_parameters(*self.means.shape)
+    def take(self, places: Places) -> "Gaussian":
+        return type(self)(self.means[places], self.covariance.take(places))
+
+    def n_parameters(self, n_components: int | Int[Array, "*batch"]) -> int | Int[Array, "*batch"]:
+        n_columns = self.means.shape[-1]
+        return n_components * n_columns + self.covariance.n_parameters(n_components, n_columns)
 
     def _column_variances(
         self, counts: Float[Array, " k"], statistics: "Moments", alive: Bool[Array, " k"]

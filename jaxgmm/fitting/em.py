@@ -178,7 +178,8 @@ def _fit(
     )
     point = end.point
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
-    degenerate = point.degenerate | ~(point.statistics.counts >= average)
+    # A component that was absent from the start is no part of the model.
+    degenerate = (point.degenerate | ~(point.statistics.counts >= average)) & (mixture.log_weights > -jnp.inf)
     fine = end.status != Status.NON_FINITE
     fitted = at_fixed_point(point.mixture, *given, block_size)
     return FitResult(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 _ROWS_NAMED = 5
 
@@ -46,6 +46,20 @@ def count(name: str, value: Any, smallest: int = 1) -> int:
     if integer < smallest:
         raise ValueError(f"{name} is {integer}; expected at least {smallest}.")
     return integer
+
+
+def present(name: str, value: Any, limit_name: str, limit: int | None) -> Bool[Array, " k"]:
+    """Which of `limit` places the first `value` are. Without a limit all are, and `value` must be static."""
+    if limit is None:
+        return jnp.ones((count(name, value),), bool)
+    limit = count(limit_name, limit)
+    if not isinstance(value, jax.Array):
+        value = count(name, value)
+    elif value.ndim or not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name} has dtype {value.dtype} and shape {value.shape}; expected a single whole number.")
+    if not holds(lambda: (jnp.asarray(value) >= 1) & (jnp.asarray(value) <= limit), value):
+        raise ValueError(f"{name} is {int(value)}; expected a number from 1 to {limit_name}, which is {limit}.")
+    return jnp.arange(limit) < value
 
 
 def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:

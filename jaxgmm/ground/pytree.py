@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+import numpy as np
+from jaxtyping import Array, Bool, Int
 
 T = TypeVar("T")
+
+Places = Int[Array, " j"] | Int[np.ndarray, " j"]
+"""Indices along the leading axis of a record's leaves."""
 
 # JAX rebuilds records with tracers, stacked leaves and placeholders, so their fields are not checked at run time.
 if TYPE_CHECKING:
@@ -16,10 +20,15 @@ else:
     Leaf = Any
 
 
-@dataclass_transform(frozen_default=True, eq_default=False)
+@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+
+
+def static() -> Any:
+    """A field of a record that is no child of the pytree but part of its type: hashable, and compiled in."""
+    return dataclasses.field(metadata={"static": True})
 
 
 def add(a: T, b: T) -> T:

@@ -13,7 +13,7 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.seeding import SEEDINGS
+from jaxgmm.model.seeding import SEEDINGS, Columns
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
 
@@ -26,9 +26,10 @@ _Seeded = tuple[Mixture, Float[Array, " k"], Bool[Array, " k"]]
 def init(
     key: jax.Array,
     x: Any,
-    n_components: int,
+    n_components: Any,
     covariance_type: str | None = None,
     *,
+    max_components: int | None = None,
     method: str = "k-means++",
     weights: Any = None,
     family: type[Family] = Gaussian,
@@ -36,15 +37,19 @@ def init(
 ) -> Mixture:
     """A mixture to start a fit from: rows are shared out among components, then one M-step.
 
-    Seeding standardises the columns, so the units of the data do not matter. A component that received too few rows for
-    its parameters starts with a tenth of its weight spread over the whole data.
+    Seeding standardises the columns, so the units of the data do not matter, unless its name says otherwise: whitened
+    coordinates are free of any linear map of the data, unscaled ones are in the units of the data. A component that
+    received too few rows for its parameters starts with a tenth of its weight spread over the whole data.
 
     Args:
         key: what is drawn is drawn with this key.
         x: rows (n, d), in any units. Under `jit`, rows that hold NaN or inf take no part; `fit` reports them.
-        n_components: number of components, k >= 1. Static.
+        n_components: number of components, k >= 1. Static, unless `max_components` is given.
         covariance_type: "full", "tied", "diag" or "spherical"; default the family's own, "full" for Gaussians. Static.
-        method: "k-means++", "kmeans", "random_from_data" or "random". Static.
+        max_components: number of components the arrays have room for. Given this, `n_components` is traced: one program
+            serves every number up to it, and `vmap` takes several at once. The components past the first
+            `n_components` are absent: their log-weight is -inf, and they stay absent in `fit`. Static.
+        method: "k-means++", "kmeans", "kmeans_whitened", "kmeans_unscaled", "random_from_data" or "random". Static.
         weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
         family: what the components are. Static.
         regularization: floor under the covariances, as in `m_step`.
@@ -63,7 +68,7 @@ def init(
         x,
         weights,
         checks.scalar("regularization", regularization, x.dtype),
-        n_components=checks.count("n_components", n_components),
+        checks.present("n_components", n_components, "max_components", max_components),
         covariance_type=covariance_type,
         method=checks.one_of("method", method, SEEDINGS),
         family=family,
@@ -102,26 +107,22 @@ def from_responsibilities(
     return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
 
 
-@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "method", "family"))
+@functools.partial(jax.jit, static_argnames=("covariance_type", "method", "family"))
 def _init(
     key: jax.Array,
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
     regularization: Float[Array, ""],
+    present: Bool[Array, " k"],
     *,
-    n_components: int,
     covariance_type: str | None,
     method: str,
     family: type[Family],
 ) -> Mixture:
-    x, weights, center, scale = _standard(x, weights)
+    x, columns = standard(x, weights)
     # Which rows go where is decided, not differentiated.
-    z = jax.lax.stop_gradient((x - center) / scale)
-    rule = SEEDINGS[method](key, z, jax.lax.stop_gradient(weights), n_components)
-    blank = family.blank(n_components, center, scale, covariance_type)
-    size = block_size_for(x.shape[0], n_components * x.shape[1])
-    places = jnp.arange(x.shape[0])
-    return _from_rule(x, weights, (z, places), rule, blank, regularization, size)
+    labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
+    return from_labels(x, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
 
 
 @functools.partial(jax.jit, static_argnames=("covariance_type", "family"))
@@ -134,16 +135,15 @@ def _from_responsibilities(
     covariance_type: str | None,
     family: type[Family],
 ) -> Mixture:
-    x, weights, center, scale = _standard(x, weights)
-    blank = family.blank(responsibilities.shape[1], center, scale, covariance_type)
-    size = block_size_for(x.shape[0], responsibilities.shape[1] * x.shape[1])
-    return _from_rule(x, weights, (responsibilities,), lambda given: given, blank, regularization, size)
+    x, columns = standard(x, weights)
+    present = jnp.ones(responsibilities.shape[1:], bool)
+    return _from_shares(
+        x, columns, responsibilities, lambda given: given, present, regularization, covariance_type, family
+    )
 
 
-def _standard(
-    x: Float[Array, "n d"], weights: Float[Array, " n"]
-) -> tuple[Float[Array, "n d"], Float[Array, " n"], Float[Array, " d"], Float[Array, " d"]]:
-    """Rows without gaps, weights of largest 1, and the mean and standard deviation (1 if none) of each column."""
+def standard(x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Float[Array, "n d"], Columns]:
+    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0 there."""
     weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
@@ -155,31 +155,53 @@ def _standard(
     center = center + linalg.einsum("n,nd->d", weights, x - center) / total
     variance = linalg.einsum("n,nd->d", weights, (x - center) ** 2) / total
     varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
-    return x, weights, center, jnp.sqrt(jnp.where(varies, variance, 1))
+    scale = jnp.sqrt(jnp.where(varies, variance, 1))
+    return x, Columns((x - center) / scale, weights, center, scale)
 
 
-def _from_rule(
+def from_labels(
     x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    evidence: tuple[Array, ...],
-    rule: Callable[..., Array],
-    blank: Family,
+    columns: Columns,
+    labels: Int[Array, " n"],
+    present: Bool[Array, " k"],
     regularization: Float[Array, ""],
-    block_size: int,
+    *,
+    covariance_type: str | None,
+    family: type[Family],
 ) -> Mixture:
-    """The mixture in which `rule`, of blocks of the arrays in `evidence`, gives the responsibilities (b, k)."""
-    n_components = blank.means.shape[0]
-    blocks = Rows.of(x, weights, block_size), tuple(into_blocks(array, block_size, "edge") for array in evidence)
+    """The mixture in which row i belongs to the component `labels[i]`, of those that are present."""
+
+    def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
+        return jax.nn.one_hot(labels, present.size, dtype=x.dtype)
+
+    return _from_shares(x, columns, labels, rule, present, regularization, covariance_type, family)
+
+
+def _from_shares(
+    x: Float[Array, "n d"],
+    columns: Columns,
+    evidence: Array,
+    rule: Callable[[Array], Array],
+    present: Bool[Array, " k"],
+    regularization: Float[Array, ""],
+    covariance_type: str | None,
+    family: type[Family],
+) -> Mixture:
+    """The mixture in which `rule`, of blocks of `evidence` (n, ...), gives the responsibilities (b, k)."""
+    even = present / jnp.sum(present).astype(x.dtype)
+    blank = family.blank(present.size, columns.center, columns.scale, covariance_type)
+    size = block_size_for(x.shape[0], present.size * x.shape[1])
+    blocks = Rows.of(x, columns.weights, size), into_blocks(evidence, size, "edge")
 
     def again(state: _Seeded, pass_number: Int[Array, ""]) -> _Seeded:
         mixture, share, degenerate = state
-        background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, 1 / n_components), 0)
+        background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, even), 0)
 
         def take(kernel: Kernel) -> Statistics:
-            def block(block: tuple[Rows, tuple[Array, ...]]) -> Statistics:
+            def block(block: tuple[Rows, Array]) -> Statistics:
                 rows, evidence = block
-                present = rows.weights[:, None]
-                shares = jnp.where(present > 0, (rule(*evidence) + background) * present, 0)
+                weight = rows.weights[:, None]
+                shares = jnp.where(weight > 0, (rule(evidence) + background) * weight, 0)
                 sums = kernel.statistics(kernel.read(rows.x), shares)
                 return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), x.dtype), jnp.sum(rows.weights))
 
@@ -187,7 +209,7 @@ def _from_rule(
 
         statistics = mixture.components.with_kernel(take)
         mixture, degenerate = maximize(mixture, statistics, regularization)
-        return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate
+        return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
     def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:
         mixture, _, degenerate = state
@@ -195,8 +217,7 @@ def _from_rule(
         needed = needed | ((pass_number == 1) & mixture.components.needs_centring())
         return jax.lax.cond(linalg.any_lane(needed), lambda: again(state, pass_number), lambda: state), None
 
-    even = jnp.full((n_components,), 1 / n_components, x.dtype)
-    start = Mixture(jnp.log(even), blank), even, jnp.zeros((n_components,), bool)
+    start = Mixture(jnp.log(even), blank), even, jnp.zeros(present.shape, bool)
     # The first pass finds the means; a second takes moments about them where these need it, as tight components in
     # float32 do; a third lends a background to what came out degenerate.
     (mixture, _, _), _ = jax.lax.scan(step, start, jnp.arange(3))

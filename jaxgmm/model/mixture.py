@@ -54,9 +54,18 @@ class Mixture:
         return self.components.covariances
 
     @property
-    def n_parameters(self) -> int:
-        """Number of free parameters: the components' and k - 1 weights."""
-        return self.n_components - 1 + self.components.n_parameters
+    def n_parameters(self) -> Int[Array, "*batch"]:
+        """Number of free parameters: those of the k components that are present, and k - 1 weights."""
+        present = jnp.sum(self.log_weights > -jnp.inf, axis=-1)
+        return present - 1 + self.components.n_parameters(present)
+
+    def take(self, places: Any) -> "Mixture":
+        """The components at these places, in this order, their weights scaled to sum to one.
+
+        `mixture.take(jnp.argsort(mixture.means[:, 0]))` sorts them by their first column.
+        """
+        places = jnp.asarray(places)
+        return type(self)(jax.nn.log_softmax(self.log_weights[places]), self.components.take(places))
 
     def log_prob(self, x: Any) -> Float[Array, " n"]:
         """Log-density of each row of `x` (n, d): natural logarithm, per unit volume in the units of the data.
