@@ -13,31 +13,48 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.parameters import from_parameters
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import e_step, log_likelihood, m_step
+from jaxgmm.selection.agreement import adjusted_rand_index, align
+from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
 from jaxgmm.selection.criteria import aic, aicc, bic, icl
+from jaxgmm.selection.many import fit_many
+from jaxgmm.selection.restarts import Restarts, fit_restarts
+from jaxgmm.selection.select import Candidate, Selection, select
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Candidate",
     "Diagonal",
     "Family",
     "FitError",
     "FitResult",
     "Full",
     "Gaussian",
+    "LikelihoodRatioTest",
     "Mixture",
+    "Restarts",
+    "Selection",
     "Spherical",
+    "Stability",
     "Statistics",
     "Status",
     "Tied",
+    "adjusted_rand_index",
     "aic",
     "aicc",
+    "align",
     "bic",
     "e_step",
     "fit",
+    "fit_many",
+    "fit_restarts",
     "from_parameters",
     "from_responsibilities",
     "icl",
     "init",
+    "likelihood_ratio_test",
     "log_likelihood",
     "m_step",
+    "select",
+    "stability",
 ]

@@ -25,7 +25,7 @@ def aic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> f"{jaxgmm.aic(mixture, jnp.zeros((10, 1))):.3f}"  # -2 * 10 log N(0; 0, 1) + 2 * 2
     '22.379'
     """
-    return 2 * mixture.n_parameters - 2 * log_likelihood(mixture, x, weights, block_size=block_size)
+    return aic_of(log_likelihood(mixture, x, weights, block_size=block_size), mixture.n_parameters)
 
 
 def aicc(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -41,10 +41,8 @@ def aicc(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | Non
     >>> f"{jaxgmm.aicc(mixture, x) - jaxgmm.aic(mixture, x):.3f}"
     '0.121'
     """
-    value = aic(mixture, x, weights, block_size=block_size)
-    p = mixture.n_parameters
-    spare = _n_rows(mixture, x, weights) - p - 1
-    return jnp.where(spare > 0, value + 2 * p * (p + 1) / jnp.where(spare > 0, spare, 1), jnp.inf)
+    value = log_likelihood(mixture, x, weights, block_size=block_size)
+    return aicc_of(value, mixture.n_parameters, _n_rows(mixture, x, weights))
 
 
 def bic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -64,8 +62,8 @@ def bic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> 1 + scores.index(min(scores))
     2
     """
-    penalty = mixture.n_parameters * jnp.log(_n_rows(mixture, x, weights))
-    return penalty - 2 * log_likelihood(mixture, x, weights, block_size=block_size)
+    value = log_likelihood(mixture, x, weights, block_size=block_size)
+    return bic_of(value, mixture.n_parameters, _n_rows(mixture, x, weights))
 
 
 def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -87,7 +85,24 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     mixture, x, weights = check_weighted_rows(mixture, x, weights)
     size = block_size_or_default(block_size, mixture, x.shape[0])
     completed = _completed_log_likelihood(mixture, x, weights, block_size=size)
-    return mixture.n_parameters * jnp.log(jnp.sum(weights)) - 2 * completed
+    return bic_of(completed, mixture.n_parameters, jnp.sum(weights))
+
+
+def aic_of(log_likelihood: Any, n_parameters: Any) -> Any:
+    """AIC from a total log-likelihood."""
+    return 2 * n_parameters - 2 * log_likelihood
+
+
+def aicc_of(log_likelihood: Any, n_parameters: Any, n_rows: Any) -> Any:
+    """AICc from a total log-likelihood."""
+    spare = n_rows - n_parameters - 1
+    more = 2 * n_parameters * (n_parameters + 1) / jnp.where(spare > 0, spare, 1)
+    return jnp.where(spare > 0, aic_of(log_likelihood, n_parameters) + more, jnp.inf)
+
+
+def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any) -> Any:
+    """BIC from a total log-likelihood."""
+    return n_parameters * jnp.log(n_rows) - 2 * log_likelihood
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:

@@ -1,0 +1,120 @@
+"""Whether two fits say the same: components matched to each other, and labels compared."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxgmm.ground import checks, linalg
+from jaxgmm.model.mixture import Mixture, check_mixture
+
+
+def align(mixture: Mixture, reference: Mixture) -> Mixture:
+    """`mixture` with its components in the order in which they match those of `reference`.
+
+    The matching makes the sum of Bhattacharyya distances between matched components smallest; these distances, of the
+    Gaussians with the components' means and covariances, do not depend on the units of the data. Works under `jit` and
+    `vmap`. Absent components match absent ones first.
+
+    Args:
+        mixture: k components in d columns.
+        reference: as many components in as many columns; any family.
+
+    Raises:
+        TypeError, ValueError: not mixtures, or of different numbers of components or columns.
+
+    Sources: Bhattacharyya (1943), Bull. Calcutta Math. Soc. 35; Kuhn (1955), Nav. Res. Logist. Q. 2, for the matching.
+
+    >>> import jax.numpy as jnp, jaxgmm
+    >>> reference = jaxgmm.from_parameters([0.3, 0.7], [[0.0], [9.0]], [1.0, 1.0], "spherical")
+    >>> [f"{weight:.1f}" for weight in jaxgmm.align(reference.take(jnp.array([1, 0])), reference).weights]
+    ['0.3', '0.7']
+    """
+    mixture, reference = checks.common_dtype(check_mixture(mixture), check_mixture(reference))
+    if mixture.means.shape != reference.means.shape:
+        raise ValueError(
+            f"mixture has {mixture.n_components} components in {mixture.n_columns} columns, reference "
+            f"{reference.n_components} in {reference.n_columns}; expected the same numbers."
+        )
+    return _align(mixture, reference)
+
+
+def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None) -> Float[Array, ""]:
+    """Agreement of two labellings of the same rows: 1 where they group alike, about 0 where they do so by chance.
+
+    What the groups are called does not matter, and there may be more of them in one than in the other.
+
+    Args:
+        labels: (n,), integers from 0, as `Mixture.predict` gives them.
+        others: (n,), likewise.
+        n_labels: labels are below this; must be given under `jit` and `vmap`. Static.
+
+    Raises:
+        TypeError, ValueError: labels that are not integers, of different lengths, or outside 0 … n_labels - 1.
+
+    Source: Hubert & Arabie (1985), J. Classif. 2.
+
+    >>> import jax.numpy as jnp, jaxgmm
+    >>> float(jaxgmm.adjusted_rand_index(jnp.array([0, 0, 1, 1]), jnp.array([1, 1, 0, 0])))
+    1.0
+    """
+    labels, others = (_labels(name, value) for name, value in (("labels", labels), ("others", others)))
+    if labels.shape != others.shape:
+        raise ValueError(f"labels has shape {labels.shape} and others {others.shape}; expected the same rows in both.")
+    if n_labels is None:
+        if any(isinstance(value, jax.core.Tracer) for value in (labels, others)):
+            raise TypeError("n_labels sizes an array: under jit or vmap it must be given.")
+        n_labels = 1 + int(max(np.max(labels), np.max(others)))
+    n_labels = checks.count("n_labels", n_labels)
+    both = jnp.stack([labels, others])
+    if not checks.holds(lambda: jnp.all((both >= 0) & (both < n_labels)), both):
+        found = f"from {int(jnp.min(both))} to {int(jnp.max(both))}"
+        raise ValueError(f"labels and others hold numbers {found}; expected 0 to {n_labels - 1}.")
+    return _adjusted_rand_index(labels, others, n_labels)
+
+
+def _labels(name: str, value: Any) -> Int[Array, " n"]:
+    value = jnp.asarray(value)
+    if not (jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool) or value.ndim != 1:
+        raise TypeError(f"{name} has dtype {value.dtype} and shape {value.shape}; expected integers, one per row.")
+    return value.astype(jnp.int32)
+
+
+def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_labels: int) -> Float[Array, ""]:
+    table = jnp.zeros((n_labels, n_labels), jnp.result_type(float)).at[labels, others].add(1)
+
+    def pairs(counts: Array) -> Array:
+        return jnp.sum(counts * (counts - 1) / 2)
+
+    together, first, second = pairs(table), pairs(jnp.sum(table, axis=1)), pairs(jnp.sum(table, axis=0))
+    expected = first * (second / jnp.maximum(pairs(jnp.asarray(labels.size, table.dtype)), 1))
+    most = (first + second) / 2
+    # Where both put all rows together, or all apart, they agree.
+    room = most - expected
+    return jnp.where(room > 0, (together - expected) / jnp.where(room > 0, room, 1), 1.0)
+
+
+@jax.jit
+def _align(mixture: Mixture, reference: Mixture) -> Mixture:
+    absent = mixture.log_weights == -jnp.inf, reference.log_weights == -jnp.inf
+    distance = _bhattacharyya(reference, mixture)
+    # More than any sum of distances between components that are there.
+    far = 1 + jnp.sum(jnp.where(jnp.isfinite(distance), distance, 0))
+    distance = jnp.where(absent[1][:, None] & absent[0][None, :], 0, distance)
+    distance = jnp.where(absent[1][:, None] ^ absent[0][None, :], far, distance)
+    places, matches = optax.assignment.hungarian_algorithm(distance)
+    return mixture.take(jnp.zeros_like(matches).at[places].set(matches))
+
+
+def _bhattacharyya(a: Mixture, b: Mixture) -> Float[Array, "k k"]:
+    """Distance of each component of `a` from each of `b`."""
+    scale = jnp.sqrt(jnp.mean(jnp.diagonal(a.covariances, axis1=1, axis2=2), axis=0))
+    first, second = (m.covariances / scale[:, None] / scale[None, :] for m in (a, b))
+    middle = jnp.linalg.cholesky((first[:, None] + second[None, :]) / 2)
+    gap = (a.means[:, None] - b.means[None, :]) / scale
+    white = jax.lax.linalg.triangular_solve(middle, gap[..., None], left_side=True, lower=True)[..., 0]
+    own = linalg.half_log_det(jnp.linalg.cholesky(first))[:, None] + linalg.half_log_det(jnp.linalg.cholesky(second))
+    return jnp.sum(white**2, axis=-1) / 8 + linalg.half_log_det(middle) - own / 2

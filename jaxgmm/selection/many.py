@@ -1,0 +1,140 @@
+"""One mixture for each of many data sets."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxgmm.ground import checks
+from jaxgmm.selection.batches import in_chunks
+from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
+
+# Data sets in one call of the compiled program.
+_CHUNK, _CHUNK_ELSEWHERE = 64, 1024
+
+
+def fit_many(
+    key: jax.Array,
+    xs: Any,
+    n_components: Any,
+    covariance_type: str | None = None,
+    *,
+    max_components: int | None = None,
+    weights: Any = None,
+    chunk_size: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Restarts:
+    """`fit_restarts` of each of many data sets, as a stack.
+
+    The data sets go through one compiled program in chunks: on a GPU side by side under `vmap`, on a CPU one after the
+    other on every core. A data set that cannot be fitted carries its status, and leaves the others alone. For many fits
+    inside `jit`, use `jax.vmap` or `jax.lax.map` of `fit_restarts` itself.
+
+    Args:
+        key: what is drawn is drawn with this key; the same for a data set whatever the others are.
+        xs: an array (b, n, d), or a sequence of b arrays (n_i, d) of different lengths. Those are filled up with rows
+            of weight 0 to the next power of two, one compilation for each.
+        n_components: number of components, for all data sets or for each (b,).
+        max_components: as for `init`; default the largest `n_components`.
+        covariance_type: as for `init`.
+        weights: of the rows, (b, n) or a sequence of b arrays (n_i,). Default ones.
+        chunk_size: data sets in one call. Default 64 on a CPU, 1024 elsewhere; fewer where there are fewer.
+        progress: show a progress bar (needs tqdm).
+        **options: as for `fit_restarts`; `n_restarts` is 1 by default.
+
+    Returns:
+        `Restarts` with a leading axis b on every field.
+
+    Raises:
+        TypeError, ValueError: as for `fit_restarts`, naming the data set.
+
+    >>> import jax, jaxgmm
+    >>> xs = jax.random.normal(jax.random.key(0), (100, 50, 2))
+    >>> jaxgmm.fit_many(jax.random.key(1), xs, 2, "diag").best.mixture.means.shape
+    (100, 2, 2)
+    """
+    rows, shares, lengths = _checked(xs, weights)
+    counts = np.broadcast_to(np.asarray(n_components), lengths.shape)
+    most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
+    for count in np.unique(counts).tolist():
+        checks.present("n_components", count, "max_components", most)
+    plan = Plan.of(rows.dtype, covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
+    # To the next power of two, so that any lengths make few shapes.
+    varied = np.any(lengths != lengths[0])
+    rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths
+    on_cpu = jax.default_backend() == "cpu"
+    if chunk_size is None:
+        chunk_size = _CHUNK if on_cpu else _CHUNK_ELSEWHERE
+    chunk_size = checks.count("chunk_size", chunk_size)
+    first = np.cumsum(lengths) - lengths
+    places, parts = [], []
+    for room in np.unique(rooms).tolist():
+        mine = np.flatnonzero(rooms == room)
+        # Rows past the last are absent, whatever they hold.
+        inside = np.arange(room) < lengths[mine, None]
+        taken = np.minimum(first[mine, None] + np.arange(room), len(rows) - 1)
+        given = mine, rows[taken], np.where(inside, shares[taken], 0), counts[mine]
+        size = min(chunk_size, 1 << (len(mine) - 1).bit_length())
+        call = functools.partial(_fit_each, plan, key, max_components=most, one_by_one=on_cpu)
+        parts.append(in_chunks(call, given, size, progress, f"fits of {room} rows"))
+        places.append(mine)
+    back = np.argsort(np.concatenate(places))
+    return jax.tree.map(lambda *leaves: jax.device_put(np.concatenate(leaves)[back]), *parts)
+
+
+@functools.partial(jax.jit, static_argnames=("max_components", "one_by_one"))
+def _fit_each(
+    plan: Plan,
+    key: jax.Array,
+    given: tuple[Int[Array, " b"], Float[Array, "b n d"], Float[Array, "b n"], Int[Array, " b"]],
+    *,
+    max_components: int,
+    one_by_one: bool,
+) -> Restarts:
+    def one(given: tuple[Array, ...]) -> Restarts:
+        number, x, weights, count = given
+        return best_of_restarts(plan, jax.random.fold_in(key, number), x, weights, jnp.arange(max_components) < count)
+
+    return jax.lax.map(one, given) if one_by_one else jax.vmap(one)(given)
+
+
+def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of all data sets (N, d) in one dtype, their weights (N,), and how many rows are whose."""
+    if not hasattr(xs, "__len__") or len(xs) == 0:
+        raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
+    if weights is not None and len(weights) != len(xs):
+        raise ValueError(f"weights has {len(weights)} entries for {len(xs)} data sets; expected one for each.")
+    sets = np.asarray(xs) if hasattr(xs, "ndim") else [np.asarray(x) for x in xs]
+    shares = [np.ones(np.shape(x)[:1]) for x in sets] if weights is None else [np.asarray(share) for share in weights]
+    if not _are_fine(sets, shares):
+        checked = []
+        for place, (x, share) in enumerate(zip(sets, shares, strict=True)):
+            try:
+                checked.append(checks.weighted_data(x, share, np.shape(sets[0])[-1] if place else None))
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"data set {place}: {error}") from None
+        sets, shares = ([np.asarray(array) for array in arrays] for arrays in zip(*checked, strict=True))
+    rows, lengths = np.concatenate(sets), np.array([len(x) for x in sets])
+    dtype = np.result_type(np.float32, rows.dtype if rows.dtype.kind == "f" else jnp.result_type(float))
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return rows.astype(dtype), np.concatenate(shares).astype(dtype), lengths
+
+
+def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarray]) -> bool:
+    """What `checks.weighted_data` looks for in each, seen at once; False is no verdict yet."""
+    shapes = {x.shape[1:] for x in sets}
+    if len(shapes) > 1 or any(x.ndim != 2 or min(x.shape) < 1 for x in sets):
+        return False
+    if any(share.shape != x.shape[:1] for x, share in zip(sets, shares, strict=True)):
+        return False
+    rows, weights = np.concatenate(sets), np.concatenate(shares)
+    if not {rows.dtype.kind, weights.dtype.kind} <= set("biuf"):
+        return False
+    first = np.cumsum([len(x) for x in sets]) - [len(x) for x in sets]
+    some = np.add.reduceat(weights > 0, first) > 0
+    return bool(np.isfinite(rows).all() and np.isfinite(weights).all() and (weights >= 0).all() and some.all())

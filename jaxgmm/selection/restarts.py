@@ -1,0 +1,304 @@
+"""The best of many fits of one mixture, from starts of several kinds, in one compiled call."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxgmm.families.family import Family
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.fitting.acceleration import scheme_of
+from jaxgmm.fitting.em import fit
+from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
+from jaxgmm.fitting.result import FitResult, Status
+from jaxgmm.ground import checks, linalg, pytree
+from jaxgmm.ground.pytree import Leaf, record, static
+from jaxgmm.model.init import from_labels, standard
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.seeding import SEEDINGS, Columns, Seeding, correlation_factor
+from jaxgmm.model.steps import block_size_or_default
+
+METHODS = ("k-means++", "random_from_data", "kmeans_whitened", "random")
+# A component is spurious if its variance in some direction is below this share of the data's, and it holds no more
+# rows than this many times those that define a covariance at all.
+_FLAT = 1e-3
+_HANDFUL = 5.0
+# Fits that run side by side where the machine gains from it.
+_LANES = 64
+
+
+@record
+class Restarts:
+    """The best of many fits, and how each of them ended.
+
+    Fields:
+        best: the winner, as `fit` returns it. `n_iter` and `history` are those of its last stage.
+        log_likelihood: (r,), total, that each start reached.
+        status: (r,), a code of `Status` for each; by `screening_tol` for those that were not continued.
+        regular: (r,), whether a start led to a mixture without spurious components.
+        finished: (r,), whether it was among those continued to convergence.
+        winner: (), which start led to `best`.
+    """
+
+    best: FitResult
+    log_likelihood: Leaf
+    status: Leaf
+    regular: Leaf
+    finished: Leaf
+    winner: Leaf
+
+
+@record
+class _Run:
+    """A fit, where it started from and whether it is regular."""
+
+    fit: FitResult
+    start: Leaf
+    regular: Leaf
+
+
+@record
+class Plan:
+    """How to fit: what of it may be traced, and what is static."""
+
+    tol: Leaf
+    screening_tol: Leaf
+    max_iter: Leaf
+    regularization: Leaf
+    spurious: Leaf
+    covariance_type: str | None = static()
+    family: type[Family] = static()
+    methods: tuple[str, ...] = static()
+    n_restarts: int = static()
+    n_finalists: int = static()
+    acceleration: str | None = static()
+    history_size: int = static()
+    lanes: int = static()
+    block_size: int | None = static()
+
+    @classmethod
+    def of(
+        cls,
+        dtype: Any,
+        covariance_type: str | None = None,
+        *,
+        n_restarts: int = 200,
+        n_finalists: int = 4,
+        screening_tol: Any = 1e-3,
+        methods: Sequence[str] = METHODS,
+        family: type[Family] = Gaussian,
+        tol: Any = 1e-6,
+        max_iter: Any = 1000,
+        regularization: Any = 1e-6,
+        acceleration: str | None = "anderson",
+        history_size: int = 128,
+        spurious: Any = False,
+        lanes: int | None = None,
+        block_size: int | None = None,
+    ) -> "Plan":
+        """The plan that the options of `fit_restarts` are, checked."""
+        scheme_of(acceleration)
+        if isinstance(methods, str) or not methods:
+            raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
+        return cls(
+            tol=checks.scalar("tol", tol, dtype),
+            screening_tol=checks.scalar("screening_tol", screening_tol, dtype),
+            max_iter=checks.steps("max_iter", max_iter),
+            regularization=checks.scalar("regularization", regularization, dtype),
+            spurious=jnp.asarray(spurious, bool),
+            covariance_type=covariance_type,
+            family=family,
+            methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
+            n_restarts=checks.count("n_restarts", n_restarts),
+            n_finalists=checks.count("n_finalists", n_finalists),
+            acceleration=acceleration,
+            history_size=checks.count("history_size", history_size),
+            lanes=(1 if jax.default_backend() == "cpu" else _LANES) if lanes is None else checks.count("lanes", lanes),
+            block_size=None if block_size is None else checks.count("block_size", block_size),
+        )
+
+
+def fit_restarts(
+    key: jax.Array,
+    x: Any,
+    n_components: Any,
+    covariance_type: str | None = None,
+    *,
+    max_components: int | None = None,
+    weights: Any = None,
+    **options: Any,
+) -> Restarts:
+    """The best of many fits, from starts of several kinds; everything in one compiled call.
+
+    Every start is fitted until it is estimated to gain no more than `screening_tol`; the best few go on to `tol`. The
+    winner is the most likely regular one. The likelihood of a mixture has no upper bound: a component on a handful of
+    rows that hardly differ in some direction reaches any height. A fit with such a spurious component is reported with
+    its likelihood, and wins only if there is no other, or if `spurious` asks for it.
+
+    Memory grows with `n_finalists`, and with `n_restarts` only by a few numbers for each. Works under `jit`, `vmap` and
+    `grad`: derivatives are those of the winner, as for `fit`.
+
+    Args:
+        key: what is drawn is drawn with this key.
+        x: rows (n, d), in any units.
+        n_components, covariance_type, max_components: as for `init`.
+        weights: weight of each row (n,), as for `fit`.
+        n_restarts: number of starts, 200 by default. Static.
+        n_finalists: how many go on to `tol`, 4 by default; rounded up to whole rounds of `methods`. Static.
+        screening_tol: `tol` up to which all starts are fitted, 1e-3 by default.
+        methods: names of seedings as `init` takes them; start i has method i modulo their number. By default
+            "k-means++", "random_from_data", "kmeans_whitened" and "random": different kinds of starts find more than
+            more of one kind. Static.
+        spurious: whether a fit with a spurious component may win. False by default.
+        lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
+        family: as for `init`. Static.
+        tol, max_iter, regularization, acceleration, history_size, block_size: as for `fit`.
+
+    A component is spurious if, in some direction, its variance is below a thousandth of that of the data, and it holds
+    no more than 5 (d + 1) rows.
+
+    Returns:
+        `Restarts`: `best`, a `FitResult`, and how every start ended.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape or sign, unknown names, or, outside `jit`, NaN or inf.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (300, 2)).at[:100].add(6.0)
+    >>> found = jaxgmm.fit_restarts(jax.random.key(1), x, 2, "tied", n_restarts=20)
+    >>> int(found.best.mixture.predict(x[:1])[0]) == int(found.best.mixture.predict(x[99:100])[0])
+    True
+    >>> int(found.finished.sum())
+    4
+    """
+    x, weights = checks.weighted_data(x, weights)
+    present = checks.present("n_components", n_components, "max_components", max_components)
+    return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), key, x, weights, present)
+
+
+@jax.jit
+def best_of_restarts(
+    plan: Plan, key: jax.Array, x: Float[Array, "n d"], weights: Float[Array, " n"], present: Bool[Array, " k"]
+) -> Restarts:
+    """`fit_restarts` by a plan, of the components that are present."""
+    given = x, weights, plan.regularization
+    # The runs are not differentiated: derivatives are those of the point where the winner ends.
+    plan, x, weights = jax.lax.stop_gradient((plan, x, weights))
+    rows, columns = standard(x, weights)
+    n_restarts, methods = plan.n_restarts, plan.methods[: plan.n_restarts]
+    # A round has a start of each method, or as many of each as run side by side.
+    each = max(1, min(plan.lanes, n_restarts) // len(methods))
+    width = each * len(methods)
+    side_by_side = None if plan.lanes == 1 else width
+    n_rounds = math.ceil(n_restarts / width)
+    # Where all are to be continued, they need not stop in between.
+    at_once = plan.n_finalists >= n_restarts
+    n_last = 0 if at_once else math.ceil(plan.n_finalists / width)
+    pool_size = max(1, n_last) * width
+    n_all = n_rounds * width
+    screening_tol = plan.tol if at_once else jnp.maximum(plan.tol, plan.screening_tol)
+    factor = correlation_factor(columns)
+
+    def start(labels: Int[Array, " n"]) -> Mixture:
+        floor = plan.regularization
+        return from_labels(
+            rows, columns, labels, present, floor, covariance_type=plan.covariance_type, family=plan.family
+        )
+
+    def seeded(number: Int[Array, ""]) -> Mixture:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, number * width + jnp.arange(width))
+        keys = keys.reshape(each, len(methods), *keys.shape[1:])
+        by_method = [
+            _over(functools.partial(_seed, SEEDINGS[method], columns, present), keys[:, i], side_by_side)
+            for i, method in enumerate(methods)
+        ]
+        return _over(start, jnp.stack(by_method, axis=1).reshape(width, -1), side_by_side)
+
+    def run(mixture: Mixture, tol: Float[Array, ""]) -> tuple[FitResult, Bool[Array, ""]]:
+        result = fit(
+            mixture,
+            x,
+            weights,
+            tol=tol,
+            max_iter=plan.max_iter,
+            regularization=plan.regularization,
+            acceleration=plan.acceleration,
+            history_size=plan.history_size,
+            block_size=plan.block_size,
+        )
+        regular = jnp.all(_is_regular(result.mixture, columns, factor)) & (result.status != Status.NON_FINITE)
+        return result, regular & (result.status != Status.DEGENERATE)
+
+    blank = jax.eval_shape(lambda: run(start(jnp.zeros(x.shape[:1], jnp.int32)), plan.tol)[0])
+    blank = jax.tree.map(lambda leaf: jnp.zeros((pool_size, *leaf.shape), leaf.dtype), blank)
+    nobody = jnp.full((pool_size,), n_all)
+    pool = _Run(blank, nobody, jnp.zeros((pool_size,), bool))
+
+    def step(pool: _Run, number: Int[Array, ""]) -> tuple[_Run, tuple[Array, Array, Array]]:
+        last = number >= n_rounds
+        place = (number - n_rounds) * width
+        mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, place, width), pool)
+        mixtures = jax.lax.cond(last, lambda: mine.fit.mixture, lambda: seeded(number))
+        starts = jnp.where(last, mine.start, number * width + jnp.arange(width))
+        fits, regular = _over(
+            lambda mixture: run(mixture, jnp.where(last, plan.tol, screening_tol)), mixtures, side_by_side
+        )
+        done = _Run(fits, starts, regular)
+        continued = jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, place, 0), pool, done)
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pool, done)
+        best = _ranked(both, n_restarts, plan.spurious)[:pool_size]
+        merged = jax.tree.map(lambda leaf: leaf[best], both)
+        return pytree.where(last, continued, merged), (fits.log_likelihood, fits.status, regular)
+
+    pool, ends = jax.lax.scan(step, pool, jnp.arange(n_rounds + n_last))
+    first = _ranked(pool, n_restarts, plan.spurious)[0]
+    winner = jax.tree.map(lambda leaf: leaf[first], pool)
+    log_likelihood, status, regular = (leaf.reshape(-1)[:n_all] for leaf in ends)
+    at = pool.start
+    log_likelihood = log_likelihood.at[at].set(pool.fit.log_likelihood, mode="drop")[:n_restarts]
+    status = status.at[at].set(pool.fit.status, mode="drop")[:n_restarts]
+    regular = regular.at[at].set(pool.regular, mode="drop")[:n_restarts]
+    finished = jnp.full((n_all,), at_once).at[at].set(True, mode="drop")[:n_restarts]
+    size = block_size_or_default(plan.block_size, winner.fit.mixture, x.shape[0])
+    mixture = at_fixed_point(winner.fit.mixture, *given, size)
+    best = FitResult(
+        mixture=mixture,
+        log_likelihood=with_derivative(winner.fit.log_likelihood, mixture, *given[:2]),
+        n_iter=winner.fit.n_iter,
+        status=winner.fit.status,
+        history=winner.fit.history,
+        degenerate_components=winner.fit.degenerate_components,
+    )
+    return Restarts(best, log_likelihood, status, regular, finished, winner.start)
+
+
+def _seed(seeding: Seeding, columns: Columns, present: Bool[Array, " k"], key: jax.Array) -> Int[Array, " n"]:
+    return seeding(key, columns, present)
+
+
+def _over(function: Callable[..., Any], given: Any, side_by_side: int | None) -> Any:
+    """`function` over the leading axis: one after the other, or that many at a time."""
+    return jax.lax.map(function, given, batch_size=side_by_side)
+
+
+def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array, " r"]:
+    """Places of the runs, the best first: regular ones by likelihood, then the others."""
+    value = jnp.where(runs.start < n_restarts, runs.fit.log_likelihood, -jnp.inf)
+    value = jnp.where(jnp.isfinite(value) & (runs.fit.status != Status.NON_FINITE), value, -jnp.inf)
+    return jnp.lexsort((-value, ~(runs.regular | spurious), value == -jnp.inf))
+
+
+def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"]) -> Bool[Array, " k"]:
+    """Which components have either enough rows or some width in every direction."""
+    scale = columns.scale
+    covariances = mixture.covariances / scale[:, None] / scale[None, :]
+    whitener = linalg.tril_inverse(factor)
+    relative = linalg.einsum("ij,kjl,ml->kim", whitener, covariances, whitener)
+    flat = ~(jnp.linalg.eigvalsh(relative)[:, 0] > _FLAT)
+    counts = mixture.weights * jnp.sum(columns.weights > 0)
+    few = ~(counts > _HANDFUL * (columns.scale.size + 1))
+    return ~(flat & few & (mixture.log_weights > -jnp.inf))

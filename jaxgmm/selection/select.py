@@ -1,0 +1,237 @@
+"""How many components, and of what structure: every candidate fitted and compared by a criterion."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm.fitting.result import FitResult, Status
+from jaxgmm.ground import checks
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.steps import log_likelihood
+from jaxgmm.selection.batches import shown, side_by_side
+from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, icl
+from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
+
+if TYPE_CHECKING:
+    import pandas
+
+CRITERIA = ("aic", "aicc", "bic", "icl", "cv")
+_COLUMNS = ("covariance_type", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular")
+_STRUCTURES = ("full", "tied", "diag", "spherical")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidate:
+    """One row of a `Selection`.
+
+    Fields:
+        covariance_type, n_components: what was fitted.
+        n_parameters: number of free parameters.
+        result: the best fit, a `FitResult` of `n_components` components; None if there was an `error`.
+        restarts: how all starts ended, a `Restarts` with room for more components than are present.
+        regular: whether the best fit is without spurious components. Others are not chosen.
+        log_likelihood: total, natural logarithm.
+        aic, aicc, bic, icl: information criteria; NaN after an error.
+        cv: -2 times the total log-likelihood of rows held out, by k-fold cross-validation; NaN if not asked for.
+        error: why there is no result, if so.
+    """
+
+    covariance_type: str | None
+    n_components: int
+    n_parameters: int = 0
+    result: FitResult | None = None
+    restarts: Restarts | None = None
+    regular: bool = False
+    log_likelihood: float = math.nan
+    aic: float = math.nan
+    aicc: float = math.nan
+    bic: float = math.nan
+    icl: float = math.nan
+    cv: float = math.nan
+    error: str | None = None
+
+    @property
+    def status(self) -> str:
+        """Name of the status of the best fit, or what went wrong."""
+        return Status(int(self.result.status)).name if self.result is not None else f"ERROR: {self.error}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection:
+    """Every candidate of `select`, and which of them the criterion prefers. Its text is a table, the best first.
+
+    Fields: `candidates`, in the order they were asked for; `criterion`, by which lower is better.
+    """
+
+    candidates: tuple[Candidate, ...]
+    criterion: str
+
+    @property
+    def ranked(self) -> tuple[Candidate, ...]:
+        """The candidates by the criterion, the best first; irregular and failed ones last."""
+
+        def place(candidate: Candidate) -> tuple[bool, bool, float]:
+            value = getattr(candidate, self.criterion)
+            return math.isnan(value), not candidate.regular, value
+
+        return tuple(sorted(self.candidates, key=place))
+
+    @property
+    def winner(self) -> Candidate:
+        """The candidate that the criterion prefers, among those with a regular fit."""
+        return self.ranked[0]
+
+    @property
+    def best(self) -> FitResult:
+        """The fit of the winner, as `fit` returns it.
+
+        Raises:
+            RuntimeError: no candidate could be fitted.
+        """
+        if self.winner.result is None:
+            raise RuntimeError(f"No candidate could be fitted; the first one: {self.winner.error}")
+        return self.winner.result
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The table, row by row, the best first; `behind` says how far a candidate is from the winner."""
+        least = getattr(self.winner, self.criterion)
+        for candidate in self.ranked:
+            row = {name: getattr(candidate, name) for name in _COLUMNS if name != "cv" or self.criterion == "cv"}
+            yield row | {"behind": getattr(candidate, self.criterion) - least}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The table as a data frame (needs pandas)."""
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install 'jaxgmm[table]'.") from None
+        return pandas.DataFrame(list(self.rows()))
+
+    def __repr__(self) -> str:
+        names = ("covariance_type", "n_components", "n_parameters", "log_likelihood", self.criterion, "behind")
+        shown = ("covariance", "k", "parameters", "log-likelihood", self.criterion, "behind")
+        cells = [[*shown, ""]]
+        for row in self.rows():
+            notes = [row["status"]] * (row["status"] != Status.CONVERGED.name) + ["spurious"] * (not row["regular"])
+            cells.append([_text(row[name]) for name in names] + [" ".join(notes)])
+        widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in range(1, len(shown))), line[-1]])
+            for line in cells
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+
+def select(
+    key: jax.Array,
+    x: Any,
+    n_components: Iterable[int] = range(1, 11),
+    covariance_types: Sequence[str | None] = _STRUCTURES,
+    *,
+    criterion: str = "bic",
+    weights: Any = None,
+    n_folds: int = 5,
+    progress: bool = False,
+    **options: Any,
+) -> Selection:
+    """The best number of components and covariance structure by a criterion, and all that it was chosen from.
+
+    Every candidate is fitted by `fit_restarts`. Each structure is compiled once: the numbers of components share one
+    program that has room for the largest. A candidate that fails has its own row, and the others go on.
+
+    Args:
+        key: what is drawn is drawn with this key; for a candidate the same whatever the others are.
+        x: rows (n, d).
+        n_components: numbers of components to try.
+        covariance_types: structures to try; `(None,)` for a family without any.
+        criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
+            Lower is better for all of them.
+        weights: of the rows (n,); they count rows, as in `bic`. Default ones.
+        n_folds: number of folds of "cv". The rows are dealt out at random, and rows of other folds have weight 0.
+        progress: show a progress bar (needs tqdm).
+        **options: as for `fit_restarts`; `n_restarts` is 40 by default, as many candidates are far from the winner.
+
+    Raises:
+        TypeError, ValueError: as for `fit_restarts`, and an unknown criterion or nothing to try.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (300, 2)).at[:100].add(7.0)
+    >>> table = jaxgmm.select(jax.random.key(1), x, range(1, 4), ("spherical",), n_restarts=4)
+    >>> table.winner.n_components
+    2
+    >>> print(table.best.mixture.means.shape)
+    (2, 2)
+    """
+    criterion = checks.one_of("criterion", criterion, CRITERIA)
+    x, weights = checks.weighted_data(x, weights)
+    ks = [checks.count("n_components", k) for k in n_components]
+    structures = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    if not ks or not structures:
+        raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
+    plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
+    folds = _folds(key, x.shape[0], checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
+    total = float(jnp.sum(weights))
+
+    def candidate(structure: str | None, k: int) -> Candidate:
+        present = checks.present("n_components", k, "max_components", max(ks))
+        own = jax.random.fold_in(key, k)
+        try:
+            restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, x, weights, present))
+            mixture = restarts.best.mixture
+            p, value = int(mixture.n_parameters), float(restarts.best.log_likelihood)
+            held_out = math.nan
+            if folds is not None:
+                held_out = 0.0
+                for fold in range(n_folds):
+                    inside = jnp.where(folds == fold, 0, weights)
+                    part = best_of_restarts(plans[structure], jax.random.fold_in(own, fold + 1), x, inside, present)
+                    held_out -= 2 * float(log_likelihood(part.best.mixture, x, weights - inside))
+            return Candidate(
+                covariance_type=structure,
+                n_components=k,
+                n_parameters=p,
+                result=_without_absent(restarts.best, k),
+                restarts=restarts,
+                regular=bool(restarts.regular[restarts.winner]),
+                log_likelihood=value,
+                aic=float(aic_of(value, p)),
+                aicc=float(aicc_of(value, p, total)),
+                bic=float(bic_of(value, p, total)),
+                icl=float(icl(mixture, x, weights)),
+                cv=held_out,
+            )
+        except jax.errors.JaxRuntimeError as error:
+            return Candidate(structure, k, error=str(error).splitlines()[0])
+
+    wanted = [(structure, k) for structure in structures for k in ks]
+    # One of each structure first, so that no program is compiled twice.
+    first = [(structure, max(ks)) for structure in structures]
+    rest = [pair for pair in wanted if pair not in first]
+    done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
+    found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
+    return Selection(tuple(found[pair] for pair in wanted), criterion)
+
+
+def _without_absent(result: FitResult, k: int) -> FitResult:
+    """A fit of k components in arrays that have room for more."""
+    # In numpy, or every k would compile slices of its own.
+    result = jax.device_get(result)
+    mixture = Mixture(result.mixture.log_weights[:k], result.mixture.components.take(np.arange(k)))
+    degenerate = result.degenerate_components[:k]
+    return jax.device_put(dataclasses.replace(result, mixture=mixture, degenerate_components=degenerate))
+
+
+def _folds(key: jax.Array, n: int, n_folds: int) -> jax.Array:
+    """Which of the folds, of equal size but for one, each row is in."""
+    if n < n_folds:
+        raise ValueError(f"n_folds is {n_folds} and x has {n} rows; expected no more folds than rows.")
+    return jax.random.permutation(key, jnp.arange(n) % n_folds)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,88 @@
+"""Fits of many data sets: as each alone, in few shapes, none spoilt by another."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgmm
+
+from compilations import counted
+from tolerance import tolerance
+
+
+def blobs(seed, n=60):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([rng.normal(size=(n // 2, 2)), rng.normal(size=(n - n // 2, 2)) + 7])
+
+
+KEY = jax.random.key(0)
+
+
+def test_a_stack_is_fitted_as_each_alone():
+    xs = np.stack([blobs(seed) for seed in range(5)])
+    found = jaxgmm.fit_many(KEY, xs, 2, "diag", chunk_size=2)
+    assert found.best.mixture.means.shape == (5, 2, 2)
+    for place, x in enumerate(xs):
+        alone = jaxgmm.fit_restarts(jax.random.fold_in(KEY, place), x, 2, "diag", n_restarts=1)
+        np.testing.assert_allclose(found.best.log_likelihood[place], alone.best.log_likelihood, rtol=tolerance("close"))
+
+
+def test_ragged_data_sets_come_back_in_order_from_few_shapes():
+    lengths = [40, 61, 33, 58, 100, 47, 64, 90]
+    xs = [blobs(seed, n) for seed, n in enumerate(lengths)]
+    with counted() as first:
+        found = jaxgmm.fit_many(KEY, xs, 2, "diag", chunk_size=4)
+    assert len(first) > 0
+    for place, x in enumerate(xs):
+        value = jaxgmm.log_likelihood(jax.tree.map(lambda leaf, p=place: leaf[p], found.best.mixture), x)
+        np.testing.assert_allclose(found.best.log_likelihood[place], value, rtol=tolerance("close"))
+        np.testing.assert_allclose(np.sort(found.best.mixture.means[place, :, 0]), [0, 7], atol=1)
+    assert np.all(found.best.converged)
+    with counted() as second:
+        jaxgmm.fit_many(
+            KEY, [blobs(seed, n) for seed, n in enumerate([50, 64, 33, 63, 100, 65])], 2, "diag", chunk_size=4
+        )
+    assert second == []
+
+
+def test_one_failure_leaves_the_others_alone():
+    xs = np.stack([blobs(0), np.zeros((60, 2)), blobs(1)])
+    found = jaxgmm.fit_many(KEY, xs, 2, "diag")
+    assert found.best.converged.tolist() == [True, False, True]
+
+
+def test_each_data_set_has_its_own_number_of_components_and_weights():
+    xs = np.stack([blobs(0), blobs(1)])
+    weights = np.ones((2, 60))
+    weights[0, 30:] = 0
+    found = jaxgmm.fit_many(KEY, xs, [1, 2], "diag", weights=weights)
+    assert (np.asarray(found.best.mixture.weights) > 0).tolist() == [[True, False], [True, True]]
+    np.testing.assert_allclose(found.best.mixture.means[0, 0], xs[0, :30].mean(axis=0), atol=1e-4)
+
+
+def test_threads_keep_the_setting_of_the_caller():
+    x = np.stack([blobs(0), blobs(1)])
+    with jax.enable_x64(True):
+        found = jaxgmm.fit_many(KEY, x, 2, "diag")
+    assert found.best.mixture.means.dtype == np.float64
+
+
+def test_progress_is_shown(capsys):
+    jaxgmm.fit_many(KEY, np.stack([blobs(0), blobs(1)]), 2, "diag", progress=True)
+    assert "fits of 60 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("xs", "options", "message"),
+    [
+        ([], {}, "xs holds no data sets"),
+        ([blobs(0), np.full((60, 2), np.nan)], {}, "data set 1: x is NaN or infinite in 60 of 60 rows"),
+        ([blobs(0), np.ones((60, 3))], {}, "data set 1: x has 3 columns"),
+        ([blobs(0)], {"weights": [np.ones(60), np.ones(60)]}, "weights has 2 entries for 1 data sets"),
+        ([blobs(0)], {"weights": [np.ones(59)]}, "data set 0: weights has shape"),
+        ([blobs(0)], {"chunk_size": 0}, "chunk_size is 0"),
+    ],
+)
+def test_bad_arguments(xs, options, message):
+    with pytest.raises(ValueError, match=message):
+        jaxgmm.fit_many(KEY, xs, 2, **options)
