@@ -19,18 +19,9 @@ DATA = Path(__file__).parent / "data" / "faithful.csv"
 COLORS = ["#0072b2", "#d55e00"]  # Okabe and Ito's blue and vermilion, told apart by all readers
 
 
-def best_of(key, x, n_components, n_restarts):
-    """The likeliest of several fits, run side by side."""
-    keys = jax.random.split(key, n_restarts)
-    starts = jax.vmap(lambda key: jaxgmm.init(key, x, n_components))(keys)
-    results = jax.vmap(lambda start: jaxgmm.fit(start, x))(starts)
-    return jax.tree.map(lambda leaf: leaf[results.log_likelihood.argmax()], results)
-
-
 def longest_first(mixture):
     """The mixture with its components in the order of their first mean, whatever order the fit left them in."""
-    order = (-mixture.means[:, 0]).argsort()
-    return jax.tree.map(lambda leaf: leaf[order], mixture)
+    return mixture.take((-mixture.means[:, 0]).argsort())
 
 
 def summary(result, mixture):
@@ -81,9 +72,9 @@ def draw(ax, mixture, x):
 def main(path="out/faithful.png"):
     """Fit, print, draw."""
     x = np.loadtxt(DATA, delimiter=",", skiprows=1)
-    result = best_of(jax.random.key(0), x, n_components=2, n_restarts=10)
+    result = jaxgmm.fit_restarts(jax.random.key(0), x, n_components=2, n_restarts=20).best
     mixture = longest_first(result.mixture)
-    print(f"Old Faithful, {x.shape[0]} eruptions, two Gaussian components, best of 10 starts\n")
+    print(f"Old Faithful, {x.shape[0]} eruptions, two Gaussian components, best of 20 starts\n")
     print(summary(result, mixture))
 
     matplotlib.use("agg")
