@@ -5,6 +5,7 @@
 
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,14 @@ def part_of(name: str, content: Row) -> str:
     mine = [row for row in rows if row["case"] == name]
     if not mine:
         return "Not measured yet."
-    special = {"memory": memory, "acceleration": acceleration, "growth": growth}
+    special = {
+        "memory": memory,
+        "acceleration": acceleration,
+        "growth": growth,
+        "optimum": optimum,
+        "choice": choice,
+        "recovery": recovery,
+    }
     return "\n\n".join(filter(None, (special.get(name, timings)(mine), remarks(mine))))
 
 
@@ -142,6 +150,68 @@ def acceleration(rows: list[Row]) -> str:
             for key, g in groups.items()
         ]
     )
+
+
+def optimum(rows: list[Row]) -> str:
+    """How often the best known is reached, by data and structure, and what is above it."""
+    lines, above = [], []
+    for key, group in grouped(rows, "optimum", by=("data", "structure")).items():
+        ours, theirs = ([row for row in group if row["contender"] == name] for name in ("jaxgmm", "sklearn"))
+        seconds = [sum(row["median"] for row in mine) for mine in (ours, theirs)]
+        lines.append(
+            dict(key)
+            | {
+                "k": f"{min(row['k'] for row in ours)} to {max(row['k'] for row in ours)}",
+                "reached": share(row["reached"] for row in ours),
+                "of k <= 4": share(row["reached"] for row in ours if row["k"] <= 4),
+                "sklearn reached": share(row["reached"] for row in theirs),
+                "time, all k": duration(seconds[0]),
+                "sklearn": f"{duration(seconds[1])} ({times(seconds[1] / seconds[0])}x)",
+            }
+        )
+        above += [
+            dict(key)
+            | {"k": row["k"], "above the best known": f"{row['highest'] - row['best_known']:.2f}"}
+            | {
+                "least relative variance": f"{row['flattest']:.1e}",
+                "rows there": f"{row['rows_there']:.0f}",
+            }
+            for row in ours
+            if row["highest"] > row["best_known"] + 0.1
+        ]
+    return f"{table(lines)}\n\nAbove the best known:\n\n{table(above)}"
+
+
+def share(values: Iterable[float]) -> str:
+    """Their mean in percent."""
+    return f"{100 * np.mean(list(values)):.0f} %"
+
+
+def choice(rows: list[Row]) -> str:
+    """What is chosen, by whom, and the time of a sweep."""
+    lines = []
+    for row in rows:
+        line = {"data": row["data"], "contender": row["contender"], "chosen": row["chosen"]}
+        line["keys that agree"] = share([row["agreement"]]) if "agreement" in row else ""
+        line["others chose"] = row.get("others", "")
+        line["with compile time"] = duration(row["first"]) if "first" in row else ""
+        line["again"] = duration(row["median"]) if "median" in row else ""
+        counted = [str(row[name]) for name in ("compilations", "compilations_again") if name in row]
+        line["compilations"] = ", then ".join(counted)
+        lines.append(line)
+    return table(lines)
+
+
+def recovery(rows: list[Row]) -> str:
+    """Shares by separation and rows, over all numbers of components and columns."""
+    lines = []
+    for key, group in grouped(rows, "recovery", by=("separation", "n")).items():
+        line: Row = dict(key)
+        for name in dict.fromkeys(row["contender"] for row in rows):
+            mine = [row["found"] for row in group if row["contender"] == name]
+            line[name] = share(mine) if mine else ""
+        lines.append(line)
+    return table(lines)
 
 
 def growth(rows: list[Row]) -> str:

@@ -23,7 +23,7 @@ def draw(rows: list[Row], folder: Path) -> dict[str, str]:
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "jaxgmm", "font.size": 9, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "figure.constrained_layout.use": True})
     drawn = {}
-    for name, picture in {"grid": grid, "whole_fit": whole_fit, "growth": growth}.items():
+    for name, picture in {"grid": grid, "whole_fit": whole_fit, "growth": growth, "recovery": recovery}.items():
         mine = [row for row in rows if row["case"] == name and row["dtype"] == DTYPE]
         if mine:
             figure = picture(mine, plt)
@@ -78,4 +78,28 @@ def growth(rows: list[Row], plt: Any) -> Any:
         if name == "restarts":
             place.legend(frameon=False, fontsize=7)
     axes[0, 0].set_ylabel("seconds")
+    return figure
+
+
+def recovery(rows: list[Row], plt: Any) -> Any:
+    """Share of data sets whose number of components is found, against rows, by columns and separation."""
+    separations = list(dict.fromkeys(row["separation"] for row in rows))
+    columns = sorted({row["d"] for row in rows})
+    sizes = sorted({row["n"] for row in rows})
+    figure, axes = plt.subplots(len(separations), len(columns), figsize=(7, 5), sharex=True, sharey=True, squeeze=False)
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    for line, separation in zip(axes, separations, strict=True):
+        for place, d in zip(line, columns, strict=True):
+            for name, color in zip(names, plt.get_cmap("tab10").colors, strict=False):
+                here = [r for r in rows if (r["contender"], r["d"], r["separation"]) == (name, d, separation)]
+                shares = {n: [r["found"] for r in here if r["n"] == n] for n in sizes}
+                shown = [(n, np.mean(found)) for n, found in shares.items() if found]
+                style = "--" if name.startswith("sklearn") else "-"
+                place.plot(*zip(*shown, strict=True), style, marker="o", ms=3, color=color, label=name)
+            place.set_title(f"{separation}, d = {d}", fontsize=8)
+            place.set_xscale("log")
+    axes[0, 0].set_ylim(-0.05, 1.05)
+    figure.supxlabel("rows", fontsize=9)
+    figure.supylabel("share of data sets where k is found", fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=6)
     return figure

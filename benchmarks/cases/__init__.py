@@ -12,6 +12,9 @@ CASES = {
     "whole_fit": "whole_fit",
     "many_fits": "many_fits",
     "restarts": "restarts",
+    "optimum": "optimum",
+    "choice": "choice",
+    "recovery": "recovery",
     "photometry": "photometry",
     "memory": "memory",
     "acceleration": "acceleration",
@@ -20,7 +23,7 @@ CASES = {
     "growth": "growth",
 }
 # Where only one dtype says something.
-DTYPES = {"memory": ("float32",), "acceleration": ("float64",)}
+DTYPES = {"memory": ("float32",), "acceleration": ("float64",), "choice": ("float32",), "recovery": ("float32",)}
 
 
 def dtypes_of(case: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxgmm
 from benchmarks import data, ours, peers
 from benchmarks.data import Parameters
 from benchmarks.harness import Contender, Row, contest, mean_log_likelihood
@@ -37,6 +38,7 @@ def run(point: Row, dtype: type, quick: bool, *, with_peers: bool = True) -> Ite
         for method in ("k-means++", "kmeans")
         for how in ("map", "vmap")
     }
+    makers["jaxgmm, fit_many"] = lambda: all_cores(x, k, looped)
     if with_peers:
         for init in ("kmeans", "k-means++", "random_from_data"):
             makers[f"sklearn, {init}"] = lambda init=init: loop(
@@ -74,6 +76,19 @@ def batched(x: np.ndarray, k: int, looked_at: int, method: str, how: str) -> Con
         return [ours.parameters_of(mixture) for mixture in one]
 
     return Contender(lambda i: jax.block_until_ready(run(jax.random.key(i), rows)), parameters)
+
+
+def all_cores(x: np.ndarray, k: int, looked_at: int) -> Contender:
+    """`fit_many`, which has a thread for each core."""
+    options = {"tol": OURS, "history_size": 2}
+
+    def parameters(result: jaxgmm.Restarts) -> list[Parameters]:
+        one = (jax.tree.map(lambda leaf, i=i: leaf[i], result.best.mixture) for i in range(looked_at))
+        return [ours.parameters_of(mixture) for mixture in one]
+
+    return Contender(
+        lambda i: jax.block_until_ready(jaxgmm.fit_many(jax.random.key(i), x, k, STRUCTURE, **options)), parameters
+    )
 
 
 def loop(make: Callable[[np.ndarray], Contender], x: np.ndarray) -> Contender:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxgmm
 from benchmarks import data, ours, peers
 from benchmarks.data import Parameters
 from benchmarks.harness import Contender, Row, contest, mean_log_likelihood
@@ -23,10 +24,11 @@ def points(case: str, quick: bool) -> list[Row]:
 
 
 def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
-    """One compiled program per K here, `n_init` there; the likelihood in the rows is BIC / -2n of the best model."""
+    """One compiled program per K here, or one for all, `n_init` there; likelihoods are BIC / -2n of the best model."""
     n, d, k, largest, restarts = point.values()
     x, _ = data.mixture(n, d, k, dtype, STRUCTURE)
     makers = {f"jaxgmm, {how}": lambda how=how: ours_restarted(x, largest, restarts, how) for how in ("map", "vmap")}
+    makers["jaxgmm, select"] = lambda: ours_selected(x, largest, restarts)
     for init in ("kmeans", "k-means++"):
         makers[f"sklearn, {init}"] = lambda init=init: sklearn_restarted(x, largest, restarts, init)
 
@@ -57,6 +59,16 @@ def ours_restarted(x: np.ndarray, largest: int, restarts: int, how: str) -> Cont
         lambda i: jax.block_until_ready([compiled(jax.random.key(i), rows, k) for k in ks]),
         lambda results: [ours.parameters_of(result.mixture) for result in results],
     )
+
+
+def ours_selected(x: np.ndarray, largest: int, restarts: int) -> Contender:
+    """One program for every K, from a thread for each core."""
+    options = {"n_restarts": restarts, "n_finalists": restarts, "tol": TOL, "history_size": 2}
+
+    def call(i: int) -> jaxgmm.Selection:
+        return jaxgmm.select(jax.random.key(i), x, range(1, largest + 1), (STRUCTURE,), **options)
+
+    return Contender(call, lambda table: [ours.parameters_of(one.result.mixture) for one in table.candidates])
 
 
 def sklearn_restarted(x: np.ndarray, largest: int, restarts: int, init: str) -> Contender:
