@@ -67,3 +67,11 @@ def test_example_prints_the_known_optimum_and_draws_it(tmp_path, x64):
     assert "-1130.264" in printed
     assert "converged" in printed
     assert picture.stat().st_size > 10_000
+
+
+def test_genes_are_told_apart_and_drawn(tmp_path):
+    picture = tmp_path / "picture.png"
+    code = f"import sys; sys.argv = ['', {str(picture)!r}, '400']; exec(open('examples/genes.py').read())"
+    printed = run(f"__file__ = 'examples/genes.py'\n{code}", MPLBACKEND="agg")
+    assert "800 fits" in printed
+    assert picture.stat().st_size > 10_000
