@@ -48,7 +48,9 @@ def choice(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
         "others": ", ".join(sorted({f"{s} {k}" for s, k in chosen} - {f"{most[0]} {most[1]}"})),
     }
     if not quick:
-        scores = {(s, k): sklearn(x, k, s, 10).bic(x) for s in structures for k in ks}
+        # In float64, as single precision has it raise on some of these.
+        wide = x.astype(float)
+        scores = {(s, k): sklearn(wide, k, s, 10).bic(wide) for s in structures for k in ks}
         structure, k = min(scores, key=scores.__getitem__)
         yield {"contender": "sklearn", "chosen": f"{structure} {k}"}
 
