@@ -47,8 +47,9 @@ def criterion(selection: Selection, ax: "Axes | None" = None) -> "Axes":
     ax.locator_params(axis="x", integer=True)
     # Too few components are often so far behind that nothing else could be told apart.
     behind = np.array([row["behind"] for row in selection.rows()])
-    most = _SHOWN * np.nanmedian(behind)
-    if most > 0 and np.nanmax(behind) > most:
+    behind = behind[np.isfinite(behind)]
+    most = _SHOWN * np.median(behind) if behind.size else 0
+    if 0 < most < np.max(behind):
         ax.set_ylim(at[1] - 0.2 * most, at[1] + most)
     else:
         ax.margins(y=0.2)

@@ -35,6 +35,14 @@ def test_criterion_curves(table):
     assert "spherical k = 3" in [text.get_text() for text in ax.texts]
 
 
+def test_criterion_that_is_infinite_for_most():
+    """AICc with fewer rows than parameters."""
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    few = jaxgmm.select(jax.random.key(0), x, range(1, 5), ("diag",), criterion="aicc", n_restarts=2)
+    assert sum(np.isinf(c.aicc) for c in few.candidates) > 2
+    assert np.all(np.isfinite(plot.criterion(few).get_ylim()))
+
+
 def test_restarts_are_sorted(table):
     restarts = table.winner.restarts
     ax = plot.restarts(restarts)

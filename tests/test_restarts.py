@@ -55,6 +55,8 @@ def test_the_best_regular_run_wins(case):
     assert found.regular[winner]
     candidates = np.asarray(found.log_likelihood)[np.asarray(found.regular & found.finished)]
     assert float(found.best.log_likelihood) == np.max(candidates)
+    # The start and what went before the last stage are not in its history.
+    assert int(found.best.n_iter) > np.sum(np.isfinite(found.best.history)) - 1
     value = jaxgmm.log_likelihood(found.best.mixture, x)
     np.testing.assert_allclose(found.best.log_likelihood, value, rtol=tolerance("exact"))
 
@@ -164,6 +166,11 @@ def test_derivatives_are_those_of_the_winner():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         jaxgmm.fit_restarts(jax.random.key(0), spiked(), **({"n_components": 2} | options))
+
+
+def test_an_option_that_does_not_exist():
+    with pytest.raises(TypeError, match=r"n_init is no option; expected some of .*n_restarts"):
+        jaxgmm.fit_restarts(jax.random.key(0), spiked(), 2, n_init=10)
 
 
 def test_number_of_components_of_the_wrong_kind():

@@ -96,6 +96,9 @@ def test_a_candidate_that_fails_has_its_row(monkeypatch):
 def test_more_components_than_rows_has_its_row():
     found = jaxgmm.select(jax.random.key(0), blobs(n=6), (1, 8), ("spherical",), **QUICK)
     assert found.winner.n_components == 1
+    assert found.candidates[1].n_components == 8
+    assert not found.candidates[1].regular
+    assert "DEGENERATE" in repr(found).splitlines()[-1]
 
 
 @pytest.mark.parametrize(

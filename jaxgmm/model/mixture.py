@@ -60,7 +60,7 @@ class Mixture:
         return present - 1 + self.components.n_parameters(present)
 
     def take(self, places: Any) -> "Mixture":
-        """The components at these places, in this order, their weights scaled to sum to one.
+        """The components at these `places` (j,), integers, in this order, their weights scaled to sum to one.
 
         `mixture.take(jnp.argsort(mixture.means[:, 0]))` sorts them by their first column.
         """

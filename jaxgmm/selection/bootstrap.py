@@ -14,7 +14,7 @@ from jaxgmm.selection.batches import shown, side_by_side
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import Plan, best_of_restarts
 
-# Where fits run one after the other, both mixtures of one data set are a call of the compiled program.
+# Where fits run one after the other, a call takes as many as the data themselves need, so that one program does all.
 _CHUNK = {"cpu": 2}
 
 
@@ -26,7 +26,7 @@ class LikelihoodRatioTest:
         statistic: (), twice the rise of the log-likelihood from k to k + 1 components.
         p_value: (), share of the statistics, this one among them, that are at least as large.
         simulated: (b,), the statistic in each data set drawn from the fit with k.
-        null, alternative: `FitResult` with k and with k + 1 components.
+        null, alternative: `FitResult` with k and with k + 1 components; both have room for k + 1.
     """
 
     statistic: Leaf

@@ -36,7 +36,7 @@ def fit_many(
     inside `jit`, use `jax.vmap` or `jax.lax.map` of `fit_restarts` itself.
 
     Args:
-        key: what is drawn is drawn with this key; the same for a data set whatever the others are.
+        key: what is drawn is drawn with this key.
         xs: an array (b, n, d), or a sequence of b arrays (n_i, d) of different lengths. Those are filled up with rows
             of weight 0 to the next power of two, one compilation for each.
         n_components: number of components, for all data sets or for each (b,).

@@ -1,5 +1,6 @@
 """The best of many fits of one mixture, from starts of several kinds, in one compiled call."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -36,10 +37,11 @@ class Restarts:
     """The best of many fits, and how each of them ended.
 
     Fields:
-        best: the winner, as `fit` returns it. `n_iter` and `history` are those of its last stage.
+        best: the winner, as `fit` returns it. `n_iter` counts its steps to `screening_tol` and on to `tol`; `history`
+            has the latter.
         log_likelihood: (r,), total, that each start reached.
         status: (r,), a code of `Status` for each; by `screening_tol` for those that were not continued.
-        regular: (r,), whether a start led to a mixture without spurious components.
+        regular: (r,), whether a start led to a mixture without spurious or degenerate components.
         finished: (r,), whether it was among those continued to convergence.
         winner: (), which start led to `best`.
     """
@@ -99,8 +101,12 @@ class Plan:
         spurious: Any = False,
         lanes: int | None = None,
         block_size: int | None = None,
+        **unknown: Any,
     ) -> "Plan":
         """The plan that the options of `fit_restarts` are, checked."""
+        if unknown:
+            known = ", ".join(field.name for field in dataclasses.fields(cls))
+            raise TypeError(f"{', '.join(unknown)} is no option; expected some of {known}.")
         scheme_of(acceleration)
         if isinstance(methods, str) or not methods:
             raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
@@ -247,6 +253,7 @@ def best_of_restarts(
         fits, regular = _over(
             lambda mixture: run(mixture, jnp.where(last, plan.tol, screening_tol)), mixtures, side_by_side
         )
+        fits = dataclasses.replace(fits, n_iter=fits.n_iter + jnp.where(last, mine.fit.n_iter, 0))
         done = _Run(fits, starts, regular)
         continued = jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, place, 0), pool, done)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pool, done)

@@ -145,7 +145,7 @@ def select(
     program that has room for the largest. A candidate that fails has its own row, and the others go on.
 
     Args:
-        key: what is drawn is drawn with this key; for a candidate the same whatever the others are.
+        key: what is drawn is drawn with this key.
         x: rows (n, d).
         n_components: numbers of components to try.
         covariance_types: structures to try; `(None,)` for a family without any.
@@ -174,7 +174,9 @@ def select(
     if not ks or not structures:
         raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
     plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
-    folds = _folds(key, x.shape[0], checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
+    # No number of components is 0.
+    for_folds = jax.random.fold_in(key, 0)
+    folds = _folds(for_folds, x.shape[0], checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
     total = float(jnp.sum(weights))
 
     def candidate(structure: str | None, k: int) -> Candidate:
@@ -189,7 +191,7 @@ def select(
                 held_out = 0.0
                 for fold in range(n_folds):
                     inside = jnp.where(folds == fold, 0, weights)
-                    part = best_of_restarts(plans[structure], jax.random.fold_in(own, fold + 1), x, inside, present)
+                    part = best_of_restarts(plans[structure], jax.random.fold_in(for_folds, fold), x, inside, present)
                     held_out -= 2 * float(log_likelihood(part.best.mixture, x, weights - inside))
             return Candidate(
                 covariance_type=structure,
@@ -209,7 +211,7 @@ def select(
             return Candidate(structure, k, error=str(error).splitlines()[0])
 
     wanted = [(structure, k) for structure in structures for k in ks]
-    # One of each structure first, so that no program is compiled twice.
+    # One of each structure first, so that their programs are compiled side by side.
     first = [(structure, max(ks)) for structure in structures]
     rest = [pair for pair in wanted if pair not in first]
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
@@ -230,7 +232,7 @@ def _folds(key: jax.Array, n: int, n_folds: int) -> jax.Array:
     """Which of the folds, of equal size but for one, each row is in."""
     if n < n_folds:
         raise ValueError(f"n_folds is {n_folds} and x has {n} rows; expected no more folds than rows.")
-    return jax.random.permutation(key, jnp.arange(n) % n_folds)
+    return jax.random.permutation(jax.random.fold_in(key, n_folds), jnp.arange(n) % n_folds)
 
 
 def _text(value: Any) -> str:
