@@ -1,5 +1,7 @@
 """Laws that hold for every family and structure in the registry, in both dtypes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 
+from cases import CASES
 from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(7)
@@ -102,6 +105,31 @@ def test_gradient_agrees_with_finite_differences(case):
     step = 1e-5 if dtype() is np.float64 else 1e-2
     expected = (value(flat + step * direction) - value(flat - step * direction)) / (2 * step)
     assert_close(jax.grad(value)(flat) @ direction, expected, "close", scale=100 if dtype() is np.float64 else 1)
+
+
+@pytest.mark.parametrize("case", CASES[::4], ids=lambda case: case.name)
+def test_derivatives_of_a_sum_over_blocks(case):
+    """Blocks are summed together with their gradient; all derivatives are those of a single block."""
+    x, weights = case.data(), jnp.linspace(0.0, 2.0, 600)
+    start = case.mixture().unconstrain()
+    way = jax.tree.map(lambda leaf: jnp.sin(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), start)
+
+    @functools.partial(jax.jit, static_argnames="block_size")
+    def derivatives(block_size):
+        def value(free, x, weights):
+            return jaxgmm.log_likelihood(free.constrain(), x, weights, block_size=block_size)
+
+        gradient = jax.grad(value, argnums=(0, 1, 2))
+        return (
+            gradient(start, x, weights),
+            jax.jvp(lambda free, weights: value(free, x, weights), (start, weights), (way, weights))[1],
+            jax.jvp(lambda free: gradient(free, x, weights)[0], (start,), (way,))[1],
+            jax.vmap(lambda t: jax.grad(value)(jax.tree.map(lambda a, b: a + t * b, start, way), x, weights))(
+                jnp.array([0.0, 0.1])
+            ),
+        )
+
+    leaves_close(derivatives(64), derivatives(600), "close", scale=600)
 
 
 @pytest.mark.parametrize("block_size", [None, 50])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
-from jaxgmm.ground.rows import Rows, sum_over_blocks
+from jaxgmm.ground.rows import Rows, sum_over_blocks, total_over_blocks
 from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior
 from jaxgmm.model.statistics import Statistics
 
@@ -107,14 +107,12 @@ def sum_over_rows(
     """Weighted sum over rows of a function of their log-densities and responsibilities, in one pass."""
     rows = Rows.of(x, weights, block_size)
 
-    def add(kernel: Kernel) -> Float[Array, ""]:
-        def block(rows: Rows) -> Float[Array, ""]:
-            log_prob = kernel.log_prob(kernel.read(rows.x))
-            return _weighted_sum(function(*posterior(mixture.log_weights, log_prob)), rows.weights)
+    def block(mixture: tuple[Array, Kernel], rows: Rows) -> Float[Array, ""]:
+        log_weights, kernel = mixture
+        log_prob = kernel.log_prob(kernel.read(rows.x))
+        return _weighted_sum(function(*posterior(log_weights, log_prob)), rows.weights)
 
-        return sum_over_blocks(block, rows)
-
-    return mixture.components.with_kernel(add)
+    return mixture.components.with_kernel(lambda kernel: total_over_blocks(block, (mixture.log_weights, kernel), rows))
 
 
 def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
