@@ -7,6 +7,7 @@ from jaxgmm.covariance.tied import Tied
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.fitting.em import fit
+from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
 from jaxgmm.fitting.result import FitError, FitResult, Status
 from jaxgmm.model.init import from_responsibilities, init
 from jaxgmm.model.mixture import Mixture
@@ -30,6 +31,8 @@ __all__ = [
     "FitResult",
     "Full",
     "Gaussian",
+    "GradientResult",
+    "GradientState",
     "LikelihoodRatioTest",
     "Mixture",
     "Restarts",
@@ -46,6 +49,7 @@ __all__ = [
     "bic",
     "e_step",
     "fit",
+    "fit_gradient",
     "fit_many",
     "fit_restarts",
     "from_parameters",
@@ -55,6 +59,7 @@ __all__ = [
     "likelihood_ratio_test",
     "log_likelihood",
     "m_step",
+    "negative_log_likelihood",
     "select",
     "stability",
 ]

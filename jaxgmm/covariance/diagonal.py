@@ -90,6 +90,10 @@ class Diagonal(Expandable):
         variance, held = linalg.floored_variance(scatter / counts[:, None] - shift**2, floor)
         return type(self)(jnp.where(alive[:, None], jnp.sqrt(variance), self.scale)), jnp.any(held, axis=1) & alive
 
+    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Diagonal", Bool[Array, " k"]]:
+        variance, lifted = linalg.floored_variance(self.scale**2, floor)
+        return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), jnp.any(lifted, axis=1)
+
     def unconstrain(self) -> "Diagonal":
         return type(self)(bijectors.positive_to_free(self.scale))
 

@@ -115,6 +115,10 @@ class Full(Expandable):
         factor, held = linalg.floored_cholesky(covariances, floor)
         return type(self)(jnp.where(alive[:, None, None], factor, self.scale_tril)), held & alive
 
+    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Full", Bool[Array, " k"]]:
+        factor, lifted = linalg.floored_cholesky(self.dense(n_components, floor.size), floor)
+        return type(self)(jnp.where(lifted[:, None, None], factor, self.scale_tril)), lifted
+
     def unconstrain(self) -> "Full":
         return type(self)(bijectors.tril_to_free(self.scale_tril))
 

@@ -91,6 +91,10 @@ class Spherical(Expandable):
         variance, held = linalg.floored_variance(variance, jnp.mean(floor))
         return type(self)(jnp.where(alive, jnp.sqrt(variance), self.scale)), held & alive
 
+    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Spherical", Bool[Array, " k"]]:
+        variance, lifted = linalg.floored_variance(self.scale**2, jnp.mean(floor))
+        return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), lifted
+
     def unconstrain(self) -> "Spherical":
         return type(self)(bijectors.positive_to_free(self.scale))
 

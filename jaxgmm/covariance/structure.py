@@ -84,6 +84,10 @@ class Structure(ABC):
         is not `alive` keeps its covariance.
         """
 
+    @abstractmethod
+    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Structure", Bool[Array, " k"]]:
+        """These covariances, none of them below diag(floor), and which had to be lifted; the others as they are."""
+
     def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
         """Whether moments of components with these means lose digits unless taken about these very means."""
         return jnp.ones((), bool)

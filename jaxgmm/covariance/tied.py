@@ -104,6 +104,10 @@ class Tied(Expandable):
         factor, held = linalg.floored_cholesky(covariance, floor)
         return type(self)(jnp.where(jnp.any(alive), factor, self.scale_tril)), held & alive
 
+    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Tied", Bool[Array, " k"]]:
+        factor, lifted = linalg.floored_cholesky(self.dense(1, floor.size)[0], floor)
+        return type(self)(jnp.where(lifted, factor, self.scale_tril)), jnp.broadcast_to(lifted, (n_components,))
+
     def unconstrain(self) -> "Tied":
         return type(self)(bijectors.tril_to_free(self.scale_tril))
 

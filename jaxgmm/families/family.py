@@ -82,6 +82,15 @@ class Family(Kernel):
         `regularization` is a floor relative to the data's own spread; a component held by it has collapsed.
         """
 
+    def floored(
+        self, variances: Float[Array, " d"], regularization: Float[Array, ""]
+    ) -> tuple["Family", Bool[Array, " k"]]:
+        """These components, none of them below the floor that `maximize` keeps, and which had to be lifted.
+
+        `variances` are those of the columns of the data. By default there is no floor.
+        """
+        return self, jnp.zeros(self.means.shape[:1], bool)
+
     @abstractmethod
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         """One row from component `labels[i]` for each i."""

@@ -69,6 +69,12 @@ class Gaussian(Family):
         covariance, collapsed = self.covariance.maximize(counts, statistics.second, shift, floor, alive)
         return type(self)(self.means + shift, covariance), collapsed
 
+    def floored(
+        self, variances: Float[Array, " d"], regularization: Float[Array, ""]
+    ) -> tuple["Gaussian", Bool[Array, " k"]]:
+        covariance, lifted = self.covariance.floored(regularization * variances, self.means.shape[0])
+        return type(self)(self.means, covariance), lifted
+
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         noise = jax.random.normal(key, (labels.size, self.means.shape[1]), self.means.dtype)
         return self.means[labels] + self.covariance.color(noise, labels)

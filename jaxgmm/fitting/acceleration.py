@@ -102,8 +102,8 @@ class Memory:
             leapt=jnp.asarray(False),
         )
 
-    def extended(self, before: Place, after: Place, gain: Float[Array, ""]) -> "Memory":
-        """With the move between two places that gained `gain`."""
+    def extended(self, before: Place, after: Place, gain: Float[Array, ""] | None = None) -> "Memory":
+        """With the move between two places that gained `gain`; by default, what the metric foretells."""
         move = _difference(after.mixture, before.mixture)
         old, new = before.change, after.change
         rise = jnp.sum(after.metric * (old + new) / 2 * move)
@@ -115,7 +115,7 @@ class Memory:
             self,
             moves=pushed(move, self.moves),
             turns=pushed(new - old, self.turns),
-            gains=pushed(gain, self.gains),
+            gains=pushed(rise if gain is None else gain, self.gains),
             rises=pushed(rise, self.rises),
             size=jnp.minimum(self.size + 1, _MOVES),
         )
