@@ -56,6 +56,8 @@ def part_of(name: str, content: Row) -> str:
         "optimum": optimum,
         "choice": choice,
         "recovery": recovery,
+        "gradient": gradient,
+        "derivative": derivative,
     }
     return "\n\n".join(filter(None, (special.get(name, timings)(mine), remarks(mine))))
 
@@ -212,6 +214,52 @@ def recovery(rows: list[Row]) -> str:
             line[name] = share(mine) if mine else ""
         lines.append(line)
     return table(lines)
+
+
+def gradient(rows: list[Row]) -> str:
+    """Passes to the optimum over all data sets, then the large one."""
+    small, large = ([row for row in rows if ("n" in row) is given] for given in (False, True))
+    lines: list[Row] = []
+    for name in dict.fromkeys(row["contender"] for row in small):
+        mine = [row for row in small if row["contender"] == name]
+        passes = np.array([row["passes"] for row in mine])
+        lines.append(
+            {
+                "contender": name,
+                "data sets": len(mine),
+                "passes, geometric mean": f"{geometric(passes):.0f}",
+                "least": int(passes.min()),
+                "most": int(passes.max()),
+                "optimum of the best": f"{sum(row['same'] for row in mine)} of {len(mine)}",
+            }
+        )
+    more = [
+        {
+            "contender": row["contender"],
+            "time": duration(row["median"]),
+            "steps": row["steps"],
+            "passes over the rows": f"{row['passes']:.2g}" if "passes" in row else "",
+            "missing per row": f"{row['missing']:.1e}",
+        }
+        for row in large
+    ]
+    return f"{table(lines)}\n\nA million rows, 8 columns, 16 components:\n\n{table(more)}"
+
+
+def derivative(rows: list[Row]) -> str:
+    """Cost by size of the data."""
+    return table(
+        [
+            {
+                **{name: row[name] for name in ("dtype", "n", "d", "k")},
+                "derivative": duration(row["median"]),
+                "step of EM": duration(row["step"]),
+                "products with the Jacobian": row["products"],
+                "steps of EM for each": f"{row['steps_each']:.1f}",
+            }
+            for row in rows
+        ]
+    )
 
 
 def growth(rows: list[Row]) -> str:

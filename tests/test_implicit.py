@@ -92,3 +92,97 @@ def test_gradient_goes_through_seeding_and_fit(case):
     gradient = jax.grad(lambda x: readout(jaxgmm.fit(case.init(KEY, x), x).mixture))(x)
     assert np.all(np.isfinite(gradient))
     assert np.any(gradient != 0)
+
+
+def em_steps(mixture, x, weights, n_steps):
+    """Steps of EM one after the other, differentiated as such."""
+
+    def step(mixture, _):
+        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, weights)), None
+
+    return jax.lax.scan(step, mixture, None, length=n_steps)[0]
+
+
+def test_agrees_with_unrolling():
+    case, weights = CASES[0], jnp.linspace(0.5, 1.5, 200)
+    x = case.data(200)
+    start = jax.lax.stop_gradient(refit(case, x, weights).mixture)
+    unrolled = jax.jit(jax.grad(lambda x, w: readout(em_steps(start, x, w, 200)), argnums=(0, 1)))(x, weights)
+    implicit = jax.grad(lambda x, w: readout(refit(case, x, w).mixture), argnums=(0, 1))(x, weights)
+    for actual, expected in zip(implicit, unrolled, strict=True):
+        assert_close(actual, expected, "converged", scale=float(jnp.max(jnp.abs(expected))))
+
+
+def test_units_of_columns_do_not_matter():
+    """The linear solve is done without units, or the digits of a small column would be those of the largest."""
+    case, units = CASES[0], jnp.array([1e4, 1e-4])
+    x = case.data(200)
+    start = case.init(KEY, x)
+    scaled = jaxgmm.Mixture(
+        start.log_weights,
+        jaxgmm.Gaussian(start.means * units, jaxgmm.Full(start.components.covariance.scale_tril * units[:, None])),
+    )
+
+    def slope(start, x, units):
+        return jax.grad(lambda w: jnp.sum(jnp.sin(jaxgmm.fit(start, x, w, tol=0).mixture.means / units)))(jnp.ones(200))
+
+    plain = slope(start, x, jnp.ones(2))
+    assert_close(slope(scaled, x * units, units), plain, "converged", scale=float(jnp.max(jnp.abs(plain))))
+
+
+def test_absent_components_have_no_part_in_it():
+    case = CASES[0]
+    x = case.data(200)
+    few = case.init(KEY, x)
+    room = case.init(KEY, x, 3, max_components=4)
+
+    def slope(start):
+        return jax.grad(lambda x: readout(jaxgmm.fit(start, x, tol=0).mixture.take(jnp.arange(3))))(x)
+
+    assert_close(slope(room), slope(few), "converged", scale=float(jnp.max(jnp.abs(slope(few)))))
+
+
+def test_where_there_is_no_derivative():
+    """Two components in one place: how they share their weight is any value's fixed point, their density only one's."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(60, 1)))
+    twice = jaxgmm.from_parameters([0.3, 0.7], jnp.zeros((2, 1)), jnp.ones((2, 1)), "diag")
+    once = jaxgmm.from_parameters([1.0], jnp.zeros((1, 1)), jnp.ones((1, 1)), "diag")
+
+    def density(start):
+        return lambda x: jaxgmm.fit(start, x, tol=0, acceleration=None).mixture.log_prob(jnp.ones((1, 1)))[0]
+
+    assert_close(jax.grad(density(twice))(x), jax.grad(density(once))(x), "converged", scale=0.01)
+    share = jax.grad(lambda w: jaxgmm.fit(twice, x, w, tol=0, acceleration=None).mixture.weights[0])(jnp.ones(60))
+    assert np.all(np.isnan(share))
+
+
+def test_second_derivative():
+    """Of the log-density at a point in a shift of one row."""
+    case = CASES[3]
+    x = case.data(200)
+    start = refit(case, x).mixture
+
+    def value(t):
+        moved = jnp.asarray(x).at[0, 0].add(t)
+        return jaxgmm.fit(start, moved, tol=0, max_iter=3000).mixture.log_prob(jnp.zeros((1, 2)))[0]
+
+    slope = jax.jit(jax.grad(value))
+    step = 1e-3 if dtype() is np.float64 else 0.3
+    expected = (slope(step) - slope(-step)) / (2 * step)
+    rtol = 1e-4 if dtype() is np.float64 else 0.1
+    assert float(jax.jit(jax.grad(slope))(0.0)) == pytest.approx(float(expected), rel=rtol)
+
+
+@pytest.mark.skipif(dtype() is not np.float64, reason="finite differences need float64")
+def test_through_the_winner_of_restarts():
+    case = CASES[0]
+    x, weights = jnp.asarray(case.data(200)), jnp.linspace(0.5, 1.5, 200)
+    way = jnp.sin(jnp.arange(200.0))
+
+    def value(t):
+        found = jaxgmm.fit_restarts(KEY, x, 3, weights=weights + t * way, n_restarts=8, tol=0, max_iter=3000)
+        return readout(found.best.mixture)
+
+    step = 1e-5
+    expected = float(value(step) - value(-step)) / (2 * step)
+    assert float(jax.grad(value)(0.0)) == pytest.approx(expected, rel=1e-3)

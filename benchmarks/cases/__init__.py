@@ -18,12 +18,20 @@ CASES = {
     "photometry": "photometry",
     "memory": "memory",
     "acceleration": "acceleration",
+    "gradient": "gradient",
+    "derivative": "derivative",
     "likelihood": "likelihood",
     "cold_start": "cold_start",
     "growth": "growth",
 }
 # Where only one dtype says something.
-DTYPES = {"memory": ("float32",), "acceleration": ("float64",), "choice": ("float32",), "recovery": ("float32",)}
+DTYPES = {
+    "memory": ("float32",),
+    "acceleration": ("float64",),
+    "choice": ("float32",),
+    "recovery": ("float32",),
+    "gradient": ("float64",),
+}
 
 
 def dtypes_of(case: str) -> tuple[str, ...]:

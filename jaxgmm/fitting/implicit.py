@@ -5,6 +5,7 @@ solve with Jacobian-vector products of a single EM step, in memory that does not
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
 
 # Directions GMRES keeps at a time, and how often it starts again.
 _KRYLOV, _RESTARTS = 30, 20
+# A solution larger than its right-hand side by more than rounding to this power has lost the digits of an EM step.
+_MOST_DIGITS = -0.6
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -35,22 +39,27 @@ def at_fixed_point(
 
 @at_fixed_point.defjvp
 def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
-    mixture, *given = primals
+    given = primals[1:]
+    # With the derivative it has itself, so that this one can be differentiated again.
+    mixture = at_fixed_point(*primals, block_size)
+    coordinates = Coordinates.at(mixture)
+    here = jax.tree.map(jnp.zeros_like, mixture)
 
-    def step(mixture: Mixture, x: Array, weights: Array, regularization: Array) -> Mixture:
-        return maximize(mixture, take_statistics(mixture, Rows.of(x, weights, block_size)), regularization)[0]
+    def step(position: Mixture, x: Array, weights: Array, regularization: Array) -> Mixture:
+        statistics = take_statistics(coordinates.leave(position), Rows.of(x, weights, block_size))
+        return coordinates.enter(maximize(coordinates.leave(position), statistics, regularization)[0])
 
-    _, moved = jax.jvp(functools.partial(step, mixture), tuple(given), tuple(tangents[1:]))
-    _, contract = jax.linearize(lambda mixture: step(mixture, *given), mixture)
+    _, moved = jax.jvp(functools.partial(step, here), tuple(given), tuple(tangents[1:]))
+    _, contract = jax.linearize(lambda position: step(position, *given), here)
 
     # One vector: the solve's transpose wants either all of the right-hand side linear or none.
-    target, as_mixture = ravel_pytree(moved)
+    target, as_position = ravel_pytree(moved)
 
     def away(direction: Float[Array, " p"]) -> Float[Array, " p"]:
-        return direction - ravel_pytree(contract(as_mixture(direction)))[0]
+        return direction - ravel_pytree(contract(as_position(direction)))[0]
 
     solution = jax.lax.custom_linear_solve(away, target, solve=_gmres, transpose_solve=_gmres)
-    return mixture, as_mixture(solution)
+    return mixture, jax.jvp(coordinates.leave, (here,), (as_position(solution),))[1]
 
 
 @jax.custom_jvp
@@ -67,8 +76,12 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array
 
 
 def _gmres(matvec: Callable[[Array], Array], target: Float[Array, " p"]) -> Float[Array, " p"]:
+    """The solution, NaN where there is none or its digits are lost."""
     # EM contracts, so this solves to rounding in a few steps; a flat direction takes all of them.
     eps = jnp.finfo(target.dtype).eps
-    return jax.scipy.sparse.linalg.gmres(
+    solution = jax.scipy.sparse.linalg.gmres(
         matvec, target, tol=100 * eps, restart=_KRYLOV, maxiter=_RESTARTS, solve_method="incremental"
     )[0]
+    size, miss = jnp.linalg.norm(target), jnp.linalg.norm(target - matvec(solution))
+    solved = (miss <= 10 * math.sqrt(eps) * size) & (jnp.linalg.norm(solution) <= eps**_MOST_DIGITS * size)
+    return jnp.where(solved, solution, jnp.nan)
