@@ -180,9 +180,10 @@ def test_through_the_winner_of_restarts():
     way = jnp.sin(jnp.arange(200.0))
 
     def value(t):
+        """Sorted, as starts that tie end at the same optimum in another order."""
         found = jaxgmm.fit_restarts(KEY, x, 3, weights=weights + t * way, n_restarts=8, tol=0, max_iter=3000)
-        return readout(found.best.mixture)
+        return readout(found.best.mixture.take(jnp.argsort(found.best.mixture.means[:, 0])))
 
-    step = 1e-5
+    step = 1e-4
     expected = float(value(step) - value(-step)) / (2 * step)
-    assert float(jax.grad(value)(0.0)) == pytest.approx(expected, rel=1e-3)
+    assert float(jax.grad(value)(0.0)) == pytest.approx(expected, rel=1e-4)
