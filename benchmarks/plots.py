@@ -98,6 +98,8 @@ def recovery(rows: list[Row], plt: Any) -> Any:
                 place.plot(*zip(*shown, strict=True), style, marker="o", ms=3, color=color, label=name)
             place.set_title(f"{separation}, d = {d}", fontsize=8)
             place.set_xscale("log")
+            place.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            place.minorticks_off()
     axes[0, 0].set_ylim(-0.05, 1.05)
     figure.supxlabel("rows", fontsize=9)
     figure.supylabel("share of data sets where k is found", fontsize=9)
