@@ -4,6 +4,10 @@ from jaxgmm.covariance.diagonal import Diagonal
 from jaxgmm.covariance.full import Full
 from jaxgmm.covariance.spherical import Spherical
 from jaxgmm.covariance.tied import Tied
+from jaxgmm.divergences.bounds import Bounds, entropy_bounds, kl_bounds
+from jaxgmm.divergences.estimates import Estimate, kl_divergence
+from jaxgmm.divergences.l2 import l2_distance
+from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
 from jaxgmm.families.family import Family
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.fitting.em import fit
@@ -12,6 +16,7 @@ from jaxgmm.fitting.result import FitError, FitResult, Status
 from jaxgmm.model.init import from_responsibilities, init
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.parameters import from_parameters
+from jaxgmm.model.product import product
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import e_step, log_likelihood, m_step
 from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -24,8 +29,10 @@ from jaxgmm.selection.select import Candidate, Selection, select
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bounds",
     "Candidate",
     "Diagonal",
+    "Estimate",
     "Family",
     "FitError",
     "FitResult",
@@ -42,12 +49,15 @@ __all__ = [
     "Statistics",
     "Status",
     "Tied",
+    "Transport",
     "adjusted_rand_index",
     "aic",
     "aicc",
     "align",
     "bic",
+    "bures_distance",
     "e_step",
+    "entropy_bounds",
     "fit",
     "fit_gradient",
     "fit_many",
@@ -56,10 +66,15 @@ __all__ = [
     "from_responsibilities",
     "icl",
     "init",
+    "kl_bounds",
+    "kl_divergence",
+    "l2_distance",
     "likelihood_ratio_test",
     "log_likelihood",
     "m_step",
+    "mixture_wasserstein",
     "negative_log_likelihood",
+    "product",
     "select",
     "stability",
 ]

@@ -46,3 +46,9 @@ class Poisson(Family):
 
     def n_parameters(self, n_components):
         return n_components * self.means.shape[-1]
+
+    def marginal(self, columns) -> Self:
+        return type(self)(self.means[:, columns])
+
+    def condition(self, given, kept, values) -> Self:
+        return self.marginal(kept)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, ScaledFrame, scaled_expansion
-from jaxgmm.ground import bijectors, linalg
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground import bijectors, factors, linalg
+from jaxgmm.ground.pytree import Columns, Leaf, record
 
 
 @record
@@ -93,6 +93,31 @@ class Diagonal(Expandable):
     def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Diagonal", Bool[Array, " k"]]:
         variance, lifted = linalg.floored_variance(self.scale**2, floor)
         return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), jnp.any(lifted, axis=1)
+
+    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return self.scale[:, :, None] * jnp.eye(n_columns, dtype=self.scale.dtype)
+
+    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Diagonal":
+        return type(self)(self.scale[:, columns])
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Diagonal"]:
+        remains = self.scale[:, kept]
+        return jnp.zeros_like(remains), type(self)(remains)
+
+    def plus(self, other: "Diagonal", n_components: int, n_columns: int) -> "Diagonal":
+        return type(self)(jnp.hypot(self.scale, other.scale))
+
+    def fuse(self, other: "Diagonal", gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Diagonal"]:
+        share = self.scale / jnp.hypot(self.scale, other.scale)
+        return share**2 * gaps, type(self)(share * other.scale)
+
+    def relative_entropy(self, other: "Diagonal", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return jnp.sum(factors.scale_entropy(self.scale / other.scale), axis=1)
+
+    def squared_bures(self, other: "Diagonal", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return jnp.sum((self.scale - other.scale) ** 2, axis=1)
 
     def unconstrain(self) -> "Diagonal":
         return type(self)(bijectors.positive_to_free(self.scale))

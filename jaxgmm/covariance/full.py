@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
-from jaxgmm.ground import bijectors, checks, linalg
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground import bijectors, checks, factors, linalg
+from jaxgmm.ground.pytree import Columns, Leaf, record
 
 
 @record
@@ -118,6 +118,35 @@ class Full(Expandable):
     def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Full", Bool[Array, " k"]]:
         factor, lifted = linalg.floored_cholesky(self.dense(n_components, floor.size), floor)
         return type(self)(jnp.where(lifted[:, None, None], factor, self.scale_tril)), lifted
+
+    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return self.scale_tril
+
+    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Full":
+        return type(self)(linalg.lower_factor(self.scale_tril[:, columns]))
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Full"]:
+        rows = self.scale_tril[:, np.concatenate([given, kept])]
+        own, slope, rest = factors.split(rows, given.size)
+        return linalg.einsum("kij,kj->ki", slope, factors.solve(own, differences)), type(self)(rest)
+
+    def affine(self, matrix: Float[Array, "m d"], n_components: int, n_columns: int) -> "Full":
+        return type(self)(linalg.lower_factor(linalg.einsum("md,kde->kme", matrix, self.scale_tril)))
+
+    def plus(self, other: "Full", n_components: int, n_columns: int) -> "Full":
+        return type(self)(factors.combined(self.scale_tril, other.scale_tril))
+
+    def fuse(self, other: "Full", gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Full"]:
+        own, slope, rest = factors.fused(self.scale_tril, other.scale_tril)
+        return linalg.einsum("kij,kj->ki", slope, factors.solve(own, gaps)), type(self)(rest)
+
+    def relative_entropy(self, other: "Full", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return factors.relative_entropy(self.scale_tril, other.scale_tril)
+
+    def squared_bures(self, other: "Full", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return factors.squared_bures(self.scale_tril, other.scale_tril)
 
     def unconstrain(self) -> "Full":
         return type(self)(bijectors.tril_to_free(self.scale_tril))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, ScaledFrame, scaled_expansion
-from jaxgmm.ground import bijectors, linalg
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground import bijectors, factors, linalg
+from jaxgmm.ground.pytree import Columns, Leaf, record
 
 
 @record
@@ -94,6 +94,30 @@ class Spherical(Expandable):
     def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Spherical", Bool[Array, " k"]]:
         variance, lifted = linalg.floored_variance(self.scale**2, jnp.mean(floor))
         return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), lifted
+
+    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return self.scale[:, None, None] * jnp.eye(n_columns, dtype=self.scale.dtype)
+
+    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Spherical":
+        return self
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Spherical"]:
+        return jnp.zeros((self.scale.size, kept.size), differences.dtype), self
+
+    def plus(self, other: "Spherical", n_components: int, n_columns: int) -> "Spherical":
+        return type(self)(jnp.hypot(self.scale, other.scale))
+
+    def fuse(self, other: "Spherical", gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Spherical"]:
+        share = self.scale / jnp.hypot(self.scale, other.scale)
+        return (share**2)[:, None] * gaps, type(self)(share * other.scale)
+
+    def relative_entropy(self, other: "Spherical", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return n_columns * factors.scale_entropy(self.scale / other.scale)
+
+    def squared_bures(self, other: "Spherical", n_components: int, n_columns: int) -> Float[Array, " k"]:
+        return n_columns * (self.scale - other.scale) ** 2
 
     def unconstrain(self) -> "Spherical":
         return type(self)(bijectors.positive_to_free(self.scale))

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground.pytree import Places
+from jaxgmm.ground.pytree import Columns, Places
 
 T = TypeVar("T")
 
@@ -98,6 +98,52 @@ class Structure(ABC):
         `expanded` takes the structure itself and what it had to find out in order to choose, an `Expanded`.
         """
         return centred()
+
+    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        """Lower Cholesky factors of the covariance matrices."""
+        return jnp.linalg.cholesky(self.dense(n_components, n_columns))
+
+    def full(self, n_components: int, n_columns: int) -> "Structure":
+        """The same covariances as one unrestricted matrix per component."""
+        from jaxgmm.covariance.full import Full  # which derives from this class
+
+        return Full(self.scale_trils(n_components, n_columns))
+
+    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Structure":
+        """The covariances of these columns, in this order."""
+        return self.full(n_components, n_columns).marginal(columns, n_components, n_columns)
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Structure"]:
+        """How the means of the columns `kept` move, and the covariances that remain there.
+
+        The columns `given` are known to lie `differences` away from their means.
+        """
+        return self.full(differences.shape[0], given.size + kept.size).condition(given, kept, differences)
+
+    def affine(self, matrix: Float[Array, "m d"], n_components: int, n_columns: int) -> "Structure":
+        """The covariances of `matrix x`; the structure is whatever they have."""
+        return self.full(n_components, n_columns).affine(matrix, n_components, n_columns)
+
+    def plus(self, other: Any, n_components: int, n_columns: int) -> "Structure":
+        """The sums of the covariances."""
+        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
+        return first.plus(second, n_components, n_columns)
+
+    def fuse(self, other: Any, gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Structure"]:
+        """Mean and covariance of N(x; 0, S) N(x; gap, T), normalised."""
+        return self.full(*gaps.shape).fuse(other.full(*gaps.shape), gaps)
+
+    def relative_entropy(self, other: Any, n_components: int, n_columns: int) -> Float[Array, "..."]:
+        """KL divergence from N(0, S) to N(0, T), (k,), or () where all components share one."""
+        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
+        return first.relative_entropy(second, n_components, n_columns)
+
+    def squared_bures(self, other: Any, n_components: int, n_columns: int) -> Float[Array, "..."]:
+        """Squared 2-Wasserstein distance of N(0, S) and N(0, T), (k,), or () where all components share one."""
+        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
+        return first.squared_bures(second, n_components, n_columns)
 
     @abstractmethod
     def unconstrain(self) -> "Structure":

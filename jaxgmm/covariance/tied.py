@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
-from jaxgmm.ground import bijectors, checks, linalg
-from jaxgmm.ground.pytree import Leaf, Places, record
+from jaxgmm.ground import bijectors, checks, factors, linalg
+from jaxgmm.ground.pytree import Columns, Leaf, Places, record
 
 
 @record
@@ -108,6 +109,34 @@ class Tied(Expandable):
         factor, lifted = linalg.floored_cholesky(self.dense(1, floor.size)[0], floor)
         return type(self)(jnp.where(lifted, factor, self.scale_tril)), jnp.broadcast_to(lifted, (n_components,))
 
+    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
+        return jnp.broadcast_to(self.scale_tril, (n_components, n_columns, n_columns))
+
+    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Tied":
+        return type(self)(linalg.lower_factor(self.scale_tril[columns]))
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Tied"]:
+        own, slope, rest = factors.split(self.scale_tril[np.concatenate([given, kept])], given.size)
+        return _regressed(own, slope, differences), type(self)(rest)
+
+    def affine(self, matrix: Float[Array, "m d"], n_components: int, n_columns: int) -> "Tied":
+        return type(self)(linalg.lower_factor(linalg.einsum("md,de->me", matrix, self.scale_tril)))
+
+    def plus(self, other: "Tied", n_components: int, n_columns: int) -> "Tied":
+        return type(self)(factors.combined(self.scale_tril, other.scale_tril))
+
+    def fuse(self, other: "Tied", gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Tied"]:
+        own, slope, rest = factors.fused(self.scale_tril, other.scale_tril)
+        return _regressed(own, slope, gaps), type(self)(rest)
+
+    def relative_entropy(self, other: "Tied", n_components: int, n_columns: int) -> Float[Array, ""]:
+        return factors.relative_entropy(self.scale_tril, other.scale_tril)
+
+    def squared_bures(self, other: "Tied", n_components: int, n_columns: int) -> Float[Array, ""]:
+        return factors.squared_bures(self.scale_tril, other.scale_tril)
+
     def unconstrain(self) -> "Tied":
         return type(self)(bijectors.tril_to_free(self.scale_tril))
 
@@ -124,3 +153,10 @@ class Tied(Expandable):
     @staticmethod
     def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
         return n_columns * (n_columns + 1) // 2
+
+
+def _regressed(
+    own: Float[Array, "g g"], slope: Float[Array, "h g"], differences: Float[Array, "k g"]
+) -> Float[Array, "k h"]:
+    white = jax.lax.linalg.triangular_solve(own, differences.T, left_side=True, lower=True)
+    return linalg.einsum("ij,jk->ki", slope, white)

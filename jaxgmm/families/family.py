@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.families.geometry import Geometry
 from jaxgmm.ground.pytree import Places
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Kernel(ABC):
         return sums
 
 
-class Family(Kernel):
+class Family(Geometry, Kernel):
     """Components of one family, stacked on axis 0: a record whose leaves are parameters. By default its own kernel."""
 
     if TYPE_CHECKING:

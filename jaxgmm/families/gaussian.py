@@ -1,17 +1,20 @@
 """Gaussian components over any covariance structure."""
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
-from jaxgmm.ground.pytree import Leaf, Places, record
+from jaxgmm.ground import linalg
+from jaxgmm.ground.pytree import Columns, Leaf, Places, record, static
 
 T = TypeVar("T")
 
@@ -94,6 +97,43 @@ class Gaussian(Family):
     def take(self, places: Places) -> "Gaussian":
         return type(self)(self.means[places], self.covariance.take(places))
 
+    def marginal(self, columns: Columns) -> "Gaussian":
+        return type(self)(self.means[:, columns], self.covariance.marginal(columns, *self.means.shape))
+
+    def condition(self, given: Columns, kept: Columns, values: Float[Array, " g"]) -> "Gaussian":
+        shift, covariance = self.covariance.condition(given, kept, values - self.means[:, given])
+        return type(self)(self.means[:, kept] + shift, covariance)
+
+    def affine(self, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> "Gaussian":
+        means = linalg.einsum("md,kd->km", matrix, self.means) + offset
+        return type(self)(means, self.covariance.affine(matrix, *self.means.shape))
+
+    def product(self, other: "Gaussian") -> "Gaussian":
+        pairs = _Pairs.of(self, other)
+        shift, covariance = pairs.first.fuse(pairs.second, pairs.gaps)
+        return type(self)(self.means[pairs.places] + shift, covariance)
+
+    def log_overlap(self, other: "Gaussian") -> Float[Array, "k l"]:
+        pairs = _Pairs.of(self, other)
+        # N(a; b, S + T): how likely the gap is.
+        kernel = CentredKernel.of(pairs.gaps, pairs.first.plus(pairs.second, *pairs.gaps.shape))
+        return pairs.table(kernel.log_prob(jnp.zeros_like(pairs.gaps[:1]))[0])
+
+    def entropy(self) -> Float[Array, " k"]:
+        k, d = self.means.shape
+        return jnp.broadcast_to(d / 2 * (1 + math.log(2 * math.pi)) + self.covariance.half_log_det(d), (k,))
+
+    def relative_entropy(self, other: "Gaussian") -> Float[Array, "k l"]:
+        pairs = _Pairs.of(self, other)
+        white = pairs.second.whiten(pairs.second.inverse_factor(), pairs.gaps[:, None, :])[:, 0]
+        spread = pairs.first.relative_entropy(pairs.second, *pairs.gaps.shape)
+        return pairs.table(linalg.clipped_square(white) / 2 + spread)
+
+    def squared_wasserstein(self, other: "Gaussian") -> Float[Array, "k l"]:
+        pairs = _Pairs.of(self, other)
+        spread = pairs.first.squared_bures(pairs.second, *pairs.gaps.shape)
+        return pairs.table(jnp.sum(pairs.gaps**2, axis=1) + spread)
+
     def n_parameters(self, n_components: int | Int[Array, "*batch"]) -> int | Int[Array, "*batch"]:
         n_columns = self.means.shape[-1]
         return n_components * n_columns + self.covariance.n_parameters(n_components, n_columns)
@@ -116,3 +156,31 @@ class Gaussian(Family):
         rounding = (4 * info.eps * (origin + center)) ** 2
         variance = jnp.maximum(variance, rounding)
         return jnp.where(variance > info.tiny, variance, 1)
+
+
+@record
+class _Pairs:
+    """Every component of one family with every one of another, the second index running fastest.
+
+    Fields: `gaps` (k l, d), from the mean of the first to that of the second; `first` and `second`, their covariances,
+    of one type; `places` (k l,), which the first one is.
+    """
+
+    gaps: Leaf
+    first: Structure
+    second: Structure
+    places: Leaf
+    shape: tuple[int, int] = static()
+
+    @classmethod
+    def of(cls, a: Gaussian, b: Gaussian) -> "_Pairs":
+        first, second = a.covariance, b.covariance
+        if type(first) is not type(second):
+            first, second = first.full(*a.means.shape), second.full(*b.means.shape)
+        shape = a.means.shape[0], b.means.shape[0]
+        i, j = (places.ravel() for places in np.indices(shape))
+        return cls(b.means[j] - a.means[i], first.take(i), second.take(j), i, shape)
+
+    def table(self, values: Float[Array, "..."]) -> Float[Array, "k l"]:
+        """Values of the pairs, or one that all share, by the two components."""
+        return jnp.broadcast_to(values, (self.shape[0] * self.shape[1],)).reshape(self.shape)

@@ -43,10 +43,7 @@ class CentredKernel(Kernel):
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         z = self.covariance.whiten(self.inverse_factor, x - self.means[:, None, :])
-        # Past this many standard deviations the square overflows; clipped, values stay ordered and gradients finite.
-        limit = 2 * math.sqrt(linalg.saturation(z.dtype))
-        squares = jnp.sum(jnp.clip(z, -limit, limit) ** 2, axis=2)
-        return (self.log_normalizer[:, None] - squares / 2).T
+        return (self.log_normalizer[:, None] - linalg.clipped_square(z) / 2).T
 
     def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
         differences = x - self.means[:, None, :]

@@ -82,8 +82,9 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
 def real_array(name: str, value: Any) -> Float[Array, "..."]:
     """Anything array-like as floating point of at least float32; integers and booleans take JAX's default float."""
     if not isinstance(value, jax.Array):
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
         try:
-            value = np.asarray(value)
+            value = jnp.asarray(value) if traced else np.asarray(value)
         except Exception as error:
             raise TypeError(f"{name} cannot be read as an array: {error}") from error
         if value.dtype.kind in "biuf":
@@ -164,6 +165,60 @@ def responsibilities(value: Any, x: Float[Array, "n d"], weights: Float[Array, "
         bad = np.any(np.asarray(shares) < 0, axis=1) & (np.asarray(weights) > 0)
         raise ValueError(f"responsibilities is negative in {_first_rows(bad, shares)}")
     return shares
+
+
+def columns(name: str, value: Any, n_columns: int) -> tuple[int, ...]:
+    """Different columns of `n_columns`, at least one, counted from the front; they size arrays, so they are static."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} is traced by jit, vmap or grad, but it sizes arrays: mark it static (static_argnames)."
+        )
+    try:
+        found = [operator.index(column) for column in value]
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected whole numbers in a sequence, such as [0, 2].") from None
+    if not found:
+        raise ValueError(f"{name} is empty; expected at least one of the mixture's {n_columns} columns.")
+    if wrong := [column for column in found if not -n_columns <= column < n_columns]:
+        raise ValueError(f"{name} holds {wrong[0]}; expected 0 to {n_columns - 1}, or -{n_columns} to -1 from the end.")
+    chosen = tuple(column % n_columns for column in found)
+    if twice := [column for column in chosen if chosen.count(column) > 1]:
+        raise ValueError(
+            f"{name} is {found}, which names column {twice[0]} more than once; expected each at most once."
+        )
+    return chosen
+
+
+def vector(name: str, value: Any, size: int, each: str) -> Float[Array, " size"]:
+    """As many numbers as there are of `each`, finite where that can be seen."""
+    vector = real_array(name, value)
+    if vector.shape != (size,):
+        raise ValueError(f"{name} has shape {vector.shape}; expected ({size},), one for each {each}.")
+    if not holds(lambda: jnp.all(jnp.isfinite(vector)), vector):
+        raise ValueError(f"{name} is {vector.tolist()}; expected finite numbers.")
+    return vector
+
+
+def full_row_rank(name: str, value: Any, n_columns: int) -> Float[Array, "m d"]:
+    """A matrix whose rows are independent, where that can be seen, to apply to rows of `n_columns`."""
+    matrix = finite_data(value, name=name)
+    if matrix.shape[1] != n_columns or matrix.shape[0] > n_columns:
+        raise ValueError(
+            f"{name} has shape {matrix.shape}; expected {n_columns} columns, as the mixture has, and no more rows than "
+            "columns: beyond that, the result would have no density."
+        )
+
+    def independent() -> Array:
+        length = jnp.linalg.norm(matrix, axis=1, keepdims=True)
+        values = jnp.linalg.svd(matrix / jnp.where(length > 0, length, 1), compute_uv=False)
+        return values[-1] > 4 * n_columns * jnp.finfo(matrix.dtype).eps
+
+    if not holds(independent, matrix):
+        raise ValueError(
+            f"{name} has rows that depend on each other, so the result would be singular, without a density; expected "
+            f"full row rank. Drop rows of {matrix.tolist()} that follow from others."
+        )
+    return matrix
 
 
 def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:

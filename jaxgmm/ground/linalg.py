@@ -59,6 +59,22 @@ def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
 
 
+def lower_factor(rows: Float[Array, "*batch m r"]) -> Float[Array, "*batch m m"]:
+    """Cholesky factor of `rows rows^T`, m <= r, by QR of the transpose: it keeps the digits that the product loses."""
+    upper = jnp.linalg.qr(jnp.swapaxes(rows, -1, -2), mode="r")
+    sign = jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1).astype(upper.dtype)
+    return jnp.swapaxes(sign[..., :, None] * upper, -1, -2)
+
+
+def clipped_square(white: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """Squared length, of coordinates in standard deviations.
+
+    Past the limit the square would overflow; clipped, values stay ordered and gradients finite.
+    """
+    limit = 2 * math.sqrt(saturation(white.dtype))
+    return jnp.sum(jnp.clip(white, -limit, limit) ** 2, axis=-1)
+
+
 def scaled_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Cholesky factor whatever the units of the columns; that of the diagonal alone where there is none."""
     variance = jnp.diagonal(covariance)
@@ -153,7 +169,5 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 def _clip(matrix: Float[Array, "*batch d d"]) -> tuple[Array, Array, Array]:
     eigenvalues, vectors = jnp.linalg.eigh(matrix)
     root = jnp.sqrt(jnp.maximum(eigenvalues, 1))
-    # QR of the square root keeps the small eigenvalues' digits, which forming the matrix again would lose.
-    upper = jnp.linalg.qr(root[..., :, None] * jnp.swapaxes(vectors, -1, -2), mode="r")
-    sign = jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1).astype(upper.dtype)
-    return jnp.swapaxes(sign[..., :, None] * upper, -1, -2), eigenvalues, vectors
+    # The small eigenvalues' digits would be lost in forming the matrix again.
+    return lower_factor(vectors * root[..., None, :]), eigenvalues, vectors

@@ -1,17 +1,19 @@
 """The mixture: log-weights over components of any family."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.ground import bijectors, checks, linalg, pytree
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
+from jaxgmm.model import geometry
 
 
 @record
@@ -67,6 +69,98 @@ class Mixture:
         places = jnp.asarray(places)
         return type(self)(jax.nn.log_softmax(self.log_weights[places]), self.components.take(places))
 
+    @property
+    def mean(self) -> Float[Array, "*batch d"]:
+        """Expectation of the mixture as a whole (d,), in the units of the data."""
+        return geometry.mean(self)
+
+    @property
+    def covariance(self) -> Float[Array, "d d"]:
+        """Covariance of the mixture as a whole (d, d): within components and between their means."""
+        return geometry.covariance(self)
+
+    def marginal(self, columns: Sequence[int]) -> "Mixture":
+        """The mixture of these `columns` alone, in this order; its structure is the same.
+
+        Args:
+            columns: whole numbers from 0, or from -1 backwards, each column at most once. Static.
+
+        Raises:
+            TypeError, ValueError: columns that are traced, not whole numbers, none, not there, or named twice.
+            NotImplementedError: a family of components without marginals.
+
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 1.0], [2.0, 3.0]], [[1.0, 4.0], [1.0, 9.0]], "diag")
+        >>> mixture.marginal([-1]).means.tolist()
+        [[1.0], [3.0]]
+        """
+        mixture = check_mixture(self)
+        return geometry.marginal(mixture, checks.columns("columns", columns, mixture.n_columns))
+
+    def condition(self, columns: Sequence[int], values: Any) -> "Mixture":
+        """The mixture of the other columns, in their order, where `columns` are known to take `values`.
+
+        With x = (u, v) and v known, each component's conditional gets the weight `w_k p_k(v) / p(v)`. Where p(v)
+        underflows, the prior weights answer. The structure stays the same. For one distribution per row, use `vmap`;
+        with `mean` and `covariance` this is Gaussian mixture regression, as below.
+
+        Args:
+            columns: as for `marginal`; not all of them. Static.
+            values: (len(columns),), in the units of the data.
+
+        Raises:
+            TypeError, ValueError: as `marginal`, no column left, or values that do not fit or are not finite.
+            NotImplementedError: a family of components without conditionals.
+
+        Source: Ghahramani & Jordan (1994), NIPS 6.
+
+        >>> import jax, jax.numpy as jnp, jaxgmm
+        >>> rising = [[1.0, 0.9], [0.9, 1.0]]
+        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [9.0, 3.0]], rising, "tied")
+        >>> def regression(value):
+        ...     given = mixture.condition([0], [value])
+        ...     return given.mean[0], given.covariance[0, 0]
+        >>> mean, variance = jax.vmap(regression)(jnp.array([1.0, 2.0, 9.0]))
+        >>> [f"{value:.2f}" for value in mean], [f"{value:.2f}" for value in variance]
+        (['0.90', '1.80', '3.00'], ['0.19', '0.19', '0.19'])
+        """
+        mixture = check_mixture(self)
+        chosen = checks.columns("columns", columns, mixture.n_columns)
+        if len(chosen) == mixture.n_columns:
+            raise ValueError(
+                f"columns names all {mixture.n_columns} columns, so none is left to have a distribution. Use log_prob "
+                "for the density of a whole row."
+            )
+        values = checks.vector("values", values, len(chosen), f"of the columns {list(chosen)}")
+        return geometry.condition(*checks.common_dtype(mixture, values), chosen)
+
+    def affine(self, matrix: Any, offset: Any = None) -> "Mixture":
+        """The mixture of y = A x + b: projections, rotations, changes of units.
+
+        Components of a Gaussian mixture have mean A m + b and covariance A S A^T. "full" and "tied" stay what they are,
+        "diag" and "spherical" become "full".
+
+        Args:
+            matrix: A, (m, d) with m <= d and independent rows.
+            offset: b, (m,), in the units of y. Default zeros.
+
+        Raises:
+            TypeError, ValueError: shapes that do not fit, numbers that are not finite, or, outside `jit`, rows that
+                depend on each other.
+            NotImplementedError: a family of components that maps to none of its own.
+
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.from_parameters([1.0], [[1.0, 2.0]], [[3.0, 4.0]], "diag")
+        >>> total = mixture.affine([[1.0, 1.0]])
+        >>> f"{total.means[0, 0]:.2f} {total.covariances[0, 0, 0]:.2f}"
+        '3.00 7.00'
+        """
+        mixture = check_mixture(self)
+        matrix = checks.full_row_rank("matrix", matrix, mixture.n_columns)
+        offset = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
+        offset = checks.vector("offset", offset, matrix.shape[0], "row of matrix")
+        return geometry.affine(*checks.common_dtype(mixture, matrix, offset))
+
     def log_prob(self, x: Any) -> Float[Array, " n"]:
         """Log-density of each row of `x` (n, d): natural logarithm, per unit volume in the units of the data.
 
@@ -112,21 +206,32 @@ class Mixture:
         return type(self)(bijectors.free_to_log_simplex(self.log_weights), self.components.constrain())
 
 
-def check_mixture(mixture: Any) -> Mixture:
+def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:
     """`mixture` if it is one mixture, finite where that can be seen."""
     if not isinstance(mixture, Mixture):
-        raise TypeError(f"mixture is of type {type(mixture).__name__}; expected a jaxgmm.Mixture as first argument.")
+        raise TypeError(f"{name} is of type {type(mixture).__name__}; expected a jaxgmm.Mixture.")
     if mixture.log_weights.ndim != 1:
         raise ValueError(
-            f"mixture holds a stack of mixtures of shape {mixture.log_weights.shape[:-1]}; this takes a single one. "
+            f"{name} holds a stack of mixtures of shape {mixture.log_weights.shape[:-1]}; this takes a single one. "
             "Use jax.vmap over the stack."
         )
     if not checks.holds(lambda: _without_nan(mixture), mixture):
         raise ValueError(
-            "mixture holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
+            f"{name} holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
             "Make it with from_parameters outside jit, which says which one."
         )
     return mixture
+
+
+def check_pair(p: Any, q: Any) -> tuple[Mixture, Mixture]:
+    """Two mixtures of the same columns and family, and of one floating point type."""
+    p, q = check_mixture(p, "p"), check_mixture(q, "q")
+    if p.n_columns != q.n_columns:
+        raise ValueError(f"p has {p.n_columns} columns and q has {q.n_columns}; expected mixtures of the same columns.")
+    if type(p.components) is not type(q.components):
+        kinds = type(p.components).__name__, type(q.components).__name__
+        raise TypeError(f"p has {kinds[0]} components and q has {kinds[1]}; expected mixtures of the same family.")
+    return checks.common_dtype(p, q)
 
 
 def check_rows(mixture: Any, x: Any) -> tuple[Mixture, Float[Array, "n d"]]:

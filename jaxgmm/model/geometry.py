@@ -1,0 +1,72 @@
+"""Parts and images of a mixture as mixtures: what the components make of themselves, with the weights that go along."""
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgmm.ground import linalg
+
+if TYPE_CHECKING:
+    from jaxgmm.model.mixture import Mixture
+else:  # whose methods these are
+    Mixture = Any
+
+
+def mean(mixture: Mixture) -> Float[Array, "*batch d"]:
+    """Expectation of the whole."""
+    weights, means = mixture.weights, mixture.means
+    rough = linalg.einsum("...k,...kd->...d", weights, means)
+    # Weights sum to one but for rounding, which times a far origin would show.
+    return rough + linalg.einsum("...k,...kd->...d", weights, means - rough[..., None, :])
+
+
+def covariance(mixture: Mixture) -> Float[Array, "d d"]:
+    """Law of total covariance, about the mean of the whole."""
+    away = mixture.means - mean(mixture)
+    within = linalg.einsum("k,kij->ij", mixture.weights, mixture.covariances)
+    return within + linalg.einsum("ki,kj->ij", mixture.weights[:, None] * away, away)
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
+    """Of these columns."""
+    return dataclasses.replace(mixture, components=mixture.components.marginal(np.array(columns)))
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def condition(mixture: Mixture, values: Float[Array, " g"], columns: tuple[int, ...]) -> Mixture:
+    """Of the other columns, given these."""
+    given = np.array(columns)
+    kept = np.setdiff1d(np.arange(mixture.n_columns), given)
+    seen = mixture.components.marginal(given).log_prob(values[None])[0]
+    _, log_weights = reweighed(mixture.log_weights, seen)
+    return dataclasses.replace(
+        mixture, log_weights=log_weights, components=mixture.components.condition(given, kept, values)
+    )
+
+
+@jax.jit
+def affine(mixture: Mixture, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> Mixture:
+    """Of `matrix x + offset`."""
+    return dataclasses.replace(mixture, components=mixture.components.affine(matrix, offset))
+
+
+def reweighed(
+    log_weights: Float[Array, " k"], log_factors: Float[Array, " k"]
+) -> tuple[Float[Array, ""], Float[Array, " k"]]:
+    """Logarithm of the sum of weights times factors, and the log-weights that result.
+
+    Where all of them underflow, the sum is 0 and the weights stay as they are. An absent component stays absent.
+    """
+    joint = log_weights + log_factors
+    top = jax.lax.stop_gradient(jnp.max(joint))
+    underflow = top < -linalg.saturation(joint.dtype)
+    joint = jnp.where(underflow, log_weights, joint)
+    top = jnp.where(underflow, 0, top)
+    total = jnp.log(jnp.sum(jnp.exp(joint - top)))
+    return jnp.where(underflow, -jnp.inf, top + total), joint - top - total
