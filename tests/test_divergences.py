@@ -105,42 +105,48 @@ def test_components_against_matrix_functions(two):
 def test_close_components_keep_their_distance():
     # (1 + e)^2 S is e sqrt(tr S) away from S, which the difference of traces only resolves to sqrt(eps).
     p, _ = pair("full")
-    small = 20 * np.finfo(dtype()).eps
+    small = 1e3 * np.finfo(dtype()).eps
     near = moved(p, shift=(0.0, 0.0), stretch=1 + small)
     expected = small * np.sqrt(np.trace(p.covariances, axis1=1, axis2=2))
-    np.testing.assert_allclose(jnp.diagonal(jaxgmm.bures_distance(p, near)), expected, rtol=0.2)
-    assert 0 <= jaxgmm.kl_bounds(p, near).upper < 100 * small**2
+    np.testing.assert_allclose(jnp.diagonal(jaxgmm.bures_distance(p, near)), expected, rtol=0.02)
+    entropy = p.components.relative_entropy(near.components)
+    np.testing.assert_allclose(jnp.diagonal(entropy), 2 * small**2, rtol=0.05)
 
 
-def test_derivatives_where_components_are_equal_or_round(two):
-    p, _ = two
+@pytest.mark.parametrize("name", ["full", "spherical"])
+def test_derivatives_where_components_are_equal_or_round(name):
+    p, _ = pair(name)
 
+    @jax.grad
     def square(q):
-        return jnp.sum(jaxgmm.bures_distance(p, q) ** 2)
+        return jnp.trace(jaxgmm.bures_distance(p, q) ** 2)
 
+    @jax.grad
     def distance(q):
         return jnp.trace(jaxgmm.bures_distance(p, q)) + jaxgmm.mixture_wasserstein(p, q).distance
 
-    assert leaves_finite(jax.grad(square)(p))
-    assert leaves_finite(jax.grad(distance)(p))
-    apart = jax.grad(lambda q: jnp.trace(jaxgmm.bures_distance(p, q) ** 2))(p)
-    for leaf in jax.tree.leaves(apart):
+    for leaf in jax.tree.leaves(square(p)):
         assert_close(leaf, 0, "close")
+    assert leaves_finite(distance(p))
 
 
-def test_gradients_agree_with_finite_differences(two):
-    flat, rebuild = ravel_pytree(tuple(mixture.unconstrain() for mixture in two))
+@pytest.mark.parametrize("name", ["full", "spherical"])
+def test_gradients_agree_with_finite_differences(name):
+    flat, rebuild = ravel_pytree(tuple(mixture.unconstrain() for mixture in pair(name)))
 
     @jax.jit
-    def value(flat):
+    @jax.value_and_grad
+    def both(flat):
         p, q = (free.constrain() for free in rebuild(flat))
-        return jnp.stack([verb(p, q) for verb in CLOSED.values()])
+        return sum(
+            factor * verb(p, q) for factor, verb in zip((1.0, 0.7, 3.0, 0.1, -0.8), CLOSED.values(), strict=True)
+        )
 
     direction = jax.random.normal(jax.random.key(5), flat.shape)
     step = 3e-6 if dtype() is np.float64 else 5e-3
-    expected = (value(flat + step * direction) - value(flat - step * direction)) / (2 * step)
+    expected = (both(flat + step * direction)[0] - both(flat - step * direction)[0]) / (2 * step)
     scale = 100 if dtype() is np.float64 else 20
-    assert_close(jax.jacrev(value)(flat) @ direction, expected, "close", scale=scale)
+    assert_close(both(flat)[1] @ direction, expected, "close", scale=scale)
 
 
 def test_curvature_of_the_distance_of_components():
@@ -149,7 +155,7 @@ def test_curvature_of_the_distance_of_components():
     direction = jax.random.normal(jax.random.key(5), flat.shape)
     step = 3e-6 if dtype() is np.float64 else 5e-3
     expected = (slope(flat + step * direction) - slope(flat - step * direction)) / (2 * step)
-    scale = 100 if dtype() is np.float64 else 100
+    scale = 100
     assert_close(jax.jvp(slope, (flat,), (direction,))[1], expected, "close", scale=scale)
 
 
@@ -195,8 +201,8 @@ def test_transport_moves_all_mass_at_the_least_cost():
     assert_close(found.distance**2, best, "close")
 
 
-def test_absent_components_do_not_count(two):
-    p, q = two
+def test_absent_components_do_not_count():
+    p, q = pair("mixed")
     absent = jaxgmm.Mixture(jnp.log(jnp.array([0.4, 0.0, 0.6])), p.components)
     without = absent.take(np.array([0, 2]))
     for name, verb in CLOSED.items():

@@ -75,3 +75,11 @@ def test_genes_are_told_apart_and_drawn(tmp_path):
     printed = run(f"__file__ = 'examples/genes.py'\n{code}", MPLBACKEND="agg")
     assert "800 fits" in printed
     assert picture.stat().st_size > 10_000
+
+
+def test_regression_beats_a_line_on_rows_not_seen(tmp_path):
+    picture = tmp_path / "picture.png"
+    code = f"import sys; sys.argv = ['', {str(picture)!r}]; exec(open('examples/regression.py').read())"
+    printed = run(f"__file__ = 'examples/regression.py'\n{code}", MPLBACKEND="agg")
+    assert "least squares -0.723, mixture of 2 -0.39" in printed
+    assert picture.stat().st_size > 10_000
