@@ -77,9 +77,17 @@ def test_genes_are_told_apart_and_drawn(tmp_path):
     assert picture.stat().st_size > 10_000
 
 
-def test_regression_beats_a_line_on_rows_not_seen(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "sizes", "printed"),
+    [
+        ("regression", "", "least squares -0.723, mixture of 2 -0.39"),
+        ("influence", "136", "influence against refits:"),
+        ("embedding", "3 1", "learned"),
+        ("row_weights", "10", "AUC"),
+    ],
+)
+def test_examples_print_and_draw(tmp_path, name, sizes, printed):
     picture = tmp_path / "picture.png"
-    code = f"import sys; sys.argv = ['', {str(picture)!r}]; exec(open('examples/regression.py').read())"
-    printed = run(f"__file__ = 'examples/regression.py'\n{code}", MPLBACKEND="agg")
-    assert "least squares -0.723, mixture of 2 -0.39" in printed
+    code = f"import sys; sys.argv = ['', {str(picture)!r}, *{sizes!r}.split()]; exec(open('examples/{name}.py').read())"
+    assert printed in run(f"__file__ = 'examples/{name}.py'\n{code}", MPLBACKEND="agg")
     assert picture.stat().st_size > 10_000
