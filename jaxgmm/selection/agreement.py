@@ -1,5 +1,6 @@
 """Whether two fits say the same: components matched to each other, and labels compared."""
 
+import functools
 from typing import Any
 
 import jax
@@ -73,7 +74,7 @@ def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None
     if not checks.holds(lambda: jnp.all((both >= 0) & (both < n_labels)), both):
         found = f"from {int(jnp.min(both))} to {int(jnp.max(both))}"
         raise ValueError(f"labels and others hold numbers {found}; expected 0 to {n_labels - 1}.")
-    return _adjusted_rand_index(labels, others, n_labels)
+    return _adjusted_rand_index(labels, others, n_labels=n_labels)
 
 
 def _labels(name: str, value: Any) -> Int[Array, " n"]:
@@ -83,6 +84,7 @@ def _labels(name: str, value: Any) -> Int[Array, " n"]:
     return value.astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames="n_labels")
 def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_labels: int) -> Float[Array, ""]:
     table = jnp.zeros((n_labels, n_labels), jnp.result_type(float)).at[labels, others].add(1)
 
