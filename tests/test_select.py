@@ -43,7 +43,8 @@ def test_criteria_are_the_functions_of_the_same_name(table):
 
 @pytest.mark.parametrize("criterion", ["aic", "icl", "cv"])
 def test_other_criteria(criterion):
-    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 3), ("spherical",), criterion=criterion, n_folds=3, **QUICK)
+    options = {"criterion": criterion, "n_folds": 3} | QUICK
+    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 3, 4), ("spherical",), **options)
     assert found.winner.n_components == 3
 
 
@@ -71,7 +72,7 @@ def test_the_table_reads_in_a_terminal_and_in_pandas(table):
     assert set(frame["status"]) <= {"CONVERGED", "DEGENERATE", "MAX_ITER"}
 
 
-def test_a_second_sweep_compiles_nothing():
+def test_a_second_sweep_compiles_nothing(table):
     with counted() as again:
         jaxgmm.select(jax.random.key(5), blobs(1), (4, 2, 3), ("diag", "spherical"), tol=1e-4, **QUICK)
     assert again == []
@@ -85,7 +86,7 @@ def test_a_candidate_that_fails_has_its_row(monkeypatch):
 
     kept = module.best_of_restarts
     monkeypatch.setattr(module, "best_of_restarts", out_of_memory)
-    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 2, 3), ("spherical",), **QUICK)
+    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 2, 3, 4), ("spherical",), **QUICK)
     assert found.winner.n_components == 3
     assert "ERROR: RESOURCE_EXHAUSTED: out of memory" in repr(found).splitlines()[-1]
     none = jaxgmm.select(jax.random.key(0), blobs(), (2,), ("spherical",), **QUICK)
