@@ -43,5 +43,6 @@ def _l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
     logs = [a.log_weights[:, None] + b.log_weights + a.components.log_overlap(b.components) for a, b, _ in pairs]
     # Densities in narrow units overflow, and in many columns underflow; their logarithms do neither.
     top = jax.lax.stop_gradient(jnp.max(jnp.stack([jnp.max(log) for log in logs])))
-    square = sum(sign * jnp.sum(jnp.exp(log - top)) for log, (_, _, sign) in zip(logs, pairs, strict=True))
+    terms = [sign * jnp.sum(jnp.exp(log - top)) for log, (_, _, sign) in zip(logs, pairs, strict=True)]
+    square = jnp.sum(jnp.stack(terms))
     return jnp.exp(top / 2) * safe_sqrt(square)

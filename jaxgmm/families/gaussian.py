@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +169,7 @@ class _Pairs:
     gaps: Leaf
     first: Structure
     second: Structure
-    places: Leaf
+    places: Any
     shape: tuple[int, int] = static()
 
     @classmethod
