@@ -1,4 +1,4 @@
-"""Old Faithful: how long will an eruption last after this wait? A mixture gives the whole distribution, not a line.
+"""Old Faithful: how long did an eruption last, if the next one was this far off? A whole distribution, not a line.
 
 Run with `python examples/regression.py [picture.png] [number of components]`.
 """
@@ -20,7 +20,7 @@ FOLDS = 8
 
 @jax.jit
 def regression(mixture, wait):
-    """Mean and standard deviation of the duration after each wait."""
+    """Mean and standard deviation of the duration, for each wait until the next eruption."""
 
     def one(wait):
         given = mixture.condition([0], [wait])
@@ -72,8 +72,13 @@ def draw(path, x, mixture):
         label = "mixture: mean ± 2 sd" if side > 0 else None
         ax.plot(wait, mean + side * sd, color=VERMILION, lw=1.2, ls=(0, (4, 2)), label=label)
     ax.plot(wait, slope * wait + intercept, color=BLUE, lw=1.5, label="least squares")
-    ax.set(xlabel="wait (min)", ylabel="duration of the eruption (min)", xlim=wait[[0, -1]], ylim=duration[[0, -1]])
-    ax.set_title("Density of the duration, given the wait before it", loc="left")
+    ax.set(
+        xlabel="wait until the next eruption (min)",
+        ylabel="duration of the eruption (min)",
+        xlim=wait[[0, -1]],
+        ylim=duration[[0, -1]],
+    )
+    ax.set_title("Density of the duration, given the wait that followed", loc="left")
     ax.legend(loc="lower right", framealpha=0.9)
     figure.colorbar(shown, ax=ax, label="density (1/min)", extend="max")
     for part, value in zip(slices, (55, 68, 85), strict=True):
@@ -82,7 +87,7 @@ def draw(path, x, mixture):
         part.plot(np.exp(given.log_prob(duration[:, None])), duration, color=VERMILION, label="mixture")
         linear = np.exp(log_normal(duration, slope * value + intercept, spread))
         part.plot(linear, duration, color=BLUE, label="least squares")
-        part.set(title=f"after {value} min", xlabel="density (1/min)", ylim=duration[[0, -1]], xlim=(0, None))
+        part.set(title=f"wait of {value} min", xlabel="density (1/min)", ylim=duration[[0, -1]], xlim=(0, None))
         part.spines[["top", "right"]].set_visible(False)
     slices[0].legend(loc="upper right", frameon=False)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +106,7 @@ def main(path="out/regression.png", n_components=2):
         given = mixture.condition([0], [float(value)])
         long = float(jnp.sum(jnp.where(given.means[:, 0] > 3, given.weights, 0)))
         mean, sd = float(given.mean[0]), float(jnp.sqrt(given.covariance[0, 0]))
-        print(f"after {value} min: {mean:.2f} ± {sd:.2f} min, a long eruption with probability {long:.2f}")
+        print(f"wait of {value} min: {mean:.2f} ± {sd:.2f} min, a long eruption with probability {long:.2f}")
     draw(path, x, mixture)
 
 

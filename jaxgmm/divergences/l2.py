@@ -15,9 +15,9 @@ def l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
 
         sum_aa' w_a w_a' z(p_a, p_a') + sum_bb' v_b v_b' z(q_b, q_b') - 2 sum_ab w_a v_b z(p_a, q_b)
 
-    The sum cancels where p is close to q: in relation to the norms of p and q, distances below about the root of the
-    rounding unit (3e-4 in float32, 1e-8 in float64) are not told from 0. Where the distance comes out as 0, its
-    gradient is 0.
+    The sum cancels where p is close to q. In relation to the norms of p and q, distances below about the root of the
+    rounding unit (3e-4 in float32, 1e-8 in float64) are not told from 0, and ten times that is right to a per cent.
+    Where the distance comes out as 0, its gradient is 0.
 
     Args:
         p, q: mixtures of the same columns and family.
@@ -39,10 +39,11 @@ def l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
 
 @jax.jit
 def _l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
-    pairs = [(p, p, 1), (q, q, 1), (p, q, -2)]
-    logs = [a.log_weights[:, None] + b.log_weights + a.components.log_overlap(b.components) for a, b, _ in pairs]
+    logs = [
+        a.log_weights[:, None] + b.log_weights + a.components.log_overlap(b.components)
+        for a, b in ((p, p), (q, q), (p, q))
+    ]
     # Densities in narrow units overflow, and in many columns underflow; their logarithms do neither.
     top = jax.lax.stop_gradient(jnp.max(jnp.stack([jnp.max(log) for log in logs])))
-    terms = [sign * jnp.sum(jnp.exp(log - top)) for log, (_, _, sign) in zip(logs, pairs, strict=True)]
-    square = jnp.sum(jnp.stack(terms))
-    return jnp.exp(top / 2) * safe_sqrt(square)
+    first, second, both = (jnp.sum(jnp.exp(log - top)) for log in logs)
+    return jnp.exp(top / 2) * safe_sqrt(first + second - 2 * both)

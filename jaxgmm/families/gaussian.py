@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,7 @@ class Gaussian(Family):
     def product(self, other: "Gaussian") -> "Gaussian":
         pairs = _Pairs.of(self, other)
         shift, covariance = pairs.first.fuse(pairs.second, pairs.gaps)
-        return type(self)(self.means[pairs.places] + shift, covariance)
+        return type(self)(pairs.means + shift, covariance)
 
     def log_overlap(self, other: "Gaussian") -> Float[Array, "k l"]:
         pairs = _Pairs.of(self, other)
@@ -162,14 +162,14 @@ class Gaussian(Family):
 class _Pairs:
     """Every component of one family with every one of another, the second index running fastest.
 
-    Fields: `gaps` (k l, d), from the mean of the first to that of the second; `first` and `second`, their covariances,
-    of one type; `places` (k l,), which the first one is.
+    Fields: `means` (k l, d) of the first; `gaps` (k l, d) from there to the mean of the second; `first` and `second`,
+    their covariances, of one type.
     """
 
+    means: Leaf
     gaps: Leaf
     first: Structure
     second: Structure
-    places: Any
     shape: tuple[int, int] = static()
 
     @classmethod
@@ -179,7 +179,8 @@ class _Pairs:
             first, second = first.full(*a.means.shape), second.full(*b.means.shape)
         shape = a.means.shape[0], b.means.shape[0]
         i, j = (places.ravel() for places in np.indices(shape))
-        return cls(b.means[j] - a.means[i], first.take(i), second.take(j), i, shape)
+        means = a.means[i]
+        return cls(means, b.means[j] - means, first.take(i), second.take(j), shape)
 
     def table(self, values: Float[Array, "..."]) -> Float[Array, "k l"]:
         """Values of the pairs, or one that all share, by the two components."""

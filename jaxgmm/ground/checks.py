@@ -199,9 +199,9 @@ def vector(name: str, value: Any, size: int, each: str) -> Float[Array, " size"]
     return vector
 
 
-def full_row_rank(name: str, value: Any, n_columns: int) -> Float[Array, "m d"]:
-    """A matrix whose rows are independent, where that can be seen, to apply to rows of `n_columns`."""
-    matrix = finite_data(value, name=name)
+def full_row_rank(name: str, value: Any, spread: Float[Array, " d"]) -> Float[Array, "m d"]:
+    """A matrix with independent rows, where that can be seen, for columns that spread by so much."""
+    matrix, n_columns = finite_data(value, name=name), spread.size
     if matrix.shape[1] != n_columns or matrix.shape[0] > n_columns:
         raise ValueError(
             f"{name} has shape {matrix.shape}; expected {n_columns} columns, as the mixture has, and no more rows than "
@@ -209,11 +209,12 @@ def full_row_rank(name: str, value: Any, n_columns: int) -> Float[Array, "m d"]:
         )
 
     def independent() -> Array:
-        length = jnp.linalg.norm(matrix, axis=1, keepdims=True)
-        values = jnp.linalg.svd(matrix / jnp.where(length > 0, length, 1), compute_uv=False)
+        rows = matrix * spread
+        length = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
+        values = jnp.linalg.svd(rows / jnp.where(length > 0, length, 1), compute_uv=False)
         return values[-1] > 4 * n_columns * jnp.finfo(matrix.dtype).eps
 
-    if not holds(independent, matrix):
+    if not holds(independent, matrix, spread):
         raise ValueError(
             f"{name} has rows that depend on each other, so the result would be singular, without a density; expected "
             f"full row rank. Drop rows of {matrix.tolist()} that follow from others."

@@ -156,7 +156,8 @@ class Mixture:
         '3.00 7.00'
         """
         mixture = check_mixture(self)
-        matrix = checks.full_row_rank("matrix", matrix, mixture.n_columns)
+        spread = jnp.sqrt(jnp.diagonal(mixture.covariance))
+        matrix = checks.full_row_rank("matrix", matrix, spread)
         offset = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
         offset = checks.vector("offset", offset, matrix.shape[0], "row of matrix")
         return geometry.affine(*checks.common_dtype(mixture, matrix, offset))
