@@ -107,7 +107,7 @@ def draw(path, x, clean, weights, mixtures, curves, oracle):
     points = axes[0].scatter(*x.T, s=6 + 24 * weights, **look)
     draw_mixture(axes[0], mixtures[0], "0.45", "--", "components, equal weights")
     draw_mixture(axes[0], mixtures[1], "black", "-", "components, learned weights")
-    axes[0].set(xlim=(-8, 8), ylim=(-8, 8), aspect="equal")
+    axes[0].set(xlim=(-8, 8), ylim=(-8, 10.5), aspect="equal")
     axes[0].legend(loc="upper left", fontsize=9, edgecolor="none", framealpha=0.9)
     figure.colorbar(points, ax=axes[0], label="learned weight")
 
