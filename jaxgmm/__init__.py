@@ -1,5 +1,6 @@
 """jaxgmm: differentiable mixture models on JAX."""
 
+from jaxgmm.adapters.numpyro import to_numpyro
 from jaxgmm.covariance.diagonal import Diagonal
 from jaxgmm.covariance.full import Full
 from jaxgmm.covariance.spherical import Spherical
@@ -77,4 +78,5 @@ __all__ = [
     "product",
     "select",
     "stability",
+    "to_numpyro",
 ]

@@ -11,6 +11,8 @@ from jaxgmm.ground.pytree import Leaf, record
 
 @record
 class Poisson(Family):
+    support = "counts"
+
     means: Leaf
 
     @property

@@ -28,7 +28,7 @@ def run(code, **environment):
 
 def test_import_brings_nothing_but_the_core():
     loaded = set(run("import jax, optax, sys; import jaxgmm; print('\\n'.join(sys.modules))").split())
-    assert not loaded & {"matplotlib", "sklearn", "chex", "scipy.stats", "beartype", "pytest", "pandas"}
+    assert not loaded & {"matplotlib", "sklearn", "chex", "scipy.stats", "beartype", "pytest", "pandas", "numpyro"}
 
 
 def test_import_changes_no_setting_of_jax():

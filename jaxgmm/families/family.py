@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,9 @@ class Kernel(ABC):
 
 class Family(Geometry, Kernel):
     """Components of one family, stacked on axis 0: a record whose leaves are parameters. By default its own kernel."""
+
+    support: ClassVar[Literal["real", "nonnegative", "counts"]] = "real"
+    """What numbers a row may hold; other libraries are told so. "counts" are whole and not negative."""
 
     if TYPE_CHECKING:
         # Fields or properties, as suits the family; declared here they would get in a field's way.

@@ -190,6 +190,20 @@ class Mixture:
         mixture, x = check_rows(self, x)
         return _predict(mixture, x)
 
+    def entropy(self, x: Any) -> Float[Array, " n"]:
+        """Doubt about the component of each row of `x` (n, d): entropy of its responsibilities, natural logarithm.
+
+        -sum_k r_ik log r_ik, from 0 where one component is certain to log(k) where all k are equally probable. Its
+        gradient is finite there too, far from all components, and where components are absent. Raises as `log_prob`.
+
+        >>> import jax.numpy as jnp, jaxgmm
+        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[-2.0], [2.0]], [1.0, 1.0], covariance_type="spherical")
+        >>> [f"{value:.3f}" for value in mixture.entropy(jnp.array([[0.0], [2.0]]))]
+        ['0.693', '0.003']
+        """
+        mixture, x = check_rows(self, x)
+        return _entropy(mixture, x)
+
     def sample(self, key: jax.Array, n: int) -> Float[Array, "n d"]:
         """`n` independent rows drawn with `key`; `n` is static. Raises `ValueError` or `TypeError` if n is not >= 1."""
         return _sample(check_mixture(self), key, checks.count("n", n))
@@ -207,14 +221,25 @@ class Mixture:
         return type(self)(bijectors.free_to_log_simplex(self.log_weights), self.components.constrain())
 
 
-def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:
-    """`mixture` if it is one mixture, finite where that can be seen."""
+def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:
+    """The leading axes that all leaves of `mixture` share: () if it is one mixture, else those of a stack."""
     if not isinstance(mixture, Mixture):
         raise TypeError(f"{name} is of type {type(mixture).__name__}; expected a jaxgmm.Mixture.")
-    if mixture.log_weights.ndim != 1:
+    shape = mixture.log_weights.shape[:-1]
+    for path, leaf in jax.tree.leaves_with_path(mixture):
+        if leaf.shape[: len(shape)] != shape:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} has shape {leaf.shape}, and log_weights is a stack of shape "
+                f"{shape}; expected every leaf to have the same leading axes, as jax.vmap gives."
+            )
+    return shape
+
+
+def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:
+    """`mixture` if it is one mixture, finite where that can be seen."""
+    if shape := check_stack(mixture, name):
         raise ValueError(
-            f"{name} holds a stack of mixtures of shape {mixture.log_weights.shape[:-1]}; this takes a single one. "
-            "Use jax.vmap over the stack."
+            f"{name} holds a stack of mixtures of shape {shape}; this takes a single one. Use jax.vmap over the stack."
         )
     if not checks.holds(lambda: _without_nan(mixture), mixture):
         raise ValueError(
@@ -299,6 +324,16 @@ def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
 
 
+@jax.jit
+def _entropy(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def of(log_prob: Array, responsibilities: Array) -> Array:
+        # The logarithm of 0 must not be taken even where it is not used: its derivative is not finite.
+        logarithm = jnp.log(jnp.where(responsibilities > 0, responsibilities, 1))
+        return -jnp.sum(responsibilities * logarithm, axis=1)
+
+    return _map_posterior(mixture, x, of)
+
+
 def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Array, Array], Array]) -> Array:
     def of(kernel: Kernel) -> Array:
         def block(x: Float[Array, "b d"]) -> Array:
@@ -306,7 +341,9 @@ def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Arr
 
         return map_rows(block, x, block_size_of(mixture, x.shape[0]))
 
-    return mixture.components.with_kernel(of)
+    # What makes components ready for many rows costs more than it saves on few, as when every row has its own mixture.
+    few = x.shape[0] <= mixture.n_columns
+    return of(mixture.components) if few else mixture.components.with_kernel(of)
 
 
 @functools.partial(jax.jit, static_argnames="n")
