@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
-from jaxgmm.ground import linalg, pytree
+from jaxgmm.ground import pytree
 from jaxgmm.model.mixture import Mixture, check_stack
 
 _SUPPORTS = {
@@ -130,11 +130,7 @@ def _sample(mixture: Mixture, key: Any, *, sample_shape: tuple[int, ...]) -> Arr
 @jax.jit
 def _moments(mixture: Mixture) -> tuple[Array, Array]:
     def of(mixture: Mixture) -> tuple[Array, Array]:
-        # From the first mean, so that no digits are lost far from the origin.
-        away = mixture.means - mixture.means[0]
-        shift = linalg.einsum("k,kd->d", mixture.weights, away)
-        variances = jnp.diagonal(mixture.covariances, axis1=1, axis2=2) + (away - shift) ** 2
-        return mixture.means[0] + shift, linalg.einsum("k,kd->d", mixture.weights, variances)
+        return mixture.mean, jnp.diagonal(mixture.covariance)
 
     batch_shape = _batch_shape(mixture)
     moments = jax.vmap(of)(_flat(mixture)) if batch_shape else of(mixture)
