@@ -14,8 +14,7 @@ KEY = jax.random.key(5)
 
 
 def refit(case, x, weights=None, regularization=1e-6):
-    start = jax.lax.stop_gradient(case.init(KEY, case.data(200)))
-    return jaxgmm.fit(start, x, weights, tol=0, max_iter=3000, regularization=regularization)
+    return jaxgmm.fit(case.mixture(), x, weights, tol=0, max_iter=3000, regularization=regularization)
 
 
 def readout(mixture):
