@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jaxgmm
 
+from tolerance import dtype
+
 ROOT = Path(__file__).parent.parent
+float32_only = pytest.mark.skipif(dtype() is not np.float32, reason="examples are run once, as users run them")
 
 
 def run(code, **environment):
@@ -69,6 +73,7 @@ def test_example_prints_the_known_optimum_and_draws_it(tmp_path, x64):
     assert picture.stat().st_size > 10_000
 
 
+@float32_only
 def test_genes_are_told_apart_and_drawn(tmp_path):
     picture = tmp_path / "picture.png"
     code = f"import sys; sys.argv = ['', {str(picture)!r}, '400']; exec(open('examples/genes.py').read())"
@@ -77,6 +82,7 @@ def test_genes_are_told_apart_and_drawn(tmp_path):
     assert picture.stat().st_size > 10_000
 
 
+@float32_only
 @pytest.mark.parametrize(
     ("name", "sizes", "printed"),
     [
@@ -84,6 +90,9 @@ def test_genes_are_told_apart_and_drawn(tmp_path):
         ("influence", "136", "influence against refits:"),
         ("embedding", "3 1", "learned"),
         ("row_weights", "10", "AUC"),
+        ("density_network", "50", "mixture density"),
+        ("latent_prior", "30", "mixture of ten"),
+        ("bayesian", "20", "R-hat"),
     ],
 )
 def test_examples_print_and_draw(tmp_path, name, sizes, printed):
