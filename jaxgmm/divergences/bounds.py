@@ -31,12 +31,14 @@ def kl_bounds(p: Mixture, q: Mixture) -> Bounds:
     """Lower and upper bound on the Kullback-Leibler divergence from p to q, in nats, in closed form.
 
     With components p_a of weights w, q_b of weights v, their entropies H, their divergences D and overlaps
-    z(f, g) = integral of f g:
+    z(f, g) = integral of f g::
 
         lower = sum_a w_a [log sum_a' w_a' e^-D(p_a, p_a') - log sum_b v_b z(p_a, q_b) - H(p_a)], or 0 if more
-        upper = sum_a w_a [log sum_a' w_a' z(p_a, p_a') - log sum_b v_b e^-D(p_a, q_b) + H(p_a)], or the variational
-                bound sum_ab f_ab [log(f_ab / g_ab) + D(p_a, q_b)] if less, with f and g the best two tables of joint
-                weights that sum to w over b and to v over a. It is 0 for p = q.
+        upper = sum_a w_a [log sum_a' w_a' z(p_a, p_a') - log sum_b v_b e^-D(p_a, q_b) + H(p_a)], or
+                sum_ab f_ab [log(f_ab / g_ab) + D(p_a, q_b)] if less
+
+    The last one is the variational bound, with f and g the best two tables of joint weights that sum to w over b and to
+    v over a. It is 0 for p = q.
 
     Args:
         p, q: mixtures of the same columns and family. Where both have one structure, pairs of components are compared
@@ -62,7 +64,7 @@ def kl_bounds(p: Mixture, q: Mixture) -> Bounds:
 def entropy_bounds(p: Mixture) -> Bounds:
     """Lower and upper bound on the differential entropy -E[log p(x)] of a mixture, in nats, in closed form.
 
-    In the terms of `kl_bounds`:
+    In the terms of `kl_bounds`::
 
         lower = -sum_a w_a log sum_a' w_a' z(p_a, p_a')
         upper = sum_a w_a [H(p_a) - log sum_a' w_a' e^-D(p_a, p_a')]

@@ -11,7 +11,7 @@ from jaxgmm.model.mixture import Mixture, check_pair
 def l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
     """L2 distance of two densities, the root of the integral of (p - q)^2, in units of 1 / sqrt(volume).
 
-    The square is a signed sum of overlaps, z(f, g) = integral of f g, over all pairs of components of both:
+    The square is a signed sum of overlaps, z(f, g) = integral of f g, over all pairs of components of both::
 
         sum_aa' w_a w_a' z(p_a, p_a') + sum_bb' v_b v_b' z(q_b, q_b') - 2 sum_ab w_a v_b z(p_a, q_b)
 

@@ -30,6 +30,8 @@ class Transport:
 def bures_distance(p: Mixture, q: Mixture) -> Float[Array, "k l"]:
     """Bures-Wasserstein distance of each component of p from each of q: the 2-Wasserstein distance of two Gaussians.
 
+    For N(a, S) and N(b, T)::
+
         W^2 = |a - b|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2)
 
     With equal means, it is the Bures distance of the covariances. The last term is taken as the least squared distance
@@ -62,7 +64,7 @@ def mixture_wasserstein(p: Mixture, q: Mixture) -> Transport:
     """The 2-Wasserstein distance of two mixtures where mass moves between whole components (MW2).
 
     The cheapest plan P >= 0 that turns the weights w of p into the weights v of q, at costs that are the components'
-    squared distances:
+    squared distances::
 
         distance^2 = min sum_ij P_ij W(p_i, q_j)^2  with  sum_j P_ij = w_i,  sum_i P_ij = v_j
 

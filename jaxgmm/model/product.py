@@ -11,7 +11,7 @@ def product(p: Mixture, q: Mixture) -> tuple[Float[Array, ""], Mixture]:
     """The product of two densities, p(x) q(x) = exp(log_normalizer) r(x), with r a mixture.
 
     Two sources that know the same x by independent measurements are combined like this. Component i k_q + j of the
-    result is that of p_i and q_j, which have N(a; b, S + T) in common:
+    result is that of p_i and q_j, which have N(a; b, S + T) in common::
 
         N(x; a, S) N(x; b, T) = N(a; b, S + T) N(x; a + S (S + T)^-1 (b - a), (S^-1 + T^-1)^-1)
 
