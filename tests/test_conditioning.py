@@ -318,3 +318,11 @@ def test_rows_are_independent_in_the_units_of_the_columns():
     assert_close(image.means[:, 1], np.sum(MEANS, axis=1), "exact", scale=10)
     with pytest.raises(ValueError, match="depend on each other"):
         MIXTURE.affine([[1.0, 0.0], [1.0, small]])
+
+
+def test_moments_of_stacks(gaussian):
+    one = gaussian.mixture()
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]).reshape(1, 2, *leaf.shape), one)
+    for name in ("weights", "means", "covariances", "mean", "covariance", "n_parameters"):
+        np.testing.assert_allclose(getattr(stack, name)[0, 1], getattr(one, name), rtol=1e-6)
+    assert stack.covariances.shape == (1, 2, *one.covariances.shape)

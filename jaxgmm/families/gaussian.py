@@ -1,5 +1,6 @@
 """Gaussian components over any covariance structure."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -30,9 +31,11 @@ class Gaussian(Family):
     covariance: Structure
 
     @property
-    def covariances(self) -> Float[Array, "k d d"]:
+    def covariances(self) -> Float[Array, "*batch k d d"]:
         """Dense covariance of each component (k, d, d), in squared units of the data."""
-        return self.covariance.dense(*self.means.shape)
+        *batch, k, d = self.means.shape
+        dense = functools.reduce(lambda of, _: jax.vmap(of), batch, lambda covariance: covariance.dense(k, d))
+        return dense(self.covariance)
 
     @classmethod
     def blank(

@@ -25,11 +25,11 @@ def mean(mixture: Mixture) -> Float[Array, "*batch d"]:
     return rough + linalg.einsum("...k,...kd->...d", weights, means - rough[..., None, :])
 
 
-def covariance(mixture: Mixture) -> Float[Array, "d d"]:
+def covariance(mixture: Mixture) -> Float[Array, "*batch d d"]:
     """Law of total covariance, about the mean of the whole."""
-    away = mixture.means - mean(mixture)
-    within = linalg.einsum("k,kij->ij", mixture.weights, mixture.covariances)
-    return within + linalg.einsum("ki,kj->ij", mixture.weights[:, None] * away, away)
+    away = mixture.means - mean(mixture)[..., None, :]
+    within = linalg.einsum("...k,...kij->...ij", mixture.weights, mixture.covariances)
+    return within + linalg.einsum("...ki,...kj->...ij", mixture.weights[..., None] * away, away)
 
 
 @functools.partial(jax.jit, static_argnames="columns")

@@ -51,7 +51,7 @@ class Mixture:
         return self.components.means
 
     @property
-    def covariances(self) -> Float[Array, "k d d"]:
+    def covariances(self) -> Float[Array, "*batch k d d"]:
         """Dense covariance of each component (k, d, d), in squared units of the data."""
         return self.components.covariances
 
@@ -75,7 +75,7 @@ class Mixture:
         return geometry.mean(self)
 
     @property
-    def covariance(self) -> Float[Array, "d d"]:
+    def covariance(self) -> Float[Array, "*batch d d"]:
         """Covariance of the mixture as a whole (d, d): within components and between their means."""
         return geometry.covariance(self)
 
