@@ -14,10 +14,12 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
 from jaxgmm.fitting.result import FitError, FitResult, Status
+from jaxgmm.ground.archive import LoadError
 from jaxgmm.model.init import from_responsibilities, init
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.parameters import from_parameters
 from jaxgmm.model.product import product
+from jaxgmm.model.saving import load, load_metadata, save
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import e_step, log_likelihood, m_step
 from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -42,6 +44,7 @@ __all__ = [
     "GradientResult",
     "GradientState",
     "LikelihoodRatioTest",
+    "LoadError",
     "Mixture",
     "Restarts",
     "Selection",
@@ -71,11 +74,14 @@ __all__ = [
     "kl_divergence",
     "l2_distance",
     "likelihood_ratio_test",
+    "load",
+    "load_metadata",
     "log_likelihood",
     "m_step",
     "mixture_wasserstein",
     "negative_log_likelihood",
     "product",
+    "save",
     "select",
     "stability",
     "to_numpyro",

@@ -1,0 +1,213 @@
+"""Mixtures in files: arrays named by the fields that hold them, and a header that names the types of the records."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.families.table import FAMILIES
+from jaxgmm.ground import archive
+from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.soundness import fault
+
+_FORMAT, _VERSION = "jaxgmm mixture", 1
+_BUILT_IN: dict[str, type] = {**FAMILIES, **STRUCTURES}
+_SCALARS = (bool, int, float, str, type(None))
+
+
+def save(path: str | os.PathLike[str], mixture: Mixture, metadata: dict[str, Any] | None = None) -> None:
+    """Write `mixture` to a file that `load` reads: plain arrays and a JSON header in an .npz archive, no pickle.
+
+    Numbers are kept to the bit. The file appears whole or not at all: what was at `path` stays until it is replaced.
+
+    Args:
+        path: where, exactly; `.npz` is the usual ending.
+        mixture: of any family, float32 or float64; a stack of mixtures, as `vmap` and `fit_many` give, is one file.
+        metadata: what to keep beside it, such as column names; anything that JSON gives back as it was.
+
+    Raises:
+        TypeError, ValueError: something other than a mixture, numbers that make none, such as NaN, or metadata that
+            JSON would change.
+        OSError: the file cannot be written.
+
+    >>> import jaxgmm, os, tempfile
+    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    >>> path = os.path.join(tempfile.mkdtemp(), "mixture.npz")
+    >>> jaxgmm.save(path, mixture, metadata={"columns": ["height"]})
+    >>> jaxgmm.load(path).log_prob([[0.0]]) == mixture.log_prob([[0.0]])
+    Array([ True], dtype=bool)
+    """
+    if type(mixture) is not Mixture:
+        raise TypeError(
+            f"mixture is of type {type(mixture).__name__}; expected a jaxgmm.Mixture, as in result.mixture."
+        )
+    header: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "types": {}, "static": {}}
+    arrays: dict[str, np.ndarray] = {}
+    _take_apart(mixture, "", header, arrays)
+    if found := fault(mixture):
+        raise ValueError(f"mixture {found}; expected one whose densities exist. Nothing was written.")
+    header["metadata"] = _checked_metadata({} if metadata is None else metadata)
+    archive.write(path, header, arrays)
+
+
+def load(path: str | os.PathLike[str], types: Iterable[type] = (), dtype: Any = None) -> Mixture:
+    """The mixture that `save` wrote to `path`, to the bit.
+
+    A file names types and never code: families and structures of your own are found among `types`.
+
+    Args:
+        path: the file.
+        types: families and covariance structures that are not part of jaxgmm, such as `(Poisson,)`.
+        dtype: "float32" or "float64" to have all numbers of that type; by default they have the type they were saved
+            in.
+
+    Raises:
+        LoadError: the file is damaged, no saved mixture, of a newer format, names a type that is not known, or holds
+            float64 while JAX's 64-bit mode is off and `dtype` does not say "float32".
+        OSError: there is no such file, or it may not be read.
+    """
+    known = _known(types)
+    if dtype is not None and np.dtype(dtype).str not in archive.FLOATS:
+        raise ValueError(f"dtype is {np.dtype(dtype).name!r}; expected 'float32' or 'float64'.")
+    with archive.reading(path) as source:
+        header = _checked_header(source)
+        mixture = _put_together(Mixture, "", header, source, known)
+        if left := [*source.unread(), *header["types"], *header["static"]]:
+            raise changed(f"has {left[0]!r}, which is no part of the mixture")
+        mixture = jax.tree.map(lambda leaf: _as_jax(leaf, dtype), mixture)
+        if found := fault(mixture):
+            raise damaged(found)
+    return mixture
+
+
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The `metadata` that `save` was given, `{}` if none. Raises as `load` does; arrays and types are not looked at."""
+    with archive.reading(path) as source:
+        return _checked_header(source)["metadata"]
+
+
+def _take_apart(record: Any, prefix: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Put what the fields of `record` hold into `header` and `arrays`."""
+    for field in dataclasses.fields(record):
+        place, value = prefix + field.name, getattr(record, field.name)
+        if field.metadata.get("static"):
+            if not isinstance(value, _SCALARS):
+                raise TypeError(f"mixture.{place} is {value!r}; a static field can be saved if it is a number or text.")
+            header["static"][place] = value
+        elif isinstance(value, (jax.Array, np.ndarray)):
+            arrays[place] = _as_numpy(place, value)
+        elif dataclasses.is_dataclass(value):
+            header["types"][place] = _name_of(type(value))
+            _take_apart(value, f"{place}.", header, arrays)
+        else:
+            raise TypeError(f"mixture.{place} is of type {type(value).__name__}; expected an array or a record.")
+
+
+def _put_together(cls: type, prefix: str, header: dict[str, Any], source: Archive, known: dict[str, type]) -> Any:
+    """A record of type `cls` from what `_take_apart` put into the header and the arrays, which it takes out."""
+    values = {}
+    for field in dataclasses.fields(cls):
+        place = prefix + field.name
+        if field.metadata.get("static"):
+            if not isinstance(header["static"].get(place, []), _SCALARS):
+                raise changed(f"has no number or text for {place!r}")
+            values[field.name] = header["static"].pop(place)
+        elif place in header["types"]:
+            inner = _type_called(header["types"].pop(place), known)
+            values[field.name] = _put_together(inner, f"{place}.", header, source, known)
+        else:
+            values[field.name] = source.array(place)
+    return cls(**values)
+
+
+def _checked_header(source: Archive) -> dict[str, Any]:
+    header = source.header()
+    if header.get("format") != _FORMAT:
+        raise LoadError(
+            f"is of format {header.get('format')!r}, not {_FORMAT!r}: it is no file that jaxgmm.save wrote."
+        )
+    version = header.get("version")
+    if type(version) is not int or version < 1:
+        raise damaged(f"has the format version {version!r}")
+    if version > _VERSION:
+        raise LoadError(
+            f"has format version {version}, and this jaxgmm reads versions up to {_VERSION}: upgrade jaxgmm to load it."
+        )
+    for part in ("types", "static", "metadata"):
+        if not isinstance(header.get(part), dict):
+            raise damaged(f"has no object {part!r} in its header")
+    return header
+
+
+def _checked_metadata(metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata is of type {type(metadata).__name__}; expected a dictionary.")
+    try:
+        back = json.loads(json.dumps(metadata, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"metadata cannot be written as JSON: {error}. Convert it to text, numbers and lists."
+        ) from error
+    if back != metadata:
+        raise ValueError(
+            f"metadata would come back as {back!r} instead of {metadata!r}: use lists for tuples, and text for keys."
+        )
+    return back
+
+
+def _known(types: Iterable[type]) -> dict[str, type]:
+    known = dict(_BUILT_IN)
+    for cls in types:
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+            raise TypeError(f"types holds {cls!r}; expected families and structures, which are classes made by record.")
+        if known.setdefault(_name_of(cls), cls) is not cls:
+            raise ValueError(f"types holds two classes called {cls.__name__!r}; a file could mean either. Rename one.")
+    return known
+
+
+def _name_of(cls: type) -> str:
+    """What a file calls this type: built-in ones by their public name, all others by that of the class."""
+    for name, built_in in _BUILT_IN.items():
+        if cls is built_in:
+            return name
+    if cls.__name__ in _BUILT_IN:
+        raise TypeError(f"the class {cls.__qualname__} has the name of a type of jaxgmm; rename it to tell them apart.")
+    return cls.__name__
+
+
+def _type_called(name: Any, known: dict[str, type]) -> type:
+    if not isinstance(name, str):
+        raise damaged(f"has {name!r} in the place of the name of a type")
+    if name not in known:
+        raise LoadError(
+            f"holds a type {name!r} that is none of {', '.join(map(repr, known))}: "
+            f"pass its class, as in load(path, types=({name},))."
+        )
+    return known[name]
+
+
+def _as_numpy(place: str, leaf: jax.Array | np.ndarray) -> np.ndarray:
+    if isinstance(leaf, jax.core.Tracer):
+        raise TypeError("save needs numbers that are known: call it on what jit, vmap or grad returns.")
+    array = np.array(leaf, order="C")
+    if array.dtype.str not in archive.FLOATS:
+        raise TypeError(f"mixture.{place} has dtype {array.dtype}; expected float32 or float64. Convert it first.")
+    return array
+
+
+def _as_jax(array: np.ndarray, dtype: Any) -> jax.Array:
+    with np.errstate(over="ignore"):  # what became infinite is found out with the other faults
+        array = array.astype(array.dtype if dtype is None else dtype)
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        raise LoadError(
+            "holds float64 numbers, and JAX's 64-bit mode is off: pass dtype='float32' to round them, "
+            "or turn it on by jax.config.update('jax_enable_x64', True)."
+        )
+    return jnp.asarray(array)

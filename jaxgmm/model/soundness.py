@@ -1,0 +1,83 @@
+"""Whether arrays put into a mixture make one, asked of any family through what it must provide anyway."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.steps import e_step, m_step
+
+_LANES_NAMED = 5
+
+
+def fault(mixture: Mixture) -> str:
+    """What keeps `mixture`, one or a stack of them, from being sound, as the end of a sentence; "" if nothing does."""
+    batch = mixture.log_weights.shape[:-1]
+    if not _fits(mixture, batch):
+        shapes = ", ".join(
+            f"{jax.tree_util.keystr(path).lstrip('.')} {leaf.shape}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(mixture)
+        )
+        return f"holds arrays whose shapes do not fit each other: {shapes}"
+    lanes = jax.tree.map(lambda leaf: leaf.reshape(math.prod(batch), *leaf.shape[len(batch) :]), mixture)
+    weights, components = map(np.asarray, _sound(lanes))
+    if not weights.all():
+        return f"holds weights that are not numbers summing to one{_where(weights, batch)}"
+    if not components.all():
+        return (
+            "holds parameters that its components cannot have: NaN, infinite, or not positive where they must be"
+            + _where(components, batch)
+        )
+    return ""
+
+
+def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
+    """Whether every shape is exactly what it should be: the one that a step of EM gives back."""
+    leaves = jax.tree.leaves(mixture)
+    if any(leaf.shape[: len(batch)] != batch for leaf in leaves):
+        return False
+    single = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch) :], leaf.dtype), mixture)
+    try:
+        stepped = _step.eval_shape(single)
+    # Arrays that a family was not written for make it raise nearly anything.
+    except Exception:
+        return False
+    return [leaf.shape for leaf in jax.tree.leaves(stepped)] == [leaf.shape for leaf in jax.tree.leaves(single)]
+
+
+@jax.jit
+def _step(mixture: Mixture) -> Mixture:
+    rows = jnp.zeros((2, mixture.n_columns), mixture.log_weights.dtype)
+    return m_step(mixture, e_step(mixture, rows))
+
+
+@jax.jit
+@jax.vmap
+def _sound(mixture: Mixture) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Whether weights sum to one, and whether components are finite and come back from finite free coordinates."""
+    free = mixture.components.unconstrain()
+    pairs = zip(*map(jax.tree.leaves, (mixture.components, free, free.constrain())), strict=True)
+    total = jax.nn.logsumexp(mixture.log_weights)
+    components = jnp.stack([_returns(*leaves) for leaves in pairs])
+    return jnp.abs(total) <= _rounding(total), jnp.all(components)
+
+
+def _returns(leaf: Array, free: Array, back: Array) -> Bool[Array, ""]:
+    finite = jnp.all(jnp.isfinite(leaf) & jnp.isfinite(free))
+    return finite & (jnp.max(jnp.abs(back - leaf)) <= _rounding(leaf) * jnp.max(jnp.abs(leaf)))
+
+
+def _rounding(leaf: Array) -> float:
+    return math.sqrt(jnp.finfo(leaf.dtype).eps)
+
+
+def _where(good: np.ndarray, batch: tuple[int, ...]) -> str:
+    """Which mixtures of a stack are not good."""
+    if not batch:
+        return ""
+    places = np.argwhere(~good.reshape(batch)).tolist()
+    shown = ", ".join(map(str, places[:_LANES_NAMED])) + (", …" if len(places) > _LANES_NAMED else "")
+    return f", in {len(places)} of {good.size} mixtures: {shown}"
