@@ -1,0 +1,11 @@
+"""Mixtures as scikit-learn estimators, and their conversion to and from scikit-learn's own."""
+
+try:
+    from jaxgmm.sklearn.estimator import GaussianMixture
+    from jaxgmm.sklearn.interop import from_sklearn, to_sklearn
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.split(".")[0] != "sklearn":
+        raise
+    raise ImportError("jaxgmm.sklearn needs scikit-learn 1.6 or later: pip install 'jaxgmm[sklearn]'.") from error
+
+__all__ = ["GaussianMixture", "from_sklearn", "to_sklearn"]

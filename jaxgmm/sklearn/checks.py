@@ -1,0 +1,76 @@
+"""Checks of what a fit is given, with scikit-learn's errors."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight
+
+from jaxgmm.covariance.table import structure_of
+from jaxgmm.sklearn.forms import FORMS, factor_of_root
+from jaxgmm.sklearn.programs import Parameters
+
+
+def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) -> np.ndarray:
+    """Weights of the rows in the dtype of X, of largest 1; no fewer of them positive than there are components."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if np.any(weights < 0):
+        raise ValueError(
+            f"Negative values in data passed to `sample_weight`: the smallest is {weights.min():g}; expected >= 0."
+        )
+    present = int(np.count_nonzero(weights))
+    if not present:
+        raise ValueError("sample_weight is zero for every row; at least one must be positive.")
+    if present < n_components:
+        raise ValueError(
+            f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {present}"
+            + (" of positive weight" if present < len(weights) else "")
+        )
+    # In units of the largest, so that sums neither over- nor underflow.
+    return (weights / weights.max()).astype(X.dtype)
+
+
+def checked_start(estimator: Any, X: np.ndarray) -> Parameters:
+    """What the user has said about the start, None where nothing, in the dtype of X."""
+    k, d, kind = estimator.n_components, X.shape[1], estimator.covariance_type
+    weights = _shaped("weights", estimator.weights_init, (k,), X.dtype)
+    means = _shaped("means", estimator.means_init, (k, d), X.dtype)
+    precisions = _shaped(
+        f"{kind} precision", estimator.precisions_init, structure_of(kind).covariances_shape(k, d), X.dtype
+    )
+    if weights is not None and (weights.min() < 0 or weights.max() > 1):
+        raise ValueError(
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{weights.max():.5f}, min value {weights.min():.5f}"
+        )
+    if weights is not None and abs(1 - weights.sum()) > (1e-6 if X.dtype == np.float32 else 1e-8):
+        raise ValueError(f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}")
+    if precisions is None:
+        return Parameters(weights, means, None)
+    try:
+        root = FORMS[kind].root_of_precisions(precisions.astype(np.float64))
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"'{kind} precision' should be symmetric, positive-definite") from error
+    return Parameters(weights, means, factor_of_root(kind, root, X.dtype))
+
+
+def previous_fit(estimator: Any, X: np.ndarray) -> bool:
+    """True, if the fit that the estimator has already is one of the mixture it describes now."""
+    k, d = estimator.n_components, X.shape[1]
+    found = estimator.means_.shape, estimator.covariances_.shape
+    expected = (k, d), structure_of(estimator.covariance_type).covariances_shape(k, d)
+    if found != expected:
+        raise ValueError(
+            f"warm_start continues a fit with means_ and covariances_ of shapes {found[0]} and {found[1]}; n_components, "
+            f"covariance_type and X now make them {expected[0]} and {expected[1]}. Set warm_start=False to start anew."
+        )
+    return True
+
+
+def _shaped(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:
+    if value is None:
+        return None
+    array = check_array(value, dtype=[np.float64, np.float32], ensure_2d=False, allow_nd=True)
+    if array.shape != shape:
+        raise ValueError(f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}")
+    return array.astype(dtype)

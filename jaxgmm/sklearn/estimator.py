@@ -1,0 +1,189 @@
+"""scikit-learn's `GaussianMixture`, computed by jaxgmm."""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import sklearn.mixture
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from jaxgmm.selection.batches import side_by_side
+from jaxgmm.sklearn.checks import checked_start, checked_weights, previous_fit
+from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
+from jaxgmm.sklearn.programs import Parameters, Run, log_prob, padded, responsibilities, run_em
+
+# The bounds of so many steps are kept, so that few values of `max_iter` differ in shape; no more than the second.
+_SHORTEST, _LONGEST = 128, 2**20
+
+
+class GaussianMixture(sklearn.mixture.GaussianMixture):
+    """`sklearn.mixture.GaussianMixture`, computed by jaxgmm, with `sample_weight`.
+
+    Parameters, attributes and methods have scikit-learn's names, defaults and meanings, and from the same start it
+    takes the same steps. `init_params` names jaxgmm's own seedings: these standardise the columns, and every row
+    belongs to some component from the start. Rows are filled up to a few lengths by rows of weight 0, so data of any
+    length compile few programs. float64 data are computed in float64, whatever JAX's own setting, and float32 data in
+    float32; results are numpy arrays.
+
+    >>> import numpy as np
+    >>> from jaxgmm.sklearn import GaussianMixture
+    >>> x = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> estimator = GaussianMixture(n_components=2, random_state=0).fit(x, sample_weight=[1, 1, 1, 2, 2, 2])
+    >>> sorted(estimator.weights_.round(3).tolist())
+    [0.333, 0.667]
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
+        """The likeliest of `n_init` fits by EM.
+
+        Args:
+            X: rows (n, d), n >= 2.
+            y: not used.
+            sample_weight: weight of each row (n,), not negative; a row of weight 2 counts as two, one of weight 0 is
+                absent. Default ones.
+
+        Returns:
+            The estimator itself, fitted.
+
+        Raises:
+            ValueError: parameters or data that are not as scikit-learn takes them; or no fit has ended with a finite
+                likelihood and covariances above rounding.
+
+        Warns:
+            ConvergenceWarning: the likeliest fit did not converge within `max_iter` steps.
+        """
+        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        weights = checked_weights(sample_weight, X, self.n_components)
+        given = checked_start(self, X)
+        before = previous_fit(self, X) if self.warm_start and hasattr(self, "converged_") else None
+        random = check_random_state(self.random_state)
+        seeds = [0] if before else random.randint(2**31 - 1, size=self.n_init).tolist()
+        rows, shares = padded(X, weights)
+
+        def run(seed: int) -> Run:
+            number = X.dtype.type
+            with jax.enable_x64(X.dtype == np.float64):
+                end = run_em(
+                    rows,
+                    shares,
+                    np.uint32(seed),
+                    self._parameters(X.dtype) if before else given,
+                    number(self.lower_bound_ if before else -np.inf),
+                    number(self.tol),
+                    number(self.reg_covar),
+                    np.int32(min(self.max_iter, 2**31 - 1)),
+                    n_components=self.n_components,
+                    covariance_type=self.covariance_type,
+                    method=self.init_params,
+                    history_size=min(max(_SHORTEST, 1 << self.max_iter.__index__().bit_length()), _LONGEST),
+                )
+                return jax.tree.map(np.asarray, end)
+
+        # The first alone, so that the others find it compiled.
+        runs = [run(seeds[0]), *side_by_side(run, seeds[1:])]
+        for number, one in enumerate(runs):
+            self._tell(number, one)
+        self._keep(_best(runs), X.dtype)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """`fit`, then `predict` of the same rows."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Log-density of each row (n,), natural logarithm."""
+        return self._evaluate(log_prob, X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean over rows of their log-density, with `sample_weight` their weighted mean."""
+        values = self.score_samples(X)
+        if sample_weight is None:
+            return float(np.mean(values))
+        weights = checked_weights(sample_weight, values)
+        present = weights > 0
+        return float(np.average(values[present], weights=weights[present]))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable component of each row (n,)."""
+        return np.argmax(self.predict_proba(X), axis=1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Posterior probability of each component for each row (n, k); rows sum to one."""
+        return self._evaluate(responsibilities, X)
+
+    def _evaluate(self, program: Any, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        dtype = np.result_type(X.dtype, self.means_.dtype)
+        rows, _ = padded(X.astype(dtype, copy=False), np.ones(len(X), dtype))
+        with jax.enable_x64(dtype == np.float64):
+            values = program(self._parameters(dtype), rows, covariance_type=self.covariance_type)
+        return np.array(values)[: len(X)]
+
+    def _parameters(self, dtype: Any) -> Parameters:
+        # From the attributes that scikit-learn's own methods read, which users may set.
+        return Parameters(
+            weights=np.asarray(self.weights_, dtype),
+            means=np.asarray(self.means_, dtype),
+            factor=factor_of_root(self.covariance_type, self.precisions_cholesky_, dtype),
+        )
+
+    def _keep(self, run: Run, dtype: Any) -> None:
+        n_iter = int(run.n_iter)
+        converged = bool(np.abs(run.change) < self.tol)
+        if not (self.max_iter == 0 or np.isfinite(run.bound)) or run.collapsed.any():
+            raise ValueError(_failure(run, dtype))
+        if not converged and self.max_iter > 0:
+            warnings.warn(
+                f"Best performing initialization did not converge: after {n_iter} steps, the last one changed the mean "
+                f"log-likelihood by {float(run.change):.3g}, and tol is {self.tol:g}. Try different init parameters, "
+                "or increase max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self.weights_, self.means_ = run.parameters.weights, run.parameters.means
+        for name, array in covariance_attributes(self.covariance_type, run.parameters.factor, dtype).items():
+            setattr(self, name, array)
+        self.converged_ = converged
+        self.n_iter_ = n_iter
+        self.lower_bound_ = float(run.bound)
+        self.lower_bounds_ = run.bounds[:n_iter].tolist()
+
+    def _tell(self, number: int, run: Run) -> None:
+        """What scikit-learn prints; of the steps, once they are done."""
+        if not self.verbose:
+            return
+        print(f"Initialization {number}")
+        bounds = run.bounds[: int(run.n_iter)]
+        for place in range(self.verbose_interval - 1, len(bounds), self.verbose_interval):
+            change = f"\t ll change {bounds[place] - bounds[place - 1]:.5f}" if place and self.verbose > 1 else ""
+            print(f"  Iteration {place + 1}{change}")
+        end = "converged." if np.abs(run.change) < self.tol else "did not converge."
+        print(f"Initialization {end}" + (f"\t lower bound {float(run.bound):.5f}." if self.verbose > 1 else ""))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = False
+        return tags
+
+
+def _best(runs: list[Run]) -> Run:
+    """The likeliest that has not failed; the first if all have."""
+    return max(runs, key=lambda run: -np.inf if run.collapsed.any() or np.isnan(run.bound) else run.bound)
+
+
+def _failure(run: Run, dtype: Any) -> str:
+    if not run.collapsed.any():
+        return "Fitting the mixture model failed: the likelihood is not finite. Look for extreme values in X."
+    message = (
+        "Fitting the mixture model failed because some components have ill-defined empirical covariance: "
+        f"{np.flatnonzero(run.collapsed).tolist()} of {run.collapsed.size}, in the best of all starts. They hold too "
+        "few or equal rows, or columns depend on each other. Try to decrease the number of components, increase "
+        "reg_covar, or scale the input data."
+    )
+    return message + (" float64 data instead of float32 may help too." if dtype == np.float32 else "")

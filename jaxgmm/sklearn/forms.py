@@ -1,0 +1,99 @@
+"""Covariances as scikit-learn keeps them, and the factors that structures hold.
+
+In numpy, so that no shape compiles anything, and in float64, so that no factor loses digits on the way.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+class Matrices:
+    """A structure whose factor is a lower Cholesky factor, or a stack of them."""
+
+    @staticmethod
+    def covariances(factor: np.ndarray) -> np.ndarray:
+        """L L^T."""
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    @staticmethod
+    def precisions(root: np.ndarray) -> np.ndarray:
+        """P P^T, of a root P such as scikit-learn's `precisions_cholesky_`."""
+        return root @ np.swapaxes(root, -1, -2)
+
+    @staticmethod
+    def root_of_factor(factor: np.ndarray) -> np.ndarray:
+        """The upper triangular root of the precisions, L^-T."""
+        return np.triu(np.swapaxes(np.linalg.inv(factor), -1, -2))
+
+    @staticmethod
+    def root_of_precisions(precisions: np.ndarray) -> np.ndarray:
+        """Some root of the precisions; `numpy.linalg.LinAlgError` where they have none."""
+        if not np.allclose(precisions, np.swapaxes(precisions, -1, -2)):
+            raise np.linalg.LinAlgError("not symmetric")
+        return np.linalg.cholesky(precisions)
+
+    @staticmethod
+    def factor(root: np.ndarray) -> np.ndarray:
+        """L from any root P of the precisions, triangular or not."""
+        # The covariance P^-T P^-1 is not formed: that would square the condition number.
+        upper = np.linalg.qr(np.linalg.inv(root), mode="r")
+        sign = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1, 1)
+        return np.swapaxes(sign[..., :, None] * upper, -1, -2)
+
+
+class Scales:
+    """A structure whose factor is standard deviations."""
+
+    @staticmethod
+    def covariances(factor: np.ndarray) -> np.ndarray:
+        """Variances."""
+        return factor**2
+
+    @staticmethod
+    def precisions(root: np.ndarray) -> np.ndarray:
+        """Inverse variances."""
+        return root**2
+
+    @staticmethod
+    def root_of_factor(factor: np.ndarray) -> np.ndarray:
+        """Inverse standard deviations."""
+        return 1 / factor
+
+    @staticmethod
+    def root_of_precisions(precisions: np.ndarray) -> np.ndarray:
+        """Inverse standard deviations; `numpy.linalg.LinAlgError` where there are none."""
+        if not np.all(precisions > 0):
+            raise np.linalg.LinAlgError("not positive")
+        return np.sqrt(precisions)
+
+    @staticmethod
+    def factor(root: np.ndarray) -> np.ndarray:
+        """Standard deviations."""
+        return 1 / root
+
+
+FORMS: dict[str, type[Matrices] | type[Scales]] = {
+    "full": Matrices,
+    "tied": Matrices,
+    "diag": Scales,
+    "spherical": Scales,
+}
+"""The one table from scikit-learn's names of covariance types to how their arrays are computed."""
+
+
+def covariance_attributes(covariance_type: str, factor: Any, dtype: Any) -> dict[str, np.ndarray]:
+    """`covariances_`, `precisions_cholesky_` and `precisions_` of a structure with this factor."""
+    form, factor = FORMS[covariance_type], np.asarray(factor, np.float64)
+    root = form.root_of_factor(factor)
+    arrays = {
+        "covariances_": form.covariances(factor),
+        "precisions_cholesky_": root,
+        "precisions_": form.precisions(root),
+    }
+    return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
+def factor_of_root(covariance_type: str, root: Any, dtype: Any) -> np.ndarray:
+    """What the structure holds whose precisions have this root."""
+    return FORMS[covariance_type].factor(np.asarray(root, np.float64)).astype(dtype)

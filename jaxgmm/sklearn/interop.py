@@ -1,0 +1,80 @@
+"""Between mixtures and scikit-learn's fitted estimators."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sklearn.mixture
+from sklearn.utils.validation import check_is_fitted
+
+from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.model.mixture import Mixture, check_mixture
+from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
+from jaxgmm.sklearn.programs import Parameters
+
+
+def from_sklearn(estimator: Any) -> Mixture:
+    """The mixture that a fitted `GaussianMixture` holds, scikit-learn's own or `jaxgmm.sklearn`'s.
+
+    Of a `BayesianGaussianMixture`, it is the mixture at its point estimates; its own `score_samples` adds terms for
+    their uncertainty. float64 parameters become float32 where JAX has no float64 enabled, as everywhere in JAX.
+
+    Raises:
+        TypeError: not a Gaussian mixture estimator.
+        sklearn.exceptions.NotFittedError: it has not been fitted.
+
+    >>> import numpy as np, sklearn.mixture
+    >>> from jaxgmm.sklearn import from_sklearn
+    >>> x = np.random.default_rng(0).normal(size=(100, 2))
+    >>> estimator = sklearn.mixture.GaussianMixture(2, random_state=0).fit(x)
+    >>> bool(np.allclose(from_sklearn(estimator).log_prob(x), estimator.score_samples(x), atol=1e-3))
+    True
+    """
+    if getattr(estimator, "covariance_type", None) not in STRUCTURES:
+        raise TypeError(
+            f"estimator is of type {type(estimator).__name__}; expected a fitted sklearn.mixture.GaussianMixture."
+        )
+    check_is_fitted(estimator)
+    kind = estimator.covariance_type
+    factor = factor_of_root(kind, estimator.precisions_cholesky_, estimator.means_.dtype)
+    parameters = Parameters(*(jnp.asarray(array) for array in (estimator.weights_, estimator.means_, factor)))
+    return parameters.mixture(kind)
+
+
+def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
+    """A fitted `sklearn.mixture.GaussianMixture` that holds this mixture, in its dtype.
+
+    It says that it converged after 0 steps, as there is no fit it could tell of. Components of weight 0 stay, so that
+    labels mean the same.
+
+    Raises:
+        TypeError, ValueError: not one mixture of Gaussians with a covariance structure that scikit-learn has.
+
+    >>> import jaxgmm
+    >>> from jaxgmm.sklearn import to_sklearn
+    >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], "spherical")
+    >>> to_sklearn(mixture).predict([[0.5], [3.0]]).tolist()
+    [0, 1]
+    """
+    mixture = check_mixture(mixture)
+    names = {structure: name for name, structure in STRUCTURES.items()}
+    components: Any = mixture.components
+    if type(components) is not Gaussian or type(components.covariance) not in names:
+        raise TypeError(
+            f"mixture has components {type(components).__name__}; expected Gaussian ones with one of the "
+            f"covariances {', '.join(STRUCTURES)}."
+        )
+    kind = names[type(components.covariance)]
+    parameters = Parameters.of(mixture)
+    parameters = jax.tree.map(np.asarray, parameters)
+    dtype = parameters.means.dtype
+    estimator = sklearn.mixture.GaussianMixture(mixture.n_components, covariance_type=kind)
+    estimator.weights_, estimator.means_ = parameters.weights, parameters.means
+    for name, array in covariance_attributes(kind, parameters.factor, dtype).items():
+        setattr(estimator, name, array)
+    estimator.converged_, estimator.n_iter_ = True, 0
+    estimator.lower_bound_, estimator.lower_bounds_ = -np.inf, []
+    estimator.n_features_in_ = mixture.n_columns
+    return estimator

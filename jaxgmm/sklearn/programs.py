@@ -1,0 +1,168 @@
+"""The compiled programs under the estimator, and the few shapes they are compiled for."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxgmm.covariance.table import structure_of
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.ground import pytree
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Rows
+from jaxgmm.model.init import init
+from jaxgmm.model.mixture import Mixture, block_size_of
+from jaxgmm.model.statistics import Statistics
+from jaxgmm.model.steps import maximize, take_statistics
+
+# Powers of two waste nothing that could be noticed on so few rows; above, a step is an eighth to a quarter.
+_SMALLEST, _FINER_FROM = 256, 2**16
+
+
+@record
+class Parameters:
+    """A mixture as plain arrays.
+
+    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds. In `run_em`, None for what
+    is to be seeded.
+    """
+
+    weights: Leaf
+    means: Leaf
+    factor: Leaf
+
+    def mixture(self, covariance_type: str) -> Mixture:
+        structure: Any = structure_of(covariance_type)
+        return Mixture(jnp.log(self.weights), Gaussian(self.means, structure(self.factor)))
+
+    @classmethod
+    def of(cls, mixture: Mixture) -> "Parameters":
+        (factor,) = jax.tree.leaves(mixture.components.covariance)
+        return cls(mixture.weights, mixture.means, factor)
+
+
+@record
+class Run:
+    """Where EM ended.
+
+    Fields: `parameters`, after the last M-step; `bound` (), mean log-likelihood before it; `bounds` (h,), the same for
+    every step; `n_iter` (), steps; `change` (), of the bound by the last one; `collapsed` (k,), components that the
+    last M-step left without a covariance.
+    """
+
+    parameters: Parameters
+    bound: Leaf
+    bounds: Leaf
+    n_iter: Leaf
+    change: Leaf
+    collapsed: Leaf
+
+
+def padded(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and weights filled up to one of a few lengths by rows of weight 0."""
+    n = len(x)
+    size = max(_SMALLEST, 1 << (n - 1).bit_length())
+    if size > _FINER_FROM:
+        size = -(-n // (size // 8)) * (size // 8)
+    filled = np.empty((size, *x.shape[1:]), x.dtype)
+    filled[:n], filled[n:] = x, x[0]
+    shares = np.zeros(size, x.dtype)
+    shares[:n] = weights
+    return filled, shares
+
+
+@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "method", "history_size"))
+def run_em(
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    seed: Int[Array, ""],
+    given: Parameters,
+    bound: Float[Array, ""],
+    tol: Float[Array, ""],
+    reg_covar: Float[Array, ""],
+    max_iter: Int[Array, ""],
+    *,
+    n_components: int,
+    covariance_type: str,
+    method: str,
+    history_size: int,
+) -> Run:
+    """EM as scikit-learn defines it, from the parameters given and, where they are None, a seeding.
+
+    It differs from `jaxgmm.fit` in what scikit-learn's users set: `reg_covar` is added to the covariances, and a fit
+    ends when a step changes the mean log-likelihood by less than `tol`. The steps are the library's own.
+    """
+    start = given
+    if None in (given.weights, given.means, given.factor):
+        seeded = Parameters.of(
+            init(jax.random.key(seed), x, n_components, covariance_type, method=method, weights=weights)
+        )
+        start = jax.tree.map(
+            lambda mine, seeded: seeded if mine is None else mine, given, seeded, is_leaf=lambda leaf: leaf is None
+        )
+    mixture = start.mixture(covariance_type)
+    rows = Rows.of(x, weights, block_size_of(mixture, x.shape[0]))
+    total = jnp.sum(weights)
+
+    def unfinished(state: tuple[Mixture, Run]) -> Bool[Array, ""]:
+        run = state[1]
+        fine = (run.n_iter == 0) | jnp.isfinite(run.bound)
+        # Not `change >= tol`, which NaN would end as well.
+        return (run.n_iter < max_iter) & fine & ~(jnp.abs(run.change) < tol)
+
+    def step(state: tuple[Mixture, Run]) -> tuple[Mixture, Run]:
+        mixture, run = state
+        # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
+        reference = jnp.where(jnp.isfinite(run.bound), run.bound, 0)
+        statistics = take_statistics(mixture, rows, reference)
+        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), jnp.zeros_like(reg_covar))
+        bound = reference + statistics.log_likelihood / total
+        return after, dataclasses.replace(
+            run,
+            bound=bound,
+            bounds=run.bounds.at[jnp.minimum(run.n_iter, history_size - 1)].set(bound),
+            n_iter=run.n_iter + 1,
+            # Of rounded bounds: noise below their rounding would keep a fit from ever meeting a small tol.
+            change=bound - run.bound,
+            collapsed=held & (after.log_weights > -jnp.inf),
+        )
+
+    blank = Run(
+        parameters=Parameters.of(mixture),
+        bound=bound,
+        bounds=jnp.zeros((history_size,), x.dtype),
+        n_iter=jnp.zeros((), jnp.int32),
+        change=jnp.full((), jnp.inf, x.dtype),
+        collapsed=jnp.zeros((n_components,), bool),
+    )
+    mixture, run = jax.lax.while_loop(unfinished, step, (mixture, blank))
+    return dataclasses.replace(run, parameters=Parameters.of(mixture))
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def log_prob(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, " n"]:
+    """Log-density of each row."""
+    return parameters.mixture(covariance_type).log_prob(x)
+
+
+@functools.partial(jax.jit, static_argnames="covariance_type")
+def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, "n k"]:
+    """Posterior probability of each component."""
+    return parameters.mixture(covariance_type).responsibilities(x)
+
+
+def _with_ridge(mixture: Mixture, statistics: Statistics, ridge: Float[Array, ""]) -> Statistics:
+    """The statistics that lead to covariances larger by `ridge` times the identity.
+
+    They are those of rows of each component that lie, in every column, one standard deviation off its new mean.
+    """
+    k, d = mixture.means.shape
+    away = jnp.sqrt(ridge) * jnp.broadcast_to(jnp.eye(d, dtype=ridge.dtype), (k, d, d))
+    counts = jnp.broadcast_to(statistics.counts, (d, k))
+    added = mixture.components.covariance.scatter(away, counts)
+    second = pytree.add(statistics.sums.second, added)
+    return dataclasses.replace(statistics, sums=dataclasses.replace(statistics.sums, second=second))
