@@ -19,8 +19,6 @@ def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) ->
             f"Negative values in data passed to `sample_weight`: the smallest is {weights.min():g}; expected >= 0."
         )
     present = int(np.count_nonzero(weights))
-    if not present:
-        raise ValueError("sample_weight is zero for every row; at least one must be positive.")
     if present < n_components:
         raise ValueError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {present}"
@@ -61,8 +59,9 @@ def previous_fit(estimator: Any, X: np.ndarray) -> bool:
     expected = (k, d), structure_of(estimator.covariance_type).covariances_shape(k, d)
     if found != expected:
         raise ValueError(
-            f"warm_start continues a fit with means_ and covariances_ of shapes {found[0]} and {found[1]}; n_components, "
-            f"covariance_type and X now make them {expected[0]} and {expected[1]}. Set warm_start=False to start anew."
+            f"warm_start continues a fit with means_ and covariances_ of shapes {found[0]} and {found[1]}; "
+            f"n_components, covariance_type and X now make them {expected[0]} and {expected[1]}. "
+            "Set warm_start=False to start anew."
         )
     return True
 

@@ -15,6 +15,7 @@ from jaxgmm.selection.batches import side_by_side
 from jaxgmm.sklearn.checks import checked_start, checked_weights, previous_fit
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
 from jaxgmm.sklearn.programs import Parameters, Run, log_prob, padded, responsibilities, run_em
+from jaxgmm.sklearn.seeding import SEEDINGS
 
 # The bounds of so many steps are kept, so that few values of `max_iter` differ in shape; no more than the second.
 _SHORTEST, _LONGEST = 128, 2**20
@@ -24,10 +25,9 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     """`sklearn.mixture.GaussianMixture`, computed by jaxgmm, with `sample_weight`.
 
     Parameters, attributes and methods have scikit-learn's names, defaults and meanings, and from the same start it
-    takes the same steps. `init_params` names jaxgmm's own seedings: these standardise the columns, and every row
-    belongs to some component from the start. Rows are filled up to a few lengths by rows of weight 0, so data of any
-    length compile few programs. float64 data are computed in float64, whatever JAX's own setting, and float32 data in
-    float32; results are numpy arrays.
+    takes the same steps. A `random_state` draws the same start, in which every row already belongs to some component.
+    Rows are filled up to a few lengths by rows of weight 0, so data of any length compile few programs. float64 data
+    are computed in float64, whatever JAX's own setting, and float32 data in float32; results are numpy arrays.
 
     >>> import numpy as np
     >>> from jaxgmm.sklearn import GaussianMixture
@@ -62,30 +62,33 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         given = checked_start(self, X)
         before = previous_fit(self, X) if self.warm_start and hasattr(self, "converged_") else None
         random = check_random_state(self.random_state)
-        seeds = [0] if before else random.randint(2**31 - 1, size=self.n_init).tolist()
-        rows, shares = padded(X, weights)
+        rows, shares, real = padded(X), padded(weights), X.dtype.type
 
-        def run(seed: int) -> Run:
-            number = X.dtype.type
+        def labels() -> np.ndarray:
+            drawn = SEEDINGS[self.init_params](random, X, None if sample_weight is None else weights, self.n_components)
+            return padded(drawn.astype(np.int32))
+
+        def run(labels: np.ndarray | None) -> Run:
             with jax.enable_x64(X.dtype == np.float64):
                 end = run_em(
                     rows,
                     shares,
-                    np.uint32(seed),
+                    labels,
                     self._parameters(X.dtype) if before else given,
-                    number(self.lower_bound_ if before else -np.inf),
-                    number(self.tol),
-                    number(self.reg_covar),
+                    real(self.lower_bound_ if before else -np.inf),
+                    real(self.tol),
+                    real(self.reg_covar),
                     np.int32(min(self.max_iter, 2**31 - 1)),
                     n_components=self.n_components,
                     covariance_type=self.covariance_type,
-                    method=self.init_params,
-                    history_size=min(max(_SHORTEST, 1 << self.max_iter.__index__().bit_length()), _LONGEST),
+                    history_size=min(max(_SHORTEST, 1 << int(self.max_iter).bit_length()), _LONGEST),
                 )
                 return jax.tree.map(np.asarray, end)
 
+        known = before or given.complete
+        starts = [None if known else labels() for _ in range(1 if before else self.n_init)]
         # The first alone, so that the others find it compiled.
-        runs = [run(seeds[0]), *side_by_side(run, seeds[1:])]
+        runs = [run(starts[0]), *side_by_side(run, starts[1:])]
         for number, one in enumerate(runs):
             self._tell(number, one)
         self._keep(_best(runs), X.dtype)
@@ -120,7 +123,7 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         dtype = np.result_type(X.dtype, self.means_.dtype)
-        rows, _ = padded(X.astype(dtype, copy=False), np.ones(len(X), dtype))
+        rows = padded(X.astype(dtype, copy=False))
         with jax.enable_x64(dtype == np.float64):
             values = program(self._parameters(dtype), rows, covariance_type=self.covariance_type)
         return np.array(values)[: len(X)]

@@ -14,34 +14,42 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import pytree
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
-from jaxgmm.model.init import init
+from jaxgmm.model.init import from_responsibilities
 from jaxgmm.model.mixture import Mixture, block_size_of
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
 
 # Powers of two waste nothing that could be noticed on so few rows; above, a step is an eighth to a quarter.
 _SMALLEST, _FINER_FROM = 256, 2**16
+# A component narrower than so many roundings of the data's spread has no width that its rows could tell.
+_ROUNDINGS = 8
 
 
 @record
 class Parameters:
     """A mixture as plain arrays.
 
-    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds. In `run_em`, None for what
-    is to be seeded.
+    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds. Of numpy outside compiled
+    calls, and None for what `run_em` is to take from labels.
     """
 
-    weights: Leaf
-    means: Leaf
-    factor: Leaf
+    weights: Any
+    means: Any
+    factor: Any
 
     def mixture(self, covariance_type: str) -> Mixture:
         structure: Any = structure_of(covariance_type)
         return Mixture(jnp.log(self.weights), Gaussian(self.means, structure(self.factor)))
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be seeded."""
+        return all(field is not None for field in _fields(self))
+
     @classmethod
     def of(cls, mixture: Mixture) -> "Parameters":
-        (factor,) = jax.tree.leaves(mixture.components.covariance)
+        components: Any = mixture.components
+        (factor,) = jax.tree.leaves(components.covariance)
         return cls(mixture.weights, mixture.means, factor)
 
 
@@ -62,24 +70,20 @@ class Run:
     collapsed: Leaf
 
 
-def padded(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and weights filled up to one of a few lengths by rows of weight 0."""
-    n = len(x)
+def padded(array: np.ndarray) -> np.ndarray:
+    """Rows filled up to one of a few lengths by zeros; as weights, these make the others absent."""
+    n = len(array)
     size = max(_SMALLEST, 1 << (n - 1).bit_length())
     if size > _FINER_FROM:
         size = -(-n // (size // 8)) * (size // 8)
-    filled = np.empty((size, *x.shape[1:]), x.dtype)
-    filled[:n], filled[n:] = x, x[0]
-    shares = np.zeros(size, x.dtype)
-    shares[:n] = weights
-    return filled, shares
+    return np.concatenate([array, np.zeros((size - n, *array.shape[1:]), array.dtype)])
 
 
-@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "method", "history_size"))
+@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "history_size"))
 def run_em(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
-    seed: Int[Array, ""],
+    labels: Int[Array, " n"] | None,
     given: Parameters,
     bound: Float[Array, ""],
     tol: Float[Array, ""],
@@ -88,25 +92,22 @@ def run_em(
     *,
     n_components: int,
     covariance_type: str,
-    method: str,
     history_size: int,
 ) -> Run:
-    """EM as scikit-learn defines it, from the parameters given and, where they are None, a seeding.
+    """EM as scikit-learn defines it, from the parameters given and, where they are None, those of labelled rows.
 
     It differs from `jaxgmm.fit` in what scikit-learn's users set: `reg_covar` is added to the covariances, and a fit
     ends when a step changes the mean log-likelihood by less than `tol`. The steps are the library's own.
     """
     start = given
-    if None in (given.weights, given.means, given.factor):
-        seeded = Parameters.of(
-            init(jax.random.key(seed), x, n_components, covariance_type, method=method, weights=weights)
-        )
-        start = jax.tree.map(
-            lambda mine, seeded: seeded if mine is None else mine, given, seeded, is_leaf=lambda leaf: leaf is None
-        )
+    if labels is not None:
+        shares = jax.nn.one_hot(labels, n_components, dtype=x.dtype)
+        seeded = Parameters.of(from_responsibilities(x, shares, covariance_type, weights=weights))
+        start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
     rows = Rows.of(x, weights, block_size_of(mixture, x.shape[0]))
     total = jnp.sum(weights)
+    rounding = jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype)
 
     def unfinished(state: tuple[Mixture, Run]) -> Bool[Array, ""]:
         run = state[1]
@@ -119,7 +120,7 @@ def run_em(
         # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
         reference = jnp.where(jnp.isfinite(run.bound), run.bound, 0)
         statistics = take_statistics(mixture, rows, reference)
-        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), jnp.zeros_like(reg_covar))
+        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), rounding)
         bound = reference + statistics.log_likelihood / total
         return after, dataclasses.replace(
             run,
@@ -128,7 +129,8 @@ def run_em(
             n_iter=run.n_iter + 1,
             # Of rounded bounds: noise below their rounding would keep a fit from ever meeting a small tol.
             change=bound - run.bound,
-            collapsed=held & (after.log_weights > -jnp.inf),
+            # What made the likelihood infinite happened the step before.
+            collapsed=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.collapsed),
         )
 
     blank = Run(
@@ -155,6 +157,10 @@ def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covarian
     return parameters.mixture(covariance_type).responsibilities(x)
 
 
+def _fields(parameters: Parameters) -> tuple[Any, Any, Any]:
+    return parameters.weights, parameters.means, parameters.factor
+
+
 def _with_ridge(mixture: Mixture, statistics: Statistics, ridge: Float[Array, ""]) -> Statistics:
     """The statistics that lead to covariances larger by `ridge` times the identity.
 
@@ -163,6 +169,7 @@ def _with_ridge(mixture: Mixture, statistics: Statistics, ridge: Float[Array, ""
     k, d = mixture.means.shape
     away = jnp.sqrt(ridge) * jnp.broadcast_to(jnp.eye(d, dtype=ridge.dtype), (k, d, d))
     counts = jnp.broadcast_to(statistics.counts, (d, k))
-    added = mixture.components.covariance.scatter(away, counts)
+    components: Any = mixture.components
+    added = components.covariance.scatter(away, counts)
     second = pytree.add(statistics.sums.second, added)
     return dataclasses.replace(statistics, sums=dataclasses.replace(statistics.sums, second=second))

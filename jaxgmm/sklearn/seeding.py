@@ -1,0 +1,42 @@
+"""Which component each row starts in, by the names of scikit-learn's `init_params`.
+
+Rows are drawn with scikit-learn's own functions in its own order, so that a `random_state` means the same start.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin
+
+Seeding = Callable[[np.random.RandomState, np.ndarray, np.ndarray | None, int], np.ndarray]
+"""From randomness, rows (n, d), weights (n,) or None and a number of components to the component of each row."""
+
+
+def kmeans(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+    """The clusters that k-means finds."""
+    return KMeans(n_clusters=k, n_init=1, random_state=random).fit(X, sample_weight=weights).labels_
+
+
+def kmeans_plus_plus(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+    """Each row with the nearest of k rows that k-means++ draws."""
+    return pairwise_distances_argmin(X, kmeans_plusplus(X, k, random_state=random, sample_weight=weights)[0])
+
+
+def random_from_data(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+    """Each row with the nearest of k distinct rows."""
+    share = None if weights is None else weights.astype(np.float64) / weights.sum(dtype=np.float64)
+    return pairwise_distances_argmin(X, X[random.choice(len(X), size=k, replace=False, p=share)])
+
+
+def anywhere(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+    """Each row in a component of its own draw."""
+    return random.randint(k, size=len(X))
+
+
+SEEDINGS: dict[str, Seeding] = {
+    "kmeans": kmeans,
+    "k-means++": kmeans_plus_plus,
+    "random_from_data": random_from_data,
+    "random": anywhere,
+}

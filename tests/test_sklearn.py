@@ -1,0 +1,266 @@
+"""The scikit-learn estimator: scikit-learn's own contract, its results, and what it lacks; conversion both ways."""
+
+import pickle
+import warnings
+
+import jax
+import numpy as np
+import pandas
+import polars
+import pytest
+import sklearn.mixture
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import jaxgmm
+from jaxgmm.sklearn import GaussianMixture, from_sklearn, to_sklearn
+from jaxgmm.sklearn.seeding import SEEDINGS
+
+from cases import CASES, COVARIANCES, MEANS, WEIGHTS
+from compilations import counted
+from tolerance import TOLERANCES, assert_close
+
+IRIS = load_iris().data
+ARRAYS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
+DTYPES = (np.float32, np.float64)
+SPREAD = np.cov(IRIS.T)
+START = {
+    "full": np.stack([np.linalg.inv(SPREAD)] * 3),
+    "tied": np.linalg.inv(SPREAD),
+    "diag": np.ones((3, 4)) / np.diag(SPREAD),
+    "spherical": np.ones(3),
+}
+
+
+def started(kind, **options):
+    return {
+        "n_components": 3,
+        "covariance_type": kind,
+        "weights_init": [0.2, 0.3, 0.5],
+        "means_init": IRIS[[0, 60, 120]],
+        "precisions_init": START[kind],
+    } | options
+
+
+def near(actual, expected, kind="close"):
+    """Equal to the tolerance of the coarser of both dtypes."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    limit = TOLERANCES[kind][min(actual.dtype.type, expected.dtype.type, key=lambda dtype: np.finfo(dtype).bits)]
+    np.testing.assert_allclose(actual, expected, rtol=limit, atol=limit * np.abs(expected).max())
+
+
+def test_scikit_learns_own_checks():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = check_estimator(GaussianMixture(), on_skip=None)
+    assert len(done) > 40
+    assert {one["status"] for one in done if one["check_name"] != "check_array_api_input"} == {"passed"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", START)
+def test_same_start_same_fit(kind, dtype):
+    x = IRIS.astype(dtype)
+    theirs = sklearn.mixture.GaussianMixture(**started(kind, reg_covar=1e-3)).fit(x)
+    ours = GaussianMixture(**started(kind, reg_covar=1e-3)).fit(x)
+    assert (ours.n_iter_, ours.converged_) == (theirs.n_iter_, theirs.converged_)
+    for name in ARRAYS:
+        assert getattr(ours, name).dtype == dtype
+        near(getattr(ours, name), getattr(theirs, name))
+    for name in ("lower_bound_", "lower_bounds_"):
+        near(np.asarray(getattr(ours, name), dtype), np.asarray(getattr(theirs, name), dtype))
+    for name in ("score_samples", "predict_proba"):
+        assert getattr(ours, name)(x).dtype == dtype
+        near(getattr(ours, name)(x), getattr(theirs, name)(x))
+    for name in ("score", "bic", "aic"):
+        near(np.asarray(getattr(ours, name)(x), dtype), np.asarray(getattr(theirs, name)(x), dtype))
+    assert np.array_equal(ours.predict(x), theirs.predict(x))
+    ours.random_state = theirs.random_state = 0
+    for mine, yours in zip(ours.sample(20), theirs.sample(20), strict=True):
+        near(np.asarray(mine, dtype), np.asarray(yours, dtype), "converged")
+
+
+def test_parameters_and_defaults_are_the_same():
+    assert GaussianMixture().get_params() == sklearn.mixture.GaussianMixture().get_params()
+    assert repr(clone(GaussianMixture(2, tol=0.1))) == "GaussianMixture(n_components=2, tol=0.1)"
+
+
+@pytest.mark.parametrize("method", SEEDINGS)
+def test_from_its_own_seeding_as_good_or_better(method):
+    def mean_score(estimator):
+        scores = []
+        for seed in range(5):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                scores.append(estimator(3, init_params=method, random_state=seed).fit(IRIS).score(IRIS))
+        return np.mean(scores)
+
+    assert mean_score(GaussianMixture) > mean_score(sklearn.mixture.GaussianMixture) - 1e-3
+
+
+def test_results_depend_on_the_data_alone_not_on_the_setting_of_jax():
+    fits = []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            fits.append(GaussianMixture(3, random_state=0).fit(IRIS))
+            assert jax.config.jax_enable_x64 == x64
+    assert fits[0].means_.dtype == np.float64
+    assert np.array_equal(fits[0].means_, fits[1].means_)
+    assert fits[0].fit(IRIS.astype(np.float32)).predict_proba(IRIS.astype(np.float32)).dtype == np.float32
+    assert fits[0].score_samples(IRIS).dtype == np.float64
+
+
+def test_weights_are_repetitions_and_absent_rows_are_absent():
+    weights = np.arange(150) % 3
+    repeated = np.repeat(IRIS, weights, axis=0)
+    once = GaussianMixture(**started("full")).fit(IRIS, sample_weight=5.0 * weights)
+    twice = GaussianMixture(**started("full")).fit(repeated)
+    for name in ARRAYS:
+        near(getattr(once, name), getattr(twice, name))
+    near(once.score(IRIS, sample_weight=weights), twice.score(repeated))
+    seeded = [
+        GaussianMixture(3, random_state=0).fit(x, sample_weight=w) for x, w in ((IRIS, weights), (repeated, None))
+    ]
+    near(seeded[0].lower_bound_, seeded[1].lower_bound_)
+    unlike = GaussianMixture(3, random_state=0).fit(IRIS)
+    assert np.abs(unlike.means_ - seeded[0].means_).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [-np.ones(150), np.zeros(150), np.ones(3), np.full(150, np.nan), np.eye(150)[:, 0]],
+    ids=["negative", "zero", "too few", "nan", "one row"],
+)
+def test_weights_that_cannot_be(weights):
+    with pytest.raises(ValueError, match=r"(?i)sample.weight|n_samples"):
+        GaussianMixture(2).fit(IRIS, sample_weight=weights)
+
+
+def test_thirty_lengths_cost_a_handful_of_compilations():
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    lengths = np.linspace(100, 1000, 30).astype(int)
+    with counted() as fits:
+        for n in lengths:
+            GaussianMixture(3, covariance_type="diag", random_state=n).fit(x[:n])
+    assert 0 < len(fits) <= 5
+    options = {"reg_covar": 1e-5, "tol": 1e-2, "max_iter": 90, "n_init": 2, "random_state": 0}
+    with counted() as others:
+        for n in lengths:
+            GaussianMixture(3, covariance_type="diag", **options).fit(x[: n - 1]).sample(3)
+    assert others == []
+
+
+def test_the_likeliest_of_several_starts_wins():
+    several = GaussianMixture(3, init_params="random_from_data", n_init=4, random_state=0).fit(IRIS)
+    one = GaussianMixture(3, init_params="random_from_data", random_state=np.random.RandomState(0))
+    alone = [one.fit(IRIS).lower_bound_ for _ in range(4)]
+    assert several.lower_bound_ == max(alone) > min(alone)
+
+
+def test_a_warm_start_goes_on():
+    cold = GaussianMixture(**started("full", max_iter=6, tol=0))
+    warm = GaussianMixture(**started("full", max_iter=2, tol=0), warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        cold.fit(IRIS)
+        for _ in range(3):
+            warm.fit(IRIS)
+    near(warm.means_, cold.means_)
+    near(warm.lower_bound_, cold.lower_bound_)
+    with pytest.raises(ValueError, match="warm_start continues"):
+        warm.set_params(n_components=2, weights_init=None, means_init=None, precisions_init=None).fit(IRIS)
+
+
+def test_no_steps_leave_the_start():
+    idle = GaussianMixture(**started("diag", max_iter=0)).fit(IRIS)
+    assert (idle.n_iter_, idle.converged_, idle.lower_bounds_, idle.lower_bound_) == (0, False, [], -np.inf)
+    near(idle.precisions_, START["diag"])
+
+
+def test_failures_are_told_as_scikit_learn_tells_them():
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        GaussianMixture(**started("full", max_iter=2)).fit(IRIS)
+    pairs = np.repeat([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 3.0, 4.0], [5.0, 5.0, 5.0, 0.0]], 20, axis=0)
+    for kind in START:
+        estimator = GaussianMixture(3, covariance_type=kind, reg_covar=0.0, random_state=0)
+        with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+            estimator.fit(pairs)
+        assert not hasattr(estimator, "means_")
+    assert np.isfinite(GaussianMixture(3, random_state=0).fit(pairs).score(pairs))
+    with pytest.raises(NotFittedError):
+        GaussianMixture().predict(IRIS)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights_init": [0.5, 0.5]}, "shape of"),
+        ({"weights_init": [0.5, 0.5, 0.5]}, "normalized"),
+        ({"weights_init": [1.5, -0.5, 0.0]}, "range"),
+        ({"means_init": [[0.0] * 3] * 3}, "shape of"),
+        ({"precisions_init": -START["full"]}, "positive-definite"),
+        ({"precisions_init": START["tied"]}, "shape of"),
+        ({"init_params": "best"}, "init_params"),
+        ({"reg_covar": -1.0}, "reg_covar"),
+        ({"n_components": 151}, "n_samples >= n_components"),
+    ],
+)
+def test_starts_and_options_that_cannot_be(given, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(**({"n_components": 3} | given)).fit(IRIS)
+
+
+def test_it_prints_when_asked_to(capsys):
+    GaussianMixture(**started("full", verbose=2, verbose_interval=5)).fit(IRIS)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Initialization 0"
+    assert printed[1].startswith("  Iteration 5\t ll change 0.")
+    assert printed[-1].startswith("Initialization converged.\t lower bound -")
+
+
+def test_at_home_in_scikit_learn():
+    frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(random_state=0)).set_output(transform="pandas")
+    search = GridSearchCV(pipeline, {"gaussianmixture__n_components": [1, 3]}, cv=3).fit(frame)
+    assert search.best_params_ == {"gaussianmixture__n_components": 3} or search.best_score_ < 0
+    assert search.best_estimator_[-1].feature_names_in_.tolist() == list("abcd")
+    assert np.isfinite(cross_val_score(pipeline, frame, cv=3)).all()
+    fitted = GaussianMixture(3, random_state=0).fit(polars.DataFrame(frame.to_dict("list")))
+    assert fitted.feature_names_in_.tolist() == list("abcd")
+    near(fitted.score_samples(frame), GaussianMixture(3, random_state=0).fit(IRIS).score_samples(IRIS))
+    again = pickle.loads(pickle.dumps(fitted))
+    assert np.array_equal(again.predict_proba(frame), fitted.predict_proba(frame))
+
+
+@pytest.mark.parametrize("kind", COVARIANCES)
+def test_round_trips_keep_densities(kind):
+    mixture = jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES[kind], kind)
+    x = np.asarray(mixture.sample(jax.random.key(0), 200))
+    theirs = to_sklearn(mixture)
+    assert type(theirs) is sklearn.mixture.GaussianMixture
+    assert_close(theirs.score_samples(x), mixture.log_prob(x), "close")
+    assert_close(theirs.predict_proba(x), mixture.responsibilities(x), "close")
+    near(theirs.covariances_, np.asarray(COVARIANCES[kind], x.dtype))
+    near(theirs.precisions_, np.linalg.inv(COVARIANCES[kind]) if kind in ("full", "tied") else 1 / theirs.covariances_)
+    back = from_sklearn(theirs)
+    for one, other in zip(jax.tree.leaves(back), jax.tree.leaves(mixture), strict=True):
+        assert_close(one, other, "close")
+    # any root of the precisions will do, as it does for scikit-learn
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(2, 2)))[0]
+    if kind in ("full", "tied"):
+        theirs.precisions_cholesky_ = theirs.precisions_cholesky_ @ turn
+    assert_close(from_sklearn(theirs).log_prob(x), mixture.log_prob(x), "close")
+
+
+def test_conversion_refuses_what_it_cannot_hold():
+    with pytest.raises(TypeError, match="expected a fitted"):
+        from_sklearn(StandardScaler())
+    with pytest.raises(NotFittedError):
+        from_sklearn(GaussianMixture())
+    with pytest.raises(TypeError, match="expected Gaussian ones"):
+        to_sklearn(next(case for case in CASES if case.integer).mixture())
