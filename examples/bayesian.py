@@ -121,7 +121,7 @@ def main(path="out/bayesian.png", n_draws=250):
     mcmc.run(jax.random.key(0), (x - center) / scale)
     draws = in_units(mcmc.get_samples(group_by_chain=True), center, scale)
 
-    fit = jaxgmm.fit_restarts(jax.random.key(1), x, 2, n_restarts=10).best.mixture
+    fit = jaxgmm.fit(jaxgmm.init(jax.random.key(1), x, 2), x).mixture
     fit = fit.take(jnp.argsort(fit.means[:, 0]))
     print(f"Old Faithful, {len(x)} eruptions; {N_CHAINS} chains of {n_draws} draws after as many of warm-up\n")
     print(table(draws, fit))
