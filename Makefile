@@ -15,11 +15,11 @@ test: test-float32 test-float64 test-examples  ## the whole suite, in both dtype
 # Nearly all of their time goes into compiling, most of that into optimised machine code and into XLA's newer way to emit
 # fused loops; the examples are run with both, as users have them. What one process compiled is kept for the others, and
 # for the next run.
+QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 KEPT := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
 	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test-float32 test-float64: test-float%: $(STAMP)test
-	$(KEPT) JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) \
-		XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" \
+	$(KEPT) JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) XLA_FLAGS="$(QUICK)" \
 		$(BIN)/python -m pytest -q -n auto --dist loadfile tests
 
 # The examples of one document share their names, so they run in order.
