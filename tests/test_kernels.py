@@ -52,8 +52,8 @@ def passed(kind, mixture, x):
 
 @jax.jit
 def covariances_of(covariance, counts, second):
-    center, floor = jnp.zeros((K, D), counts.dtype), jnp.zeros(D, counts.dtype)
-    return covariance.maximize(counts, second, center, floor, jnp.ones(K, bool))[0].dense(K, D)
+    shift, floor = jnp.zeros((K, D), counts.dtype), jnp.zeros(D, counts.dtype)
+    return covariance.maximize(counts, second, shift, floor, jnp.ones(K, bool))[0].dense(K, D)
 
 
 @jax.jit
