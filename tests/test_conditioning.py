@@ -26,6 +26,12 @@ def gaussian(request):
     return request.param
 
 
+@pytest.fixture(params=[GAUSSIANS[0], GAUSSIANS[2]], ids=lambda case: case.name)
+def dense_or_not(request):
+    """One structure of each kind, where the others share the code."""
+    return request.param
+
+
 def grid(case):
     """Fewer points than `case.grid`, and still exact to rounding for smooth densities."""
     points, volume = case.grid()
@@ -122,18 +128,24 @@ def test_affine_keeps_digits_that_the_product_would_lose():
     np.testing.assert_allclose(factor, [[1, 0], [1, apart]], rtol=1e-2)
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_product_is_the_product_of_the_densities(gaussian, mixed):
-    p = gaussian.mixture()
-    q = CASES[2 if gaussian.name != "diag" else 3].mixture() if mixed else p.take(np.array([2, 0]))
-    x = grid(gaussian)[0][::53]
+def check_product(p, q, kind):
+    x = grid(GAUSSIANS[0])[0][::53]
     log_normalizer, both = jaxgmm.product(p, q)
     assert_close(both.log_prob(x) + log_normalizer, p.log_prob(x) + q.log_prob(x), "exact", scale=20)
     assert both.n_components == 3 * q.n_components
-    assert type(both.components.covariance) is (jaxgmm.Full if mixed else type(p.components.covariance))
+    assert type(both.components.covariance) is kind
     pair = 1 * q.n_components + 1  # the second of p with the second of q
     alone = jaxgmm.product(p.take(np.array([1])), q.take(np.array([1])))[1]
     assert_close(both.means[pair], alone.means[0], "exact", scale=10)
+
+
+def test_product_is_the_product_of_the_densities(gaussian):
+    p = gaussian.mixture()
+    check_product(p, p.take(np.array([2, 0])), type(p.components.covariance))
+
+
+def test_product_of_two_structures():
+    check_product(GAUSSIANS[1].mixture(), GAUSSIANS[2].mixture(), jaxgmm.Full)
 
 
 def shifted(mixture, offset):
@@ -183,8 +195,8 @@ def test_mixtures_that_hardly_overlap_have_a_product():
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(both))
 
 
-def test_absent_components_stay_absent(gaussian):
-    p = gaussian.mixture()
+def test_absent_components_stay_absent(dense_or_not):
+    p = dense_or_not.mixture()
     absent = jaxgmm.Mixture(jnp.log(jnp.array([0.4, 0.0, 0.6])), p.components)
     without = absent.take(np.array([0, 2]))
     for inside, outside in (
@@ -199,8 +211,8 @@ def test_absent_components_stay_absent(gaussian):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
-def test_gradients_agree_with_finite_differences(gaussian):
-    flat, rebuild = ravel_pytree((gaussian.mixture().unconstrain(), jnp.array([0.7]), jnp.asarray(ROTATED[:1])))
+def test_gradients_agree_with_finite_differences(dense_or_not):
+    flat, rebuild = ravel_pytree((dense_or_not.mixture().unconstrain(), jnp.array([0.7]), jnp.asarray(ROTATED[:1])))
 
     @jax.jit
     @jax.value_and_grad

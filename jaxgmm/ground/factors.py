@@ -46,10 +46,8 @@ def relative_entropy(factor: Float[Array, "*batch d d"], other: Float[Array, "*b
 
 def scale_entropy(ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The same in one dimension, by the ratio r of the standard deviations: (r^2 - 1) / 2 - log r."""
-    excess = (ratio - 1) * (ratio + 1)
-    # Near 1, the two terms agree to their first order, so both are taken of the excess.
-    near = jnp.abs(excess) < 0.5
-    return jnp.where(near, excess - jnp.log1p(jnp.where(near, excess, 0)), excess - 2 * jnp.log(ratio)) / 2
+    # Not r^2 - 1, which for r near 1 would round to more than what remains.
+    return (ratio - 1) * (ratio + 1) / 2 - jnp.log(ratio)
 
 
 def squared_bures(factor: Float[Array, "*batch d d"], other: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
