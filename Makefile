@@ -13,18 +13,16 @@ demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.
 test: test-float32 test-float64 test-examples  ## the whole suite, in both dtypes, and every example in README and docs
 
 # Nearly all of their time goes into compiling, most of that into optimised machine code and into XLA's newer way to emit
-# fused loops; the examples are run with both, as users have them. What one process compiled is kept for the others, and
-# for the next run.
+# fused loops; the examples are run with both, as users have them. Nothing is kept on disk: two processes that share JAX's
+# persistent cache read each other's unfinished files, and a program from there was seen to compute other numbers.
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
-KEPT := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv/compiled JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 test-float32 test-float64: test-float%: $(STAMP)test
-	$(KEPT) JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) XLA_FLAGS="$(QUICK)" \
+	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) XLA_FLAGS="$(QUICK)" \
 		$(BIN)/python -m pytest -q -n auto --dist loadfile tests
 
 # The examples of one document share their names, so they run in order.
 test-examples: $(STAMP)test
-	$(KEPT) $(BIN)/python -m pytest -q -n auto --dist loadfile README.md docs jaxgmm
+	$(BIN)/python -m pytest -q -n auto --dist loadfile README.md docs jaxgmm
 
 lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
 	$(BIN)/ruff check .
