@@ -90,6 +90,22 @@ def test_what_compiles():
     assert np.any(np.abs(slower.mixture.means - fitted(lambda: optax.adam(0.05)).mixture.means) > 0.01)
 
 
+@pytest.mark.parametrize("inner", [jax.jit, lambda function: function, lambda f: lambda c: jax.lax.map(f, c[None])[0]])
+def test_optimisers_that_differ_in_an_array_alone(inner):
+    """A schedule read from a table, inside a program of its own or not."""
+    start, x = start_of(FULL)
+
+    def fitted(table):
+        rate = inner(lambda count: jnp.asarray(np.array(table, x.dtype))[count])
+        return jaxgmm.fit_gradient(start, x, optax.sgd(rate), n_steps=2, tol=0).mixture.means
+
+    first, other = fitted([0.1, 0.2]), fitted([0.1, 0.3])
+    assert np.any(np.abs(first - other) > 1e-4)
+    with counted() as again:
+        assert_close(fitted([0.1, 0.2]), first, "exact")
+    assert not again
+
+
 def test_an_optimiser_made_inside_jit():
     """Its learning rate is traced: such an optimiser is like no other."""
     start, x = start_of(FULL)

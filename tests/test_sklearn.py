@@ -224,15 +224,15 @@ def test_it_prints_when_asked_to(capsys):
 
 
 def test_at_home_in_scikit_learn():
-    frame = pandas.DataFrame(IRIS, columns=list("abcd"))
+    frame = pandas.DataFrame(np.random.default_rng(0).permutation(IRIS), columns=list("abcd"))
     pipeline = make_pipeline(StandardScaler(), GaussianMixture(random_state=0)).set_output(transform="pandas")
     search = GridSearchCV(pipeline, {"gaussianmixture__n_components": [1, 3]}, cv=3).fit(frame)
-    assert search.best_params_ == {"gaussianmixture__n_components": 3} or search.best_score_ < 0
+    assert search.best_params_ == {"gaussianmixture__n_components": 3}
     assert search.best_estimator_[-1].feature_names_in_.tolist() == list("abcd")
     assert np.isfinite(cross_val_score(pipeline, frame, cv=3)).all()
     fitted = GaussianMixture(3, random_state=0).fit(polars.DataFrame(frame.to_dict("list")))
     assert fitted.feature_names_in_.tolist() == list("abcd")
-    near(fitted.score_samples(frame), GaussianMixture(3, random_state=0).fit(IRIS).score_samples(IRIS))
+    near(fitted.score_samples(frame), GaussianMixture(3, random_state=0).fit(frame).score_samples(frame))
     again = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(again.predict_proba(frame), fitted.predict_proba(frame))
 

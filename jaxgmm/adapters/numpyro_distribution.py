@@ -41,8 +41,7 @@ class MixtureDistribution(Distribution):
     def __init__(self, mixture: Mixture, *, validate_args: bool | None = None) -> None:
         batch_shape = check_stack(mixture)
         self.mixture = mixture
-        n_columns = mixture.components.means.shape[-1]
-        super().__init__(batch_shape=batch_shape, event_shape=(n_columns,), validate_args=validate_args)
+        super().__init__(batch_shape=batch_shape, event_shape=(mixture.n_columns,), validate_args=validate_args)
 
     @constraints.dependent_property(event_dim=1)
     def support(self) -> Any:

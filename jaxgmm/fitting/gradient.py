@@ -58,7 +58,16 @@ class GradientResult(FitResult):
 
 
 def negative_log_likelihood(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, ""]:
-    """The loss of `fit_gradient` unless another is given: minus the log-likelihood of the rows with these weights."""
+    """Minus the log-likelihood of weighted rows, the loss of `fit_gradient` unless another is given.
+
+    Args:
+        mixture: k components over d columns.
+        x: rows (n, d).
+        weights: weight of each row (n,).
+
+    Returns:
+        A scalar in nats: minus the weighted sum over rows.
+    """
     return -log_likelihood(mixture, x, weights)
 
 
@@ -197,9 +206,9 @@ class _Task:
 
     def place(self, position: Mixture, gradient: Mixture) -> Place:
         """Where that is, with the step that is the gradient in the metric of the Fisher information."""
-        weights = self.coordinates.leave(position).weights
-        information = self.coordinates.leave(position).components.information(weights)
-        metric = jax.tree.map(lambda leaf, unit: leaf * unit**2, Mixture(weights, information), self.coordinates.unit)
+        mixture = self.coordinates.leave(position)
+        information = Mixture(mixture.weights, mixture.components.information(mixture.weights))
+        metric = jax.tree.map(lambda leaf, unit: leaf * unit**2, information, self.coordinates.unit)
         step = jax.tree.map(lambda slope, size: -slope / jnp.where(size > 0, size, jnp.inf), gradient, metric)
         return Place(*(ravel_pytree(one)[0] for one in (position, jax.tree.map(jnp.add, position, step), metric)))
 
@@ -300,6 +309,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
     if task.batch_size is None:
         place = task.place(state.position, gradient)
         memory = pytree.where(n_iter > 0, memory.extended(state.place, place), memory)
+        # Only what is left to gain is of use here: where to step is the optimiser's business.
         little = look_ahead(memory, place, state.position).remaining <= task.tol
         settled = jnp.where(little, settled + 1, 0)
     status = jnp.select(

@@ -1,6 +1,7 @@
 """Optimisers of optax as arguments that compile once: equal where their computations are."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -50,6 +51,20 @@ def _text(optimizer: Any, structure: Any, shapes: tuple[tuple[tuple[int, ...], s
 
     state = jax.eval_shape(optimizer.init, position)
     program = jax.make_jaxpr(update)(position, state)
-    if any(isinstance(const, jax.core.Tracer) for const in program.consts):
+    consts = list(_consts(program))
+    if any(isinstance(const, jax.core.Tracer) for const in consts):
         raise _Traced
-    return str(program.jaxpr), tuple((np.shape(const), np.asarray(const).tobytes()) for const in program.consts)
+    return str(program.jaxpr), tuple((np.shape(const), np.asarray(const).tobytes()) for const in consts)
+
+
+def _consts(program: Any) -> Iterator[Any]:
+    """The arrays a program holds, those of the programs inside it too, which its text does not show."""
+    yield from getattr(program, "consts", ())
+    for equation in getattr(program, "jaxpr", program).eqns:
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(value):
+                yield from _consts(value)
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns")

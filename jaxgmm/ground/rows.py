@@ -68,8 +68,8 @@ def total_over_blocks(
 ) -> Float[Array, ""]:
     """`sum_over_blocks` of a single number, `function(parameters, block)`, whose gradient comes from the same pass.
 
-    The gradient adds up over blocks like the number itself; taking it along costs a third of a way back through the
-    blocks. `function` may close over nothing that is traced.
+    The gradient adds up over blocks like the number itself. Taken along, value and gradient cost one pass, as the
+    gradient of `sum_over_blocks` alone costs three. `function` may close over nothing that is traced.
     """
     if _is_single(blocks):
         return function(parameters, jax.tree.map(lambda array: array[0], blocks))

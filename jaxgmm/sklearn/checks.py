@@ -52,8 +52,8 @@ def checked_start(estimator: Any, X: np.ndarray) -> Parameters:
     return Parameters(weights, means, factor_of_root(kind, root, X.dtype))
 
 
-def previous_fit(estimator: Any, X: np.ndarray) -> bool:
-    """True, if the fit that the estimator has already is one of the mixture it describes now."""
+def check_previous_fit(estimator: Any, X: np.ndarray) -> None:
+    """Refuse to go on from a fit of another kind of mixture than the estimator describes now."""
     k, d = estimator.n_components, X.shape[1]
     found = estimator.means_.shape, estimator.covariances_.shape
     expected = (k, d), structure_of(estimator.covariance_type).covariances_shape(k, d)
@@ -63,7 +63,6 @@ def previous_fit(estimator: Any, X: np.ndarray) -> bool:
             f"n_components, covariance_type and X now make them {expected[0]} and {expected[1]}. "
             "Set warm_start=False to start anew."
         )
-    return True
 
 
 def _shaped(name: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray | None:

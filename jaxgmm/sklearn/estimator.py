@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.selection.batches import side_by_side
-from jaxgmm.sklearn.checks import checked_start, checked_weights, previous_fit
+from jaxgmm.sklearn.checks import check_previous_fit, checked_start, checked_weights
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
 from jaxgmm.sklearn.programs import Parameters, Run, log_prob, padded, responsibilities, run_em
 from jaxgmm.sklearn.seeding import SEEDINGS
@@ -60,7 +60,9 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         weights = checked_weights(sample_weight, X, self.n_components)
         given = checked_start(self, X)
-        before = previous_fit(self, X) if self.warm_start and hasattr(self, "converged_") else None
+        before = self.warm_start and hasattr(self, "converged_")
+        if before:
+            check_previous_fit(self, X)
         random = check_random_state(self.random_state)
         rows, shares, real = padded(X), padded(weights), X.dtype.type
 
