@@ -1,6 +1,7 @@
 """jaxgmm: differentiable mixture models on JAX."""
 
 from jaxgmm.adapters.numpyro import to_numpyro
+from jaxgmm.adapters.scipy import to_scipy
 from jaxgmm.covariance.diagonal import Diagonal
 from jaxgmm.covariance.full import Full
 from jaxgmm.covariance.spherical import Spherical
@@ -85,4 +86,5 @@ __all__ = [
     "select",
     "stability",
     "to_numpyro",
+    "to_scipy",
 ]

@@ -9,12 +9,13 @@ import io
 import json
 import math
 import os
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from jaxgmm.ground import files
 
 _HEADER = "header"
 _LARGEST_HEADER = 2**24
@@ -35,21 +36,10 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     if len(text) > _LARGEST_HEADER:
         raise ValueError(f"metadata takes {len(text)} bytes as JSON; expected no more than {_LARGEST_HEADER}.")
     members = {_HEADER: np.frombuffer(text, np.uint8), **arrays}
-    target = os.path.realpath(path)
-    draft = os.path.join(os.path.dirname(target), f".jaxgmm-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(draft, "xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in members.items():
-                    # Without a date, so that one mixture is always the same bytes.
-                    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _to_npy(array))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
+    with files.replacing(path) as draft, zipfile.ZipFile(draft, "x") as archive:
+        for name, array in members.items():
+            # Without a date, so that one mixture is always the same bytes.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), _to_npy(array))
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxgmm.ground.padding import padded
 from jaxgmm.selection.batches import side_by_side
 from jaxgmm.sklearn.checks import check_previous_fit, checked_start, checked_weights
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
-from jaxgmm.sklearn.programs import Parameters, Run, log_prob, padded, responsibilities, run_em
+from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em
 from jaxgmm.sklearn.seeding import SEEDINGS
 
 # The bounds of so many steps are kept, so that few values of `max_iter` differ in shape; no more than the second.

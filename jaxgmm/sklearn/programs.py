@@ -1,4 +1,4 @@
-"""The compiled programs under the estimator, and the few shapes they are compiled for."""
+"""The compiled programs under the estimator, ."""
 
 import dataclasses
 import functools
@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.table import structure_of
@@ -19,8 +18,6 @@ from jaxgmm.model.mixture import Mixture, block_size_of
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
 
-# Powers of two waste nothing that could be noticed on so few rows; above, a step is an eighth to a quarter.
-_SMALLEST, _FINER_FROM = 256, 2**16
 # A component narrower than so many roundings of the data's spread has no width that its rows could tell.
 _ROUNDINGS = 8
 
@@ -68,15 +65,6 @@ class Run:
     n_iter: Leaf
     change: Leaf
     collapsed: Leaf
-
-
-def padded(array: np.ndarray) -> np.ndarray:
-    """Rows filled up to one of a few lengths by zeros; as weights, these make the others absent."""
-    n = len(array)
-    size = max(_SMALLEST, 1 << (n - 1).bit_length())
-    if size > _FINER_FROM:
-        size = -(-n // (size // 8)) * (size // 8)
-    return np.concatenate([array, np.zeros((size - n, *array.shape[1:]), array.dtype)])
 
 
 @functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "history_size"))
