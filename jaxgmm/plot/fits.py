@@ -1,19 +1,17 @@
-"""Pictures of fits and of the choice among them, on matplotlib's Axes (needs the extra `plot`)."""
+"""Fits, and the choice among them."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxgmm.fitting.result import FitResult
+from jaxgmm.plot import style
 from jaxgmm.selection.restarts import Restarts
 from jaxgmm.selection.select import Selection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's colours, told apart also by the colour-blind and in print.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # How far above the winner the axis of a criterion goes, in medians of what candidates are behind.
 _SHOWN = 4
 _NAMES = {"aic": "AIC", "aicc": "AICc", "bic": "BIC", "icl": "ICL", "cv": "-2 log-likelihood held out"}
@@ -25,10 +23,10 @@ def criterion(selection: Selection, ax: "Axes | None" = None) -> "Axes":
     The bands span what the continued starts of each candidate reached; a wide one says that starts matter there. Where
     the best fit has a spurious component the marker is hollow. Candidates far behind may lie above the picture.
     """
-    ax = _axes(ax)
+    ax = style.axes(ax)
     structures = list(dict.fromkeys(candidate.covariance_type for candidate in selection.candidates))
     for place, structure in enumerate(structures):
-        color, marker = _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
+        color, marker = style.color(place), style.marker(place)
         mine = [c for c in selection.candidates if c.covariance_type == structure and c.restarts is not None]
         mine.sort(key=lambda candidate: candidate.n_components)
         ks = np.array([candidate.n_components for candidate in mine])
@@ -63,7 +61,7 @@ def restarts(restarts: Restarts, ax: "Axes | None" = None) -> "Axes":
 
     Crosses have a spurious component, rings were not continued to convergence.
     """
-    ax = _axes(ax)
+    ax = style.axes(ax)
     value, regular, finished = (
         np.asarray(leaf) for leaf in (restarts.log_likelihood, restarts.regular, restarts.finished)
     )
@@ -71,13 +69,13 @@ def restarts(restarts: Restarts, ax: "Axes | None" = None) -> "Axes":
     rank = np.empty_like(order)
     rank[order] = np.arange(1, order.size + 1)
     kinds: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
-        "converged": (regular & finished, {"marker": "o", "color": _COLORS[0]}),
-        "not continued": (regular & ~finished, {"marker": "o", "mfc": "white", "color": _COLORS[0]}),
-        "spurious": (~regular, {"marker": "x", "color": _COLORS[1]}),
+        "converged": (regular & finished, {"marker": "o", "color": style.COLORS[0]}),
+        "not continued": (regular & ~finished, {"marker": "o", "mfc": "white", "color": style.COLORS[0]}),
+        "spurious": (~regular, {"marker": "x", "color": style.COLORS[1]}),
     }
-    for label, (chosen, style) in kinds.items():
+    for label, (chosen, look) in kinds.items():
         if chosen.any():
-            ax.plot(rank[chosen], value[chosen], ls="", label=label, **style)
+            ax.plot(rank[chosen], value[chosen], ls="", label=label, **look)
     winner = int(restarts.winner)
     ax.plot(rank[winner], value[winner], "o", ms=14, mfc="none", mec="black", mew=1.5, ls="", label="best")
     ax.set(xlabel="start, by rank", ylabel="log-likelihood")
@@ -87,11 +85,12 @@ def restarts(restarts: Restarts, ax: "Axes | None" = None) -> "Axes":
 
 def convergence(result: FitResult, ax: "Axes | None" = None) -> "Axes":
     """What was still to be gained before every step of a fit, on a log axis; a line for each fit of a stack."""
-    ax = _axes(ax)
+    ax = style.axes(ax)
     histories = np.atleast_2d(np.asarray(result.history, float))
+    opacity = max(0.2, 1 / len(histories))
     for history, value in zip(histories, np.atleast_1d(np.asarray(result.log_likelihood, float)), strict=True):
         gap = value - history[np.isfinite(history)]
-        ax.plot(np.arange(gap.size)[gap > 0], gap[gap > 0], ".-", color=_COLORS[0], alpha=max(0.2, 1 / len(histories)))
+        ax.plot(np.arange(gap.size)[gap > 0], gap[gap > 0], ".-", color=style.COLORS[0], alpha=opacity)
     ax.set(xlabel="step", ylabel="log-likelihood still to be gained", yscale="log")
     return ax
 
@@ -103,13 +102,3 @@ def _spread(restarts: Restarts | None) -> float:
     chosen = np.asarray(restarts.regular & restarts.finished)
     values = np.asarray(restarts.log_likelihood)[chosen]
     return float(np.max(values) - np.min(values)) if values.size else 0.0
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise ImportError("Pictures need matplotlib: pip install 'jaxgmm[plot]'.") from None
-    return plt.subplots(layout="constrained")[1]

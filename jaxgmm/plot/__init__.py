@@ -1,0 +1,23 @@
+"""Pictures of mixtures and of their fits, on matplotlib's Axes (needs the extra `plot`).
+
+A component keeps its colour and marker in all of them. Titles are left to the caller.
+"""
+
+from jaxgmm.plot.fits import convergence, criterion, restarts
+from jaxgmm.plot.maps import anomalies, density, uncertainty
+from jaxgmm.plot.marginals import histogram, pairs
+from jaxgmm.plot.scatter import assignment
+from jaxgmm.plot.shapes import ellipses
+
+__all__ = [
+    "anomalies",
+    "assignment",
+    "convergence",
+    "criterion",
+    "density",
+    "ellipses",
+    "histogram",
+    "pairs",
+    "restarts",
+    "uncertainty",
+]
