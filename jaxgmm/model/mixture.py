@@ -206,6 +206,10 @@ class Mixture:
 
     def sample(self, key: jax.Array, n: int) -> Float[Array, "n d"]:
         """`n` independent rows drawn with `key`; `n` is static. Raises `ValueError` or `TypeError` if n is not >= 1."""
+        return self.sample_with_labels(key, n)[0]
+
+    def sample_with_labels(self, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
+        """The rows that `sample` draws with this key, and the component that each of them comes from."""
         return _sample(check_mixture(self), key, checks.count("n", n))
 
     def unconstrain(self) -> "Mixture":
@@ -347,7 +351,7 @@ def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Arr
 
 
 @functools.partial(jax.jit, static_argnames="n")
-def _sample(mixture: Mixture, key: jax.Array, n: int) -> Float[Array, "n d"]:
+def _sample(mixture: Mixture, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
     for_labels, for_rows = jax.random.split(key)
     labels = jax.random.categorical(for_labels, mixture.log_weights, shape=(n,))
-    return mixture.components.sample(for_rows, labels)
+    return mixture.components.sample(for_rows, labels), labels

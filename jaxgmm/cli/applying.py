@@ -1,0 +1,205 @@
+"""`jaxgmm predict`, `score` and `sample`: a saved mixture and a table, a part at a time."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+import jaxgmm
+from jaxgmm.cli.numbers import arrays, named, numeric_columns
+from jaxgmm.cli.problem import Problem
+from jaxgmm.cli.tables import Layout, Table, opened, writing
+from jaxgmm.ground.padding import padded
+
+_CHUNK = 2**16
+# Shares of rows whose log-densities are kept with a model, denser towards 0, where anomalies are.
+_LEVELS = (np.arange(401) / 400) ** 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A mixture, what was saved beside it, and the name to call it by."""
+
+    name: str
+    mixture: jaxgmm.Mixture
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: str) -> "Loaded":
+        mixture = jaxgmm.load(path)
+        if mixture.log_weights.ndim != 1:
+            shape = mixture.log_weights.shape[:-1]
+            raise Problem(f"{path}: holds a stack {shape} of mixtures; save one of them to use it here.")
+        return cls(path, mixture, jaxgmm.load_metadata(path))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns it was fitted to; c1, c2, ... if it does not know them."""
+        known = self.metadata.get("columns")
+        d = self.mixture.n_columns
+        return list(known) if isinstance(known, list) and len(known) == d else [f"c{place + 1}" for place in range(d)]
+
+    def columns_of(self, table: Table, columns: list[str] | None) -> list[str]:
+        """The table's columns that the mixture is of: those named, those it was fitted to, or all of numbers."""
+        d = self.mixture.n_columns
+        if columns:
+            chosen, how = named(table, columns, "--columns"), "--columns names"
+        elif "columns" in self.metadata and set(self.columns) <= set(table.columns):
+            return self.columns
+        elif "columns" in self.metadata and not _unnamed(table.columns):
+            lacking = [name for name in self.columns if name not in table.columns]
+            raise Problem(
+                f"{table.name}: lacks the column {lacking[0]!r} of {self.name}; say --columns to name others."
+            )
+        else:
+            chosen, how = numeric_columns(table), f"{table.name}: has"
+        if len(chosen) != d:
+            raise Problem(f"{how} {len(chosen)} columns of numbers; {self.name} is of {d}: {', '.join(self.columns)}.")
+        return chosen
+
+    def threshold(self, quantile: float) -> float:
+        """The log-density that this share of the rows it was fitted to lie below."""
+        known = self.metadata.get("log_density_quantiles")
+        if known is None:
+            raise Problem(f"{self.name}: does not say how likely the rows were it was fitted to; say --threshold.")
+        return float(np.interp(quantile, known["shares"], known["values"]))
+
+
+def _unnamed(columns: list[str]) -> bool:
+    return columns == [f"c{place + 1}" for place in range(len(columns))]
+
+
+def predict(
+    model: Loaded,
+    data: str,
+    out: str,
+    layout: Layout,
+    columns: list[str] | None,
+    prefix: str,
+    *,
+    probabilities: bool,
+) -> None:
+    """Rows with their component, its probability, and those of all components if asked for."""
+    with opened(data, layout) as table:
+        assign(model, table, out, layout, prefix, model.columns_of(table, columns), every=probabilities)
+
+
+def assign(
+    model: Loaded,
+    table: Table,
+    out: str,
+    layout: Layout,
+    prefix: str,
+    columns: list[str] | None = None,
+    *,
+    every: bool = False,
+) -> None:
+    """Rows of the table with their component and its probability."""
+    names = [f"{prefix}component", f"{prefix}probability"]
+    if every:
+        names += [f"{prefix}p{place}" for place in range(model.mixture.n_components)]
+
+    def added(values: np.ndarray) -> list[pd.Series]:
+        shares = np.asarray(_responsibilities(model.mixture, padded(values)))[: len(values)]
+        whole = ~np.isnan(shares).any(axis=1)
+        component = pd.Series(np.argmax(shares, axis=1), dtype="Int64").where(whole, pd.NA)
+        return [
+            component,
+            *(pd.Series(p, dtype="Float64") for p in (np.max(shares, axis=1), *(shares.T if every else ()))),
+        ]
+
+    _extend(table, out, layout, columns or model.columns, names, _in_dtype(model, added))
+
+
+def score(
+    model: Loaded,
+    data: str,
+    out: str,
+    layout: Layout,
+    columns: list[str] | None,
+    prefix: str,
+    quantile: float | None,
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Rows with their log-density and whether it is below the threshold; how many there were of which."""
+    if quantile is not None and threshold is not None:
+        raise Problem("--quantile and --threshold both say what an anomaly is; give one of them.", 2)
+    if quantile is not None and not 0 <= quantile <= 1:
+        raise Problem(f"--quantile is {quantile:g}; expected a share of rows, from 0 to 1.", 2)
+    share = 0.01 if quantile is None else quantile
+    limit = model.threshold(share) if threshold is None else threshold
+    summary: dict[str, Any] = {"threshold": limit, "quantile": share if threshold is None else None}
+    summary |= {"rows": 0, "rows_missing": 0, "anomalies": 0, "mean_log_density": 0.0}
+
+    def added(values: np.ndarray) -> list[pd.Series]:
+        scores = np.asarray(_log_prob(model.mixture, padded(values)), np.float64)[: len(values)]
+        whole = ~np.isnan(scores)
+        summary["rows"] += len(scores)
+        summary["rows_missing"] += int(np.sum(~whole))
+        summary["anomalies"] += int(np.sum(scores < limit))
+        summary["mean_log_density"] += float(np.sum(scores[whole]))
+        unusual = pd.Series(scores < limit, dtype="boolean").where(whole, pd.NA)
+        return [pd.Series(scores, dtype="Float64").where(whole, pd.NA), unusual]
+
+    names = [f"{prefix}log_density", f"{prefix}anomaly"]
+    with opened(data, layout) as table:
+        _extend(table, out, layout, model.columns_of(table, columns), names, _in_dtype(model, added))
+    seen = summary["rows"] - summary["rows_missing"]
+    return summary | {"mean_log_density": summary["mean_log_density"] / seen if seen else math.nan}
+
+
+def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: str, *, labels: bool) -> None:
+    """Rows drawn from the mixture, under the names of its columns."""
+    added = [f"{prefix}component"] if labels else []
+    names = [*model.columns, *added]
+    key = jax.random.key(seed)
+    size = min(_CHUNK, 1 << (n - 1).bit_length())
+    with writing(out, layout, names) as write:
+        for start in range(0, n, size):
+            rows, components = _sample(model.mixture, jax.random.fold_in(key, start // size), size)
+            frame = pd.DataFrame(np.asarray(rows), columns=model.columns)
+            if labels:
+                frame[added[0]] = np.asarray(components, np.int64)
+            write(frame[: n - start])
+
+
+def quantiles_of(mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
+    """Log-densities that these shares of the rows lie below."""
+    parts = [x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)]
+    scores = np.concatenate([np.asarray(_log_prob(mixture, padded(part)))[: len(part)] for part in parts])
+    order = np.argsort(scores)
+    below = np.cumsum(weights[order], dtype=np.float64)
+    below = (below - 0.5 * weights[order]) / below[-1]
+    return {"shares": _LEVELS.tolist(), "values": np.interp(_LEVELS, below, scores[order]).astype(np.float64).tolist()}
+
+
+def _extend(
+    table: Table,
+    out: str,
+    layout: Layout,
+    columns: list[str],
+    names: list[str],
+    added: Callable[[np.ndarray], list[pd.Series]],
+) -> None:
+    """Write the rows of the table with more columns, which `added` computes from the numbers in `columns`."""
+    if taken := [name for name in names if name in table.columns]:
+        raise Problem(f"{table.name}: has a column {taken[0]!r} already; say --prefix for other names.", 2)
+    with writing(out, layout, names) as write:
+        for frame, values in arrays(table, columns):
+            new = [series.set_axis(frame.index) for series in added(values)]
+            write(pd.concat([frame, pd.concat(new, axis=1, keys=names)], axis=1))
+
+
+def _in_dtype(model: Loaded, added: Callable[[np.ndarray], list[pd.Series]]) -> Callable[[np.ndarray], list[pd.Series]]:
+    dtype = model.mixture.log_weights.dtype
+    return lambda values: added(values.astype(dtype))
+
+
+# Inside jit, rows with NaN are no error: they get NaN.
+_log_prob = jax.jit(lambda mixture, x: mixture.log_prob(x))
+_responsibilities = jax.jit(lambda mixture, x: mixture.responsibilities(x))
+_sample = jax.jit(lambda mixture, key, n: mixture.sample_with_labels(key, n), static_argnums=2)

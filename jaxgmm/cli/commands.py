@@ -1,0 +1,239 @@
+"""The commands, and how the program starts and ends."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import jax
+import typer
+
+import jaxgmm
+from jaxgmm.cli import applying, fitting, report
+from jaxgmm.cli.compiled import kept_programs
+from jaxgmm.cli.problem import Problem
+from jaxgmm.cli.tables import FORMATS, Layout
+
+app = typer.Typer(
+    name="jaxgmm",
+    help="Fit Gaussian mixtures to tables, and use them. Tables are CSV, TSV, Parquet, NPY or NPZ; - is standard input "
+    "or output.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 unusable data or file, 2 wrong usage, 3 no sound fit of these data.",
+)
+
+
+def run() -> None:
+    """Run the command that the arguments of the process say, and exit."""
+    # float64, as files hold numbers: this program owns its process, so it may say so.
+    jax.config.update("jax_enable_x64", True)
+    with kept_programs():
+        execute(sys.argv[1:])
+
+
+def execute(arguments: list[str]) -> None:
+    """Run a command and exit, with one line of what is wrong with its input if something is."""
+    try:
+        app(arguments, prog_name="jaxgmm")
+    except Problem as problem:
+        _end(problem, problem.code)
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _end(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+    except (jaxgmm.LoadError, ValueError, MemoryError) as error:
+        _end(error, 1)
+    except KeyboardInterrupt:
+        _end("stopped.", 130)
+
+
+def _end(message: Any, code: int) -> None:
+    print(f"jaxgmm: error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _version(asked: bool | None) -> None:
+    if asked:
+        print(f"jaxgmm {jaxgmm.__version__}, jax {jax.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Say it and exit.")
+    ] = None,
+) -> None:
+    """Options of the program itself."""
+
+
+Data = Annotated[str, typer.Argument(help="Table of rows; - for standard input.")]
+Model = Annotated[str, typer.Argument(help="Saved mixture (.npz).")]
+Out = Annotated[str, typer.Option("--out", "-o", help="Table to write; - for standard output.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--columns", "-c", help="Columns to use, divided by commas.", show_default=False)
+]
+Exclude = Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Columns not to use.", show_default=False)]
+Format = Annotated[
+    str | None, typer.Option("--format", help=f"Of files whose name does not tell: {', '.join(FORMATS)}.")
+]
+Header = Annotated[
+    bool, typer.Option("--header/--no-header", help="Whether text has names in its first line; else c1, c2, ...")
+]
+Separator = Annotated[str | None, typer.Option("--separator", help="Between entries of text. [default: , or tab]")]
+Decimal = Annotated[str, typer.Option("--decimal", help="Decimal point of text.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn at random.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+Prefix = Annotated[str, typer.Option("--prefix", help="Put before the names of columns that are added.")]
+
+
+def _layout(format: str | None, header: bool, separator: str | None, decimal: str) -> Layout:
+    if format is not None and format not in FORMATS:
+        raise Problem(f"--format is {format!r}; expected one of {', '.join(FORMATS)}.", 2)
+    return Layout(format, header, separator, decimal)
+
+
+@app.command()
+def fit(
+    data: Data,
+    components: Annotated[
+        str, typer.Option("--components", "-k", help="Numbers to try: 3, 2,4,6 or 1:10 (both included).")
+    ] = "1:10",
+    covariance: Annotated[
+        str, typer.Option("--covariance", help="Structures to try: full, tied, diag, spherical.")
+    ] = "full,tied,diag,spherical",
+    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each candidate.")] = 20,
+    criterion: Annotated[
+        str, typer.Option("--criterion", help="What decides: bic, icl, aic, aicc or cv (cross-validation).")
+    ] = "bic",
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Save the mixture here (.npz).")] = None,
+    assign: Annotated[
+        str | None, typer.Option("--assign", help="Write the rows with component and probability here.")
+    ] = None,
+    figure: Annotated[str | None, typer.Option("--figure", help="Draw the fit here (.png, .pdf, .svg).")] = None,
+    columns: Columns = None,
+    exclude: Exclude = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="Column of row weights, such as counts.")] = None,
+    missing: Annotated[
+        str, typer.Option("--missing", help="Rows with missing entries: drop (and say how many) or fail.")
+    ] = "drop",
+    regularization: Annotated[
+        float, typer.Option("--regularization", help="Floor under variances, as a share of the data's.")
+    ] = 1e-6,
+    tol: Annotated[float, typer.Option("--tol", help="Stop when a row has no more log-likelihood to gain.")] = 1e-6,
+    max_iter: Annotated[int, typer.Option("--max-iter", help="Most steps of a start.")] = 1000,
+    dtype: Annotated[str, typer.Option("--dtype", help="float64, or float32 for speed.")] = "float64",
+    seed: Seed = 0,
+    json: Json = False,
+    format: Format = None,
+    header: Header = True,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    prefix: Prefix = "",
+) -> None:
+    """Fit mixtures to the rows of DATA, and keep the one the criterion prefers.
+
+    All columns of numbers are used unless --columns or --exclude say otherwise. Empty entries, NA, NaN and null are
+    missing.
+
+    Example: jaxgmm fit data.csv --components 1:6 --covariance full,diag --out model.npz --assign assigned.csv
+    """
+    if json and "-" in (assign, out):
+        raise Problem("--json and a table both want standard output; name a file.", 2)
+    what = fitting.Task(
+        data=data,
+        layout=_layout(format, header, separator, decimal),
+        components=components,
+        covariance=covariance,
+        criterion=criterion,
+        columns=columns,
+        exclude=exclude,
+        weights=weights,
+        missing=missing,
+        dtype=dtype,
+        seed=seed,
+        options={"n_restarts": restarts, "regularization": regularization, "tol": tol, "max_iter": max_iter},
+    )
+    what.run(out=out, assign=assign, figure=figure, prefix=prefix, json=json)
+
+
+@app.command()
+def predict(
+    model: Model,
+    data: Data,
+    out: Out = "-",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add the probability of every component.")
+    ] = False,
+    columns: Columns = None,
+    format: Format = None,
+    header: Header = True,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    prefix: Prefix = "",
+) -> None:
+    """Write the rows of DATA with the component each belongs to, and how probably.
+
+    Components count from 0. Rows with missing entries get none.
+    """
+    layout = _layout(format, header, separator, decimal)
+    applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
+
+
+@app.command()
+def score(
+    model: Model,
+    data: Data,
+    out: Out = "-",
+    quantile: Annotated[
+        float | None,
+        typer.Option(
+            "--quantile",
+            help="Mark rows less likely than this share of the rows fitted to. [default: 0.01]",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Mark rows of lower log-density than this, instead.")
+    ] = None,
+    columns: Columns = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
+    format: Format = None,
+    header: Header = True,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    prefix: Prefix = "",
+) -> None:
+    """Write the rows of DATA with their log-density, and whether they are anomalies."""
+    if json and out == "-":
+        raise Problem("--json and the table both want standard output; name a file with --out.", 2)
+    layout = _layout(format, header, separator, decimal)
+    summary = applying.score(applying.Loaded.of(model), data, out, layout, columns, prefix, quantile, threshold)
+    report.scored(summary, json=json)
+
+
+@app.command()
+def sample(
+    model: Model,
+    n: Annotated[int, typer.Option("--rows", "-n", help="Number of rows.", min=1)] = 100,
+    out: Out = "-",
+    labels: Annotated[bool, typer.Option("--labels", help="Add the component each row comes from.")] = False,
+    seed: Seed = 0,
+    format: Format = None,
+    header: Header = True,
+    separator: Separator = None,
+    decimal: Decimal = ".",
+    prefix: Prefix = "",
+) -> None:
+    """Draw rows from the mixture."""
+    layout = _layout(format, header, separator, decimal)
+    applying.sample(applying.Loaded.of(model), n, out, layout, seed, prefix, labels=labels)
+
+
+@app.command()
+def show(model: Model, json: Json = False) -> None:
+    """Print the mixture: weights, means, standard deviations, and how it was fitted."""
+    report.shown(applying.Loaded.of(model), json=json)

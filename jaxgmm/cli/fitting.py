@@ -1,0 +1,174 @@
+"""`jaxgmm fit`."""
+
+import dataclasses
+import math
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxgmm
+from jaxgmm.cli import applying, report
+from jaxgmm.cli.figure import check_figure, draw
+from jaxgmm.cli.numbers import arrays, named, numeric_columns
+from jaxgmm.cli.problem import NOT_FITTED, Problem
+from jaxgmm.cli.tables import Layout, Table, check_folder, opened
+from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.ground.padding import padded
+from jaxgmm.selection.select import CRITERIA
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What is fitted.
+
+    Fields: `x` (n, d); `weights` (n,); `columns`, d names; `unused`, names of columns left out; `dropped`, number of
+    rows left out.
+    """
+
+    x: np.ndarray
+    weights: np.ndarray
+    columns: list[str]
+    unused: list[str]
+    dropped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the command was asked for."""
+
+    data: str
+    layout: Layout
+    components: str
+    covariance: str
+    criterion: str
+    columns: list[str] | None
+    exclude: list[str] | None
+    weights: str | None
+    missing: str
+    dtype: str
+    seed: int
+    options: dict[str, Any]
+
+    def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
+        """Fit, write what was asked for, and report."""
+        ks, structures = counts(self.components), _known("--covariance", self.covariance.split(","), STRUCTURES)
+        _known("--criterion", [self.criterion], CRITERIA)
+        _known("--missing", [self.missing], ("drop", "fail"))
+        _known("--dtype", [self.dtype], ("float32", "float64"))
+        for path in (out, assign, figure):
+            if path not in (None, "-"):
+                check_folder(path)
+        if figure is not None:
+            check_figure(figure)
+        with opened(self.data, self.layout) as table:
+            rows = self._rows(table)
+            if len(rows.x) < max(ks):
+                raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
+            selection = jaxgmm.select(
+                jax.random.key(self.seed),
+                padded(rows.x),
+                ks,
+                structures,
+                criterion=self.criterion,
+                weights=padded(rows.weights),
+                progress=sys.stderr.isatty(),
+                **self.options,
+            )
+            mixture = sound(selection).mixture
+            loaded = applying.Loaded(out or "the model", mixture, self._metadata(table, rows, selection, mixture))
+            if out is not None:
+                jaxgmm.save(out, loaded.mixture, loaded.metadata)
+            if assign is not None:
+                applying.assign(loaded, table, assign, self.layout, prefix)
+        if figure is not None:
+            draw(figure, selection, rows.x, rows.columns)
+        report.fitted(selection, loaded, rows, json=json, to_stderr=assign == "-")
+
+    def _rows(self, table: Table) -> Rows:
+        beside = named(table, [self.weights], "--weights") if self.weights else []
+        excluded = named(table, self.exclude or [], "--exclude")
+        numeric = numeric_columns(table)
+        chosen = named(table, self.columns, "--columns") if self.columns else numeric
+        chosen = [name for name in chosen if name not in (*excluded, *beside)]
+        if not chosen:
+            raise Problem(f"{table.name}: no columns of numbers are left among {', '.join(table.columns)}.")
+        parts, dropped = [], 0
+        for _, values in arrays(table, chosen + beside):
+            whole = ~np.isnan(values).any(axis=1)
+            dropped += int(np.sum(~whole))
+            parts.append(values[whole].astype(self.dtype))
+        if dropped and self.missing == "fail":
+            raise Problem(f"{table.name}: {dropped} rows have missing entries; fill them in, or say --missing drop.")
+        joined = np.concatenate(parts)
+        x, weights = joined[:, : len(chosen)], joined[:, len(chosen) :]
+        weights = weights[:, 0] if beside else np.ones(len(x), self.dtype)
+        if len(x) == 0:
+            raise Problem(f"{table.name}: every row has a missing entry in {', '.join(chosen[:8])}.")
+        if np.any(weights < 0) or not np.any(weights > 0):
+            raise Problem(f"--weights: column {beside[0]!r} has negative weights or none above 0.")
+        return Rows(x, weights, chosen, [name for name in table.columns if name not in (*chosen, *beside)], dropped)
+
+    def _metadata(
+        self, table: Table, rows: Rows, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
+    ) -> dict[str, Any]:
+        best = selection.winner
+        return {
+            "columns": rows.columns,
+            "created_by": f"jaxgmm {jaxgmm.__version__}",
+            "fit": {
+                "data": table.name,
+                "rows": len(rows.x),
+                "rows_dropped": rows.dropped,
+                "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
+                "covariance_type": best.covariance_type,
+                "n_components": best.n_components,
+                "log_likelihood": best.log_likelihood,
+                "criterion": selection.criterion,
+                "criterion_value": getattr(best, selection.criterion),
+                "status": best.status,
+                "seed": self.seed,
+                **self.options,
+            },
+            "log_density_quantiles": applying.quantiles_of(mixture, rows.x, rows.weights),
+        }
+
+
+def counts(text: str) -> list[int]:
+    """Numbers of components: `3`, `2,4,6`, `1:10` with both ends, or several of these."""
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition(":")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise Problem(f"--components is {text!r}; expected numbers from 1 on, such as 3, 2,4,6 or 1:10.", 2)
+    return sorted(set(found))
+
+
+def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
+    """The fit of the winner, if it is one that one can go on with."""
+    best = selection.winner
+    if best.result is None:
+        raise Problem(f"no fit succeeded: {best.error}", NOT_FITTED)
+    status = jaxgmm.Status(int(best.result.status))
+    if status == jaxgmm.Status.NON_FINITE or not math.isfinite(best.log_likelihood):
+        raise Problem(f"no fit has a finite likelihood: {status.text}", NOT_FITTED)
+    if not best.regular:
+        raise Problem(
+            f"every fit has a component that sits on a few rows or on rows without width ({best.covariance_type}, "
+            f"k = {best.n_components} is the best of them): try fewer components, a simpler --covariance, more "
+            "--restarts, or a larger --regularization; nothing was written.",
+            NOT_FITTED,
+        )
+    return best.result
+
+
+def _known(option: str, given: list[str], known: Any) -> list[str]:
+    given = [name.strip() for name in given if name.strip()]
+    if not given or not set(given) <= set(known):
+        raise Problem(f"{option} is {','.join(given)!r}; expected some of {', '.join(known)}.", 2)
+    return given
