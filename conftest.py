@@ -2,6 +2,11 @@
 
 import doctest
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -9,12 +14,46 @@ install_import_hook("jaxgmm", "beartype.beartype")
 
 from sybil import Sybil  # noqa: E402
 from sybil.parsers.doctest import DocTestParser  # noqa: E402
-from sybil.parsers.myst import PythonCodeBlockParser  # noqa: E402
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser  # noqa: E402
 
 os.environ.setdefault("MPLBACKEND", "agg")
+DATA = Path(__file__).parent / "examples" / "data"
+
+
+def run_console(example):
+    """Commands of a terminal, the lines after `$`, print what stands below them; all of a document in one folder."""
+    if "folder" not in example.namespace:
+        folder = example.namespace["folder"] = tempfile.TemporaryDirectory()
+        for path in DATA.glob("*.csv"):
+            shutil.copy(path, folder.name)
+    folder = example.namespace["folder"].name
+    found = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(DATA.parent.parent),
+        "XDG_CACHE_HOME": folder,
+    }
+    for part in ("\n" + example.parsed).split("\n$ ")[1:]:
+        command, _, expected = part.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=os.environ | found,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        printed = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        if not doctest.OutputChecker().check_output(expected.strip(), printed, options):
+            return f"$ {command}\nprinted\n{printed}\nexpected\n{expected}"
+    return None
 
 
 pytest_collect_file = (
     Sybil(parsers=[DocTestParser(optionflags=doctest.ELLIPSIS)], patterns=["jaxgmm/**/*.py"])
-    + Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"])
+    + Sybil(
+        parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)],
+        patterns=["README.md", "docs/*.md"],
+    )
 ).pytest()

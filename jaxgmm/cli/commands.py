@@ -71,8 +71,8 @@ def options(
     """Options of the program itself."""
 
 
-Data = Annotated[str, typer.Argument(help="Table of rows; - for standard input.")]
-Model = Annotated[str, typer.Argument(help="Saved mixture (.npz).")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Table of rows; - for standard input.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Saved mixture (.npz).")]
 Out = Annotated[str, typer.Option("--out", "-o", help="Table to write; - for standard output.")]
 Columns = Annotated[
     list[str] | None, typer.Option("--columns", "-c", help="Columns to use, divided by commas.", show_default=False)
@@ -135,9 +135,9 @@ def fit(
     decimal: Decimal = ".",
     prefix: Prefix = "",
 ) -> None:
-    """Fit mixtures to the rows of DATA, and keep the one the criterion prefers.
+    """Fit mixtures to a table and choose one.
 
-    All columns of numbers are used unless --columns or --exclude say otherwise. Empty entries, NA, NaN and null are
+    The criterion chooses among --components and --covariance. All columns of numbers are used unless --columns or --exclude say otherwise. Empty entries, NA, NaN and null are
     missing.
 
     Example: jaxgmm fit data.csv --components 1:6 --covariance full,diag --out model.npz --assign assigned.csv
@@ -176,9 +176,9 @@ def predict(
     decimal: Decimal = ".",
     prefix: Prefix = "",
 ) -> None:
-    """Write the rows of DATA with the component each belongs to, and how probably.
+    """Add each row's component.
 
-    Components count from 0. Rows with missing entries get none.
+    Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with missing entries get none.
     """
     layout = _layout(format, header, separator, decimal)
     applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
@@ -207,7 +207,11 @@ def score(
     decimal: Decimal = ".",
     prefix: Prefix = "",
 ) -> None:
-    """Write the rows of DATA with their log-density, and whether they are anomalies."""
+    """Add each row's log-density; mark anomalies.
+
+    A row is an anomaly if its log-density is below a threshold, which by default one row in a hundred was below of
+    those that the model was fitted to. Rows with missing entries get none.
+    """
     if json and out == "-":
         raise Problem("--json and the table both want standard output; name a file with --out.", 2)
     layout = _layout(format, header, separator, decimal)
@@ -235,5 +239,5 @@ def sample(
 
 @app.command()
 def show(model: Model, json: Json = False) -> None:
-    """Print the mixture: weights, means, standard deviations, and how it was fitted."""
+    """Print the mixture."""
     report.shown(applying.Loaded.of(model), json=json)

@@ -72,7 +72,10 @@ def shown(model: "Loaded", *, json: bool) -> None:
     console.print(f"{model.name}: {k} components over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
     if isinstance(how, dict):
-        console.print("Fitted: " + ", ".join(f"{name} {_short(value)}" for name, value in how.items()) + ".")
+        console.print(
+            f"Fitted to {how['rows']} rows of {how['data']}: log-likelihood {how['log_likelihood']:.2f}, "
+            f"{how['criterion']} {how['criterion_value']:.2f}, {how['status'].lower()}."
+        )
     _components(console, model)
 
 
@@ -141,10 +144,6 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_COLUMNS]) + (", ..." if len(names) > _COLUMNS else "")
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _print_json(value: Any) -> None:
