@@ -137,8 +137,8 @@ def fit(
 ) -> None:
     """Fit mixtures to a table and choose one.
 
-    The criterion chooses among --components and --covariance. All columns of numbers are used unless --columns or --exclude say otherwise. Empty entries, NA, NaN and null are
-    missing.
+    The criterion chooses among --components and --covariance. All columns of numbers are used unless --columns or
+    --exclude say otherwise. Empty entries, NA, NaN and null are missing.
 
     Example: jaxgmm fit data.csv --components 1:6 --covariance full,diag --out model.npz --assign assigned.csv
     """
@@ -178,7 +178,8 @@ def predict(
 ) -> None:
     """Add each row's component.
 
-    Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with missing entries get none.
+    Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with
+    missing entries get none.
     """
     layout = _layout(format, header, separator, decimal)
     applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
