@@ -46,6 +46,8 @@ def part_of(name: str, content: Row) -> str:
         return machine(content)
     if name == "targets":
         return table(targets(rows))
+    if name == "summary":
+        return summary(rows)
     mine = [row for row in rows if row["case"] == name]
     if not mine:
         return "Not measured yet."
@@ -71,6 +73,12 @@ def machine(content: Row) -> str:
     dates = sorted({ran["date"] for ran in content["ran"].values()})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"{has['cpu']}, {has['cores']} cores, {has['memory_gib']:g} GiB, {has['system']}; {versions}; {when}."
+
+
+def summary(rows: list[Row]) -> str:
+    """How many times ours each peer takes, by what is done."""
+    compared = plots.comparisons(rows)
+    return table([{"what": text} | {peer: times(value) for peer, value in r.items()} for text, r in compared.items()])
 
 
 def timings(rows: list[Row]) -> str:

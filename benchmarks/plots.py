@@ -1,15 +1,32 @@
 """The pictures of the page, small and from the results alone."""
 
+import io
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.targets import fastest, grouped
+from benchmarks.targets import fastest, grouped, ratio
 
 Row = dict[str, Any]
 COLOURS = {"jaxgmm": "#0b6e4f", "sklearn": "#d1495b", "gmmx": "#3d6cb9", "tgmm": "#8c5e9e", "pomegranate": "#b58900"}
 DTYPE = "float32"
+# Told apart from white and from black alike.
+GREY = "#7a7a7a"
+MARKERS = {"sklearn": "o", "gmmx": "s", "tgmm": "^", "pomegranate": "D", "numpyro": "v", "distrax": "P"}
+# What the summary shows: the case, what holds of the point, and what to call it.
+SUMMARY = (
+    ("grid", {"d": 2}, "one iteration of EM, 100,000 x 2, k = 5"),
+    ("grid", {"d": 8}, "one iteration of EM, 100,000 x 8, k = 16"),
+    ("grid", {"d": 64}, "one iteration of EM, 20,000 x 64, k = 16"),
+    ("whole_fit", {"n": 10_000}, "seeding and EM, 10,000 x 4, k = 5"),
+    ("whole_fit", {"n": 1_000_000}, "seeding and EM, 1,000,000 x 4, k = 5"),
+    ("many_fits", {"n": 200}, "1,000 fits of 200 x 2, k = 3"),
+    ("restarts", {}, "10 restarts for each k of 1 … 10, 10,000 x 4"),
+    ("likelihood", {}, "log-likelihood and its gradient, 100,000 x 4, k = 8"),
+    ("cold_start", {}, "new process to first fit, 500 x 2, compiling"),
+)
 
 
 def draw(rows: list[Row], folder: Path) -> dict[str, str]:
@@ -27,10 +44,61 @@ def draw(rows: list[Row], folder: Path) -> dict[str, str]:
         mine = [row for row in rows if row["case"] == name and row["dtype"] == DTYPE]
         if mine:
             figure = picture(mine, plt)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            save(figure, folder / f"{name}.svg")
             plt.close(figure)
             drawn[name] = f"{name}.svg"
+    if compared := comparisons(rows):
+        figure = summary(compared, plt)
+        save(figure, folder / "summary.svg", transparent=True)
+        plt.close(figure)
+        drawn["summary"] = "summary.svg"
     return drawn
+
+
+def save(figure: Any, path: Path, **options: Any) -> None:
+    """Write it with no more decimals than can be seen."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None}, **options)
+    path.write_text(re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", text.getvalue()))
+
+
+def comparisons(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """How many times ours each peer takes, by what is done; what was not measured or not reached is left out."""
+    found = {}
+    for case, point, text in SUMMARY:
+        groups = [g for key, g in grouped(rows, case).items() if {("dtype", DTYPE), *point.items()} <= set(key)]
+        if case == "likelihood":
+            groups = [[row for row in g if row["contender"].endswith("gradient")] for g in groups]
+        ratios = {peer: ratio(g, peer) for g in groups for peer in MARKERS}
+        ratios = {peer: value for peer, value in ratios.items() if not np.isnan(value)}
+        if ratios:
+            found[text] = ratios
+    return found
+
+
+def summary(compared: dict[str, dict[str, float]], plt: Any) -> Any:
+    """A line for each thing done, a mark for each peer; to the right of the line at 1, ours is faster."""
+    colours = COLOURS | {"numpyro": "#2a9d8f", "distrax": "#e07a1f"}
+    with plt.rc_context(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), GREY)):
+        figure, axes = plt.subplots(figsize=(7.2, 3.1))
+        places = np.arange(len(compared))[::-1]
+        axes.hlines(places, 0, 1, transform=axes.get_yaxis_transform(), color=GREY, lw=0.4, alpha=0.5)
+        axes.axvline(1, color=COLOURS["jaxgmm"], lw=2)
+        for peer, marker in MARKERS.items():
+            shown = [(r[peer], place) for r, place in zip(compared.values(), places, strict=True) if peer in r]
+            if shown:
+                axes.plot(*zip(*shown, strict=True), marker, color=colours[peer], ms=6, label=peer, clip_on=False)
+        axes.set_xscale("log")
+        ticks = (0.25, 0.5, 1, 2, 5, 10, 20, 50)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_yticks(places, list(compared))
+        axes.tick_params(left=False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        figure.supxlabel(f"time over jaxgmm's, {DTYPE}, two CPU cores; left of 1, jaxgmm is slower", fontsize=9)
+        figure.legend(loc="outside upper center", frameon=False, ncols=6, handletextpad=0.1, columnspacing=1)
+    return figure
 
 
 def grid(rows: list[Row], plt: Any) -> Any:
