@@ -32,7 +32,8 @@ lint: $(STAMP)lint  ## style, and that lower layers never import upper ones
 types: $(STAMP)lint
 	$(BIN)/mypy
 
-docs: $(STAMP)docs  ## the documentation, warnings as errors, to docs/_build/html
+# The examples are run for it, which GALLERY=0 leaves out.
+docs: $(STAMP)docs,examples,cli  ## the documentation, warnings as errors, to docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 numerics: $(STAMP)numerics  ## run the numerical experiments and write their tables into docs/numerics.md
@@ -57,4 +58,4 @@ $(STAMP)%: pyproject.toml | .venv/bin/python
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv benchmarks/.venv out docs/_build
+	rm -rf .venv benchmarks/.venv out docs/_build docs/gallery

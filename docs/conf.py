@@ -1,24 +1,37 @@
-"""Sphinx configuration, and the check that nothing public goes undocumented."""
+"""Sphinx configuration."""
 
-import ast
-import inspect
-import textwrap
-from collections.abc import Iterator
+import os
+import sys
+from pathlib import Path
 
 from sphinx.application import Sphinx
-from sphinx.errors import SphinxError
 
 import jaxgmm
 
+sys.path.insert(0, str(Path(__file__).parent / "ext"))
+
 project = "jaxgmm"
 version = release = jaxgmm.__version__
-exclude_patterns = ["_build"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "gallery/data"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "name_table",
+    "public_names",
+]
 
 html_theme = "furo"
 html_title = f"jaxgmm {version}"
+html_static_path = ["_static"]
+html_css_files = ["jaxgmm.css"]
+html_theme_options = {"top_of_page_buttons": []}
+html_show_sourcelink = False
+html_copy_source = False
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "deflist", "attrs_block"]
 myst_heading_anchors = 3
 
 # Docstrings put names and shapes between single backticks.
@@ -30,10 +43,28 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "",
+    "copyfile_regex": r"index\.rst",
+    "within_subsection_order": "sphinx_gallery.sorting.FileNameSortKey",
+    "minigallery_sort_order": "examples.as_told",
+    "doc_module": ("jaxgmm",),
+    "backreferences_dir": "gallery/backreferences",
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "image_srcset": ["2x"],
+    "reset_modules": ("matplotlib", "examples.prepare"),
+    "parallel": min(2, os.cpu_count() or 1),
+    # `make docs GALLERY=0` leaves the examples unrun.
+    "plot_gallery": os.environ.get("GALLERY", "1") != "0",
+}
+
 
 def setup(app: Sphinx) -> None:
-    """Run the check after every build, also one that found nothing to rebuild."""
-    app.connect("build-finished", check_coverage)
+    """Connect what the configuration defines itself."""
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)
 
 
@@ -41,50 +72,3 @@ def keep_first_line(app: Sphinx, what: str, name: str, obj: object, options: obj
     """Keep napoleon, which comes next, from reading the first line of a property as `type: description`."""
     if what == "property":
         lines[:0] = ["..", ""]  # an empty comment
-
-
-def check_coverage(app: Sphinx, exception: Exception | None) -> None:
-    """Fail the build unless every public name is on the page `api` and has a docstring, its members included."""
-    if exception is not None:
-        return
-    documented = {name for name, entry in app.env.domains.python_domain.objects.items() if entry.docname == "api"}
-    problems = [f"jaxgmm.{name}: not in docs/api.md" for name in jaxgmm.__all__ if f"jaxgmm.{name}" not in documented]
-    problems += [f"jaxgmm.{name}: no docstring" for name in undocumented()]
-    if problems:
-        raise SphinxError("Undocumented public names:\n  " + "\n  ".join(problems))
-
-
-def undocumented() -> Iterator[str]:
-    """Public names, and methods and properties of public classes, without a docstring of their own or from above."""
-    for name in jaxgmm.__all__:
-        thing = getattr(jaxgmm, name)
-        if not inspect.getdoc(thing):
-            yield name
-        if inspect.isclass(thing):
-            yield from (f"{name}.{member}" for member in public_members(thing) if not member_doc(thing, member))
-
-
-def public_members(cls: type) -> set[str]:
-    """Methods and properties that the library defines on `cls` or on a class above it."""
-    return {
-        name
-        for base in library_bases(cls)
-        for name, value in vars(base).items()
-        if not name.startswith("_") and (inspect.isroutine(value) or isinstance(value, property))
-    }
-
-
-def member_doc(cls: type, name: str) -> str | None:
-    """Docstring of a member; one that a base class declares for type checkers only is read from its source."""
-    if doc := inspect.getdoc(getattr(cls, name)):
-        return doc
-    for base in library_bases(cls):
-        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base)))):
-            if isinstance(node, ast.FunctionDef) and node.name == name and (doc := ast.get_docstring(node)):
-                return doc
-    return None
-
-
-def library_bases(cls: type) -> list[type]:
-    """`cls` and the classes above it that belong to the library."""
-    return [base for base in cls.__mro__ if base.__module__.startswith("jaxgmm.")]
