@@ -85,6 +85,15 @@ def test_same_start_same_fit(kind, dtype):
         near(np.asarray(mine, dtype), np.asarray(yours, dtype), "converged")
 
 
+@pytest.mark.parametrize("method", ["kmeans", "random"])
+def test_same_seed_same_fit(method):
+    options = {"init_params": method, "random_state": 0, "reg_covar": 1e-2}
+    theirs = sklearn.mixture.GaussianMixture(3, **options).fit(IRIS)
+    ours = GaussianMixture(3, **options).fit(IRIS)
+    assert ours.n_iter_ == theirs.n_iter_
+    near(ours.means_, theirs.means_)
+
+
 def test_parameters_and_defaults_are_the_same():
     assert GaussianMixture().get_params() == sklearn.mixture.GaussianMixture().get_params()
     assert repr(clone(GaussianMixture(2, tol=0.1))) == "GaussianMixture(n_components=2, tol=0.1)"

@@ -67,16 +67,16 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         random = check_random_state(self.random_state)
         rows, shares, real = padded(X), padded(weights), X.dtype.type
 
-        def labels() -> np.ndarray:
+        def start() -> np.ndarray:
             drawn = SEEDINGS[self.init_params](random, X, None if sample_weight is None else weights, self.n_components)
-            return padded(drawn.astype(np.int32))
+            return padded(drawn.astype(np.int32 if drawn.ndim == 1 else X.dtype))
 
-        def run(labels: np.ndarray | None) -> Run:
+        def run(start: np.ndarray | None) -> Run:
             with jax.enable_x64(X.dtype == np.float64):
                 end = run_em(
                     rows,
                     shares,
-                    labels,
+                    start,
                     self._parameters(X.dtype) if before else given,
                     real(self.lower_bound_ if before else -np.inf),
                     real(self.tol),
@@ -89,7 +89,7 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
                 return jax.tree.map(np.asarray, end)
 
         known = before or given.complete
-        starts = [None if known else labels() for _ in range(1 if before else self.n_init)]
+        starts = [None if known else start() for _ in range(1 if before else self.n_init)]
         # The first alone, so that the others find it compiled.
         runs = [run(starts[0]), *side_by_side(run, starts[1:])]
         for number, one in enumerate(runs):

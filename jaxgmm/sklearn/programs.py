@@ -27,7 +27,7 @@ class Parameters:
     """A mixture as plain arrays.
 
     Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds. Of numpy outside compiled
-    calls, and None for what `run_em` is to take from labels.
+    calls, and None for what `run_em` is to take from seeds.
     """
 
     weights: Any
@@ -71,7 +71,7 @@ class Run:
 def run_em(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
-    labels: Int[Array, " n"] | None,
+    seeds: Int[Array, " n"] | Float[Array, "n k"] | None,
     given: Parameters,
     bound: Float[Array, ""],
     tol: Float[Array, ""],
@@ -82,15 +82,17 @@ def run_em(
     covariance_type: str,
     history_size: int,
 ) -> Run:
-    """EM as scikit-learn defines it, from the parameters given and, where they are None, those of labelled rows.
+    """EM as scikit-learn defines it, from the parameters given and, where they are None, those of seeded rows.
+
+    `seeds` are the component of each row, or its shares in all of them.
 
     It differs from `jaxgmm.fit` in what scikit-learn's users set: `reg_covar` is added to the covariances, and a fit
     ends when a step changes the mean log-likelihood by less than `tol`. The steps are the library's own.
     """
     start = given
-    if labels is not None:
-        shares = jax.nn.one_hot(labels, n_components, dtype=x.dtype)
-        seeded = Parameters.of(from_responsibilities(x, shares, covariance_type, weights=weights))
+    if seeds is not None:
+        shares = jax.nn.one_hot(seeds, n_components, dtype=x.dtype) if seeds.ndim == 1 else seeds
+        seeded = Parameters.of(_ridged(from_responsibilities(x, shares, covariance_type, weights=weights), reg_covar))
         start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
     rows = Rows.of(x, weights, block_size_of(mixture, x.shape[0]))
@@ -147,6 +149,15 @@ def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covarian
 
 def _fields(parameters: Parameters) -> tuple[Any, Any, Any]:
     return parameters.weights, parameters.means, parameters.factor
+
+
+def _ridged(mixture: Mixture, ridge: Float[Array, ""]) -> Mixture:
+    """The mixture with covariances larger by `ridge` times the identity."""
+    components: Any = mixture.components
+    k, d = mixture.means.shape
+    added = type(components.covariance).isotropic(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), k)
+    covariance = components.covariance.plus(added, k, d)
+    return dataclasses.replace(mixture, components=dataclasses.replace(components, covariance=covariance))
 
 
 def _with_ridge(mixture: Mixture, statistics: Statistics, ridge: Float[Array, ""]) -> Statistics:

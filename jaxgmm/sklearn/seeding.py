@@ -1,4 +1,4 @@
-"""Which component each row starts in, by the names of scikit-learn's `init_params`.
+"""Which component each row starts in, or how much of each, by the names of scikit-learn's `init_params`.
 
 Rows are drawn with scikit-learn's own functions in its own order, so that a `random_state` means the same start.
 """
@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
 Seeding = Callable[[np.random.RandomState, np.ndarray, np.ndarray | None, int], np.ndarray]
-"""From randomness, rows (n, d), weights (n,) or None and a number of components to the component of each row."""
+"""From randomness, rows (n, d), weights (n,) or None and k, to the component of each row (n,) or its shares (n, k)."""
 
 
 def kmeans(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
@@ -30,8 +30,9 @@ def random_from_data(random: np.random.RandomState, X: np.ndarray, weights: np.n
 
 
 def anywhere(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
-    """Each row in a component of its own draw."""
-    return random.randint(k, size=len(X))
+    """Each row a little in every component."""
+    shares = random.uniform(size=(len(X), k))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 SEEDINGS: dict[str, Seeding] = {
