@@ -1,14 +1,52 @@
-"""Pictures say what the numbers say."""
+"""Pictures say what the numbers say.
+
+Those compared with `tests/baseline` are made anew by `pytest tests/test_plot.py --mpl-generate-path=tests/baseline`.
+"""
+
+import sys
 
 import jax
 import matplotlib
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
+from matplotlib.colors import to_hex
 
 import jaxgmm
 from jaxgmm import plot
+from jaxgmm.plot import style
+
+from cases import COVARIANCES, MEANS
+from tolerance import assert_close
 
 matplotlib.use("Agg")
+
+# The last component has no weight, and stands where it would be seen.
+WEIGHTS = [0.5, 0.35, 0.15, 0.0]
+CENTERS = [[0.0, 0.0], [2.5, 2.0], [-2.5, 3.0], [9.0, 9.0]]
+SHAPES = [[[1.0, 0.6], [0.6, 1.5]], [[1.5, -0.5], [-0.5, 0.5]], [[0.4, 0.0], [0.0, 1.2]], [[1.0, 0.0], [0.0, 1.0]]]
+N = 150
+
+# The root mean square over pixels, of 255 levels.
+picture = pytest.mark.mpl_image_compare(
+    style="default", remove_text=True, tolerance=4, savefig_kwargs={"dpi": 60, "metadata": {"Software": None}}
+)
+
+
+def mixture():
+    return jaxgmm.from_parameters(WEIGHTS, CENTERS, SHAPES)
+
+
+def rows(offset=0.0):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, N, p=WEIGHTS[:3])
+    noise = np.einsum("nij,nj->ni", np.linalg.cholesky(SHAPES)[labels], rng.normal(size=(N, 2)))
+    return np.array(CENTERS)[labels] + noise + offset
+
+
+def canvas(width=3.0, height=2.5):
+    return matplotlib.pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +96,268 @@ def test_convergence_of_one_fit_and_of_a_stack(table):
     assert len(own.lines) == 1
     stack = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), table.best)
     assert len(plot.convergence(stack).lines) == 2
+
+
+@picture
+def test_picture_of_ellipses():
+    return plot.ellipses(mixture(), canvas()).figure
+
+
+@picture
+def test_picture_of_many_ellipses():
+    rng = np.random.default_rng(0)
+    means, variances = rng.uniform(-9, 9, (25, 2)), rng.uniform(0.2, 2, (25, 2))
+    many = jaxgmm.from_parameters(rng.dirichlet(np.ones(25)), means, variances, "diag")
+    return plot.ellipses(many, canvas()).figure
+
+
+@picture
+def test_picture_of_the_density():
+    return plot.density(mixture(), rows(), canvas(), components=True).figure
+
+
+@picture
+def test_picture_of_a_soft_assignment():
+    weights = np.where(np.arange(N) < 20, 5.0, 1.0)
+    return plot.assignment(mixture(), rows(), canvas(), weights=weights).figure
+
+
+@picture
+def test_picture_of_uncertainty():
+    return plot.uncertainty(mixture(), rows(), canvas()).figure
+
+
+@picture
+def test_picture_of_anomalies():
+    return plot.anomalies(mixture(), rows(), quantile=0.04, ax=canvas()).figure
+
+
+@picture
+def test_picture_of_a_histogram():
+    weights = np.where(rows()[:, 0] > 2, 3.0, 1.0)
+    return plot.histogram(mixture().marginal([0]), rows()[:, :1], canvas(), bins=20, weights=weights).figure
+
+
+@picture
+def test_picture_of_pairs():
+    x = np.concatenate([rows(), rows()[:, :1] - rows()[::-1, 1:]], axis=1)
+    means = np.concatenate([CENTERS, [[0.0], [2.0], [-4.0], [0.0]]], axis=1)
+    covariances = np.tile(3 * np.eye(3), (4, 1, 1))
+    covariances[:, :2, :2] = SHAPES
+    axes = matplotlib.pyplot.subplots(3, 3, figsize=(4, 3.5), layout="constrained")[1]
+    return plot.pairs(jaxgmm.from_parameters(WEIGHTS, means, covariances), x, axes=axes)[0, 0].figure
+
+
+@pytest.mark.parametrize("structure", COVARIANCES)
+def test_an_ellipse_holds_its_share(structure):
+    """Of each component in turn, as counted in rows drawn from it."""
+    some = jaxgmm.from_parameters([0.2, 0.3, 0.5], MEANS, COVARIANCES[structure], structure)
+    patches = plot.ellipses(some, levels=(0.9, 0.4)).patches
+    normal = np.random.default_rng(0).normal(size=(20_000, 2))
+    found = {}
+    for patch in patches:
+        outline = patch.get_patch_transform().transform_path(patch.get_path())
+        for place in range(3):
+            drawn = np.asarray(some.means[place]) + normal @ np.linalg.cholesky(some.covariances[place]).T
+            if np.allclose(patch.center, some.means[place], atol=1e-5):
+                found.setdefault(place, []).append(outline.contains_points(drawn).mean())
+    assert sorted(found) == [0, 1, 2]
+    for shares in found.values():
+        np.testing.assert_allclose(sorted(shares), [0.4, 0.9], atol=0.015)
+
+
+def test_ellipses_of_any_family(case):
+    patches = plot.ellipses(case.mixture(), levels=[0.5]).patches
+    centers = sorted(tuple(patch.center) for patch in patches)
+    assert_close(centers, sorted(tuple(np.asarray(mean, float)) for mean in case.mixture().means), "exact", 10)
+
+
+def test_absent_components_are_not_drawn():
+    ax = plot.ellipses(mixture())
+    assert len(ax.patches) == 2 * 3
+    assert ax.get_xlim()[1] < 9
+    assert plot.density(mixture()).get_xlim()[1] < 9
+    lines = plot.histogram(mixture().marginal([0])).lines
+    assert [line.get_label() for line in lines] == ["mixture", "component 0", "component 1", "component 2"]
+
+
+def test_a_larger_weight_is_stronger():
+    widths = {patch.get_label(): patch.get_linewidth() for patch in plot.ellipses(mixture(), levels=[0.5]).patches}
+    assert widths["component 0"] > widths["component 1"] > widths["component 2"]
+
+
+def test_components_keep_their_colours_and_many_have_none():
+    edges = {patch.get_label(): to_hex(patch.get_edgecolor()) for patch in plot.ellipses(mixture()).patches}
+    for line in plot.histogram(mixture().marginal([0])).lines[1:]:
+        assert edges[line.get_label()] == line.get_color().lower()
+    many = jaxgmm.from_parameters(np.ones(50), np.arange(100.0).reshape(50, 2), np.ones(50), "spherical")
+    assert {to_hex(patch.get_edgecolor()) for patch in plot.ellipses(many).patches} == {style.NEUTRAL}
+    assert {to_hex(patch.get_edgecolor()) for patch in plot.ellipses(many, colors="red").patches} == {"#ff0000"}
+
+
+def test_regions_hold_their_mass():
+    """Riemann sum of the density over the inside of each contour."""
+    levels = (0.3, 0.6, 0.95)
+    ax = matplotlib.pyplot.subplots()[1]
+    ax.set(xlim=(-8, 9), ylim=(-7, 9))
+    plot.density(mixture(), ax=ax, levels=levels)
+    x, y = np.linspace(-8, 9, 301), np.linspace(-7, 9, 299)
+    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    mass = np.exp(np.asarray(mixture().log_prob(points), float)) * (x[1] - x[0]) * (y[1] - y[0])
+    # What is inside of the outer contour of a step is inside, whatever the steps on top of it.
+    inside = [mass[path.contains_points(points)].sum() for path in _filled(ax)]
+    np.testing.assert_allclose(inside[::-1], levels, atol=0.01)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_maps_far_from_the_origin(offset):
+    """The contour of the density at one standard deviation is where it should be, to 0.5 % of it."""
+    unit = jaxgmm.from_parameters([1.0], [[offset, offset]], [1.0], "spherical")
+    ax = plot.anomalies(unit, rows(offset), threshold=-np.log(2 * np.pi) - 0.5)
+    lines = [path.vertices for c in ax.collections if c.get_linestyle()[0][1] for path in c.get_paths()]
+    radius = np.linalg.norm(np.concatenate(lines) - offset, axis=1)
+    np.testing.assert_allclose(radius, 1, atol=5e-3)
+
+
+def test_uncertainty_is_certain_for_one_component_and_full_between_two_equal_ones():
+    two = jaxgmm.from_parameters([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [1.0, 1.0], "spherical")
+    for measure, most in (("entropy", 1.0), ("error", 0.5)):
+        ax = plot.uncertainty(two, measure=measure)
+        assert ax.collections[0].get_clim() == (0, most)
+    one = two.take([0])
+    assert len(_filled(plot.uncertainty(one))[1].vertices) == 0
+
+
+def test_rows_are_marked_by_their_component():
+    x = rows()
+    ax = plot.assignment(mixture(), x, soft=False)
+    shown = {to_hex(c.get_facecolor()[0]): len(c.get_offsets()) for c in ax.collections}
+    counts = np.bincount(mixture().predict(x))
+    assert shown == {style.COLORS[place].lower(): counts[place] for place in range(3)}
+    assert len({c.get_paths()[0].vertices.tobytes() for c in ax.collections}) == 3
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1", "2"]
+
+
+def test_colours_are_blended_by_responsibility():
+    ends = style.blend(np.eye(2), style.COLORS[:2])
+    np.testing.assert_allclose([matplotlib.colors.to_rgb(color) for color in style.COLORS[:2]], ends, atol=1e-6)
+    # Black and white in equal parts have half of the lightness L* = 100, up to what Oklab and CIELAB differ by.
+    grey = style.blend(np.array([[0.5, 0.5]]), ("black", "white"))[0]
+    np.testing.assert_allclose(grey, 0.388, atol=2e-3)
+
+
+def test_many_rows_are_thinned_out_in_the_same_way():
+    x = np.tile(rows(), (100, 1)) + np.random.default_rng(1).normal(size=(100 * N, 2))
+    first, second = (plot.assignment(mixture(), x).collections for _ in range(2))
+    assert len(first) == 1
+    assert len(first[0].get_offsets()) == 10_000
+    np.testing.assert_array_equal(first[0].get_offsets(), second[0].get_offsets())
+    assert first[0].get_rasterized()
+
+
+def test_anomalies_are_the_least_probable_rows():
+    x, threshold = rows(), -6.0
+    values = np.asarray(mixture().log_prob(x))
+    for options, least in (({"threshold": threshold}, values < threshold), ({"quantile": 0.1}, _lowest(values, 15))):
+        ax = plot.anomalies(mixture(), x, **options)
+        marked = ax.collections[-1].get_offsets()
+        assert_close(marked[np.lexsort(marked.T)], x[least][np.lexsort(x[least].T)], "exact", 10)
+        assert f"{least.sum()} of {N} rows" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_anomalies_by_weight():
+    """A row of a tenth of the weight is that of the quantile, not one of N."""
+    x = rows()
+    weights = np.ones(N)
+    weights[np.argsort(mixture().log_prob(x))[1]] = N / 9
+    ax = plot.anomalies(mixture(), x, quantile=0.05, weights=weights)
+    assert len(ax.collections[-1].get_offsets()) == 1
+
+
+def test_histogram_honours_weights():
+    x, weights = rows()[:, :1], np.arange(N) % 3
+    ax = plot.histogram(mixture().marginal([0]), x, bins=12, weights=weights)
+    expected = np.histogram(np.repeat(x[:, 0], weights), np.histogram_bin_edges(x[weights > 0], 12), density=True)[0]
+    assert_close([patch.get_height() for patch in ax.patches], expected, "close")
+
+
+def test_histogram_finds_thin_components():
+    thin = jaxgmm.from_parameters([0.5, 0.5], [[0.0], [1e3]], [1e-6, 1e-6], "spherical")
+    assert_close(np.max(plot.histogram(thin).lines[0].get_ydata()), 0.5 / np.sqrt(2e-6 * np.pi), "close")
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_columns_of_a_frame_are_named(frame):
+    x = frame(dict(zip(("width", "length"), rows().T, strict=True)))
+    for ax in (plot.assignment(mixture(), x), plot.anomalies(mixture(), x)):
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("width", "length")
+    axes = plot.pairs(mixture(), x)
+    assert (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel()) == ("width", "length")
+    assert plot.pairs(mixture(), x, names=["a", "b"])[1, 1].get_xlabel() == "b"
+    assert plot.histogram(mixture().marginal([1]), x[["length"]]).get_xlabel() == "length"
+
+
+@pytest.mark.parametrize("name", ["ellipses", "density", "assignment", "uncertainty", "anomalies"])
+def test_the_axes_given_are_drawn_on_and_returned(name):
+    own = canvas()
+    arguments = (mixture(),) if name == "ellipses" else (mixture(), rows())
+    assert getattr(plot, name)(*arguments, ax=own) is own
+    assert own.has_data()
+    assert len(matplotlib.pyplot.get_fignums()) == 1
+
+
+def test_a_map_under_rows_covers_the_axes():
+    ax = plot.assignment(mixture(), 3 * rows())
+    limits = ax.get_xlim(), ax.get_ylim()
+    plot.density(mixture(), ax=ax)
+    np.testing.assert_allclose((ax.get_xlim(), ax.get_ylim()), limits, rtol=1e-6)
+
+
+def test_rows_of_weight_zero_are_left_out():
+    x = rows()
+    x[0] = np.nan
+    weights = np.ones(N)
+    weights[0] = 0
+    shown = plot.assignment(mixture(), x, weights=weights).collections
+    assert sum(len(c.get_offsets()) for c in shown) == N - 1
+    with pytest.raises(ValueError, match="NaN or infinite in 1 of 150 rows: 0"):
+        plot.assignment(mixture(), x)
+
+
+def test_what_cannot_be_drawn():
+    three = jaxgmm.from_parameters([1.0], [[0.0, 0.0, 0.0]], [1.0], "spherical")
+    stack = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), mixture())
+    wide = jaxgmm.from_parameters([1.0], [np.zeros(13)], [1.0], "spherical")
+    for wrong, message in (
+        (lambda: plot.ellipses(three), r"3 columns; expected 2. Use plot.pairs, or two columns: mixture.marginal"),
+        (lambda: plot.assignment(three, np.zeros((1, 3))), "Use plot.pairs"),
+        (lambda: plot.density(mixture().marginal([0])), "plot.histogram"),
+        (lambda: plot.histogram(mixture()), r"2 columns; expected 1. Use plot.histogram for one column, or mixture"),
+        (lambda: plot.pairs(mixture().marginal([0])), "1 columns; expected 2 to 12. Use plot.histogram"),
+        (lambda: plot.pairs(wide), r"13 columns; expected 2 to 12. Choose some: mixture.marginal"),
+        (lambda: plot.ellipses(stack), r"stack of mixtures of shape \(2,\).*leaf\[0\]"),
+        (lambda: plot.ellipses(mixture(), levels=(0.5, 1.0)), "levels is .* between 0 and 1"),
+        (lambda: plot.ellipses(mixture(), colors=("red", "blue")), "colors holds 2 colours; expected one, or 4"),
+        (lambda: plot.pairs(mixture(), names=["a"]), "names holds 1 names; expected 2"),
+        (lambda: plot.pairs(mixture(), axes=np.empty((3, 2))), r"axes has shape \(3, 2\); expected \(2, 2\)"),
+        (lambda: plot.uncertainty(mixture(), measure="doubt"), "expected one of 'entropy', 'error'"),
+        (lambda: plot.anomalies(mixture(), rows(), quantile=1.5), "quantile is 1.5; expected a share"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+    assert not matplotlib.pyplot.get_fignums()
+
+
+def test_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r'pip install "jaxgmm\[plot\]"'):
+        plot.ellipses(mixture())
+
+
+def _filled(ax):
+    """Outlines of the steps of a map, from the lowest."""
+    return ax.collections[0].get_paths()
+
+
+def _lowest(values, n):
+    return np.isin(np.arange(values.size), np.argsort(values)[:n])

@@ -80,13 +80,13 @@ def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
 def around(mixture: Mixture, reach: float = _AROUND) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest of what the components that are present hold, in each column."""
     kept = style.present(mixture)
-    means, spread = np.asarray(mixture.means)[kept], deviations(mixture)[kept]
+    means, spread = np.asarray(mixture.means, float)[kept], deviations(mixture)[kept]
     return np.min(means - reach * spread, axis=0), np.max(means + reach * spread, axis=0)
 
 
 def deviations(mixture: Mixture) -> np.ndarray:
     """Standard deviations of the components (k, d)."""
-    variances = np.diagonal(np.asarray(mixture.covariances), axis1=1, axis2=2)
+    variances = np.diagonal(np.asarray(mixture.covariances, float), axis1=1, axis2=2)
     if not np.all(np.isfinite(variances[style.present(mixture)])):
         raise ValueError("mixture has components without a finite covariance, so there is no extent to draw them in.")
     return np.sqrt(variances)
@@ -96,7 +96,7 @@ def extent(mixture: Mixture, rows: Rows | None) -> tuple[np.ndarray, np.ndarray]
     """The region that rows take up with a margin, or the mixture where there are none or all are the same."""
     low, high = around(mixture)
     if rows is not None:
-        least, most = np.min(rows.x, axis=0), np.max(rows.x, axis=0)
+        least, most = np.min(rows.x, axis=0).astype(float), np.max(rows.x, axis=0).astype(float)
         varies = most > least
         margin = 0.05 * (most - least)
         low, high = np.where(varies, least - margin, low), np.where(varies, most + margin, high)

@@ -69,7 +69,7 @@ def density(
         scatter.plain(ax, rows.shown())
         style.label(ax, rows.names)
     if components:
-        shapes.draw(ax, mixture, np.array([0, 1]), masses[:1], None, fill=False)
+        shapes.draw(ax, mixture, np.array([0, 1]), masses[:1], shapes.palette(mixture), fill=False)
     if colorbar:
         bar = ax.figure.colorbar(filled, ax=ax, ticks=bounds, label="probability within")
         bar.ax.set_yticklabels([f"{100 * masses[place]:g} %" for place in first])
@@ -112,10 +112,10 @@ def uncertainty(
     name, of = _MEASURES[measure]
     image = plane.image(of(mixture, plane.points))
     # Among many components doubt is between a few of them, which is far from the most there could be.
-    steps = np.linspace(0, np.clip(np.ceil(10 * image.max()) / 10, 0.1, 1), 11)
-    image = np.clip(image, 0, steps[-1])
+    image = np.clip(image, 0, 1)
+    steps = np.linspace(0, min(top for top in (0.25, 0.5, 1) if image.max() <= top), 11)
     # Rows are told apart by their colours, so the map has none, and black is left to them.
-    shades = style.shades("Greys", 0, 0.6, 10)
+    shades = style.shades("Greys", 0.0, 0.6, 10)
     filled = ax.contourf(plane.first, plane.second, image, levels=steps, colors=shades, zorder=0.5)
     style.frame(ax, plane)
     if rows is not None:
@@ -130,8 +130,8 @@ def uncertainty(
 def anomalies(
     mixture: Mixture,
     x: Any,
-    threshold: float | None = None,
-    quantile: float = 0.01,
+    threshold: Any = None,
+    quantile: Any = 0.01,
     ax: "Axes | None" = None,
     weights: Any = None,
 ) -> "Axes":
@@ -156,21 +156,20 @@ def anomalies(
     """
     mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
     value = np.asarray(mixture.log_prob(rows.x), float)
-    if threshold is None:
-        threshold = lower_quantile(value, rows.weights, quantile)
+    bound = lower_quantile(value, rows.weights, quantile) if threshold is None else float(threshold)
     ax = style.axes(ax)
     plane = canvas.plane(mixture, rows, ax)
     image = np.maximum(plane.image(mixture.log_prob(plane.points)), _NOTHING)
-    top = max(image.max(), threshold + 1)
-    steps = np.linspace(2 * threshold - top, top, 13)
-    shades = style.shades("Blues", 0, 0.5, 13)
+    top = max(image.max(), bound + 1)
+    steps = np.linspace(2 * bound - top, top, 13)
+    shades = style.shades("Blues", 0.0, 0.5, 13)
     ax.contourf(plane.first, plane.second, image, levels=steps, colors=shades, extend="min", zorder=0.5)
-    if image.min() < threshold < image.max():
+    if image.min() < bound < image.max():
         ax.contour(
-            plane.first, plane.second, image, levels=[threshold], colors="black", linewidths=1.2, linestyles="dashed"
+            plane.first, plane.second, image, levels=[bound], colors="black", linewidths=1.2, linestyles="dashed"
         )
     style.frame(ax, plane)
-    odd = value < threshold
+    odd = value < bound
     scatter.plain(ax, rows.of(~odd).shown())
     marked = rows.of(odd).shown()
     ax.scatter(
@@ -184,11 +183,11 @@ def anomalies(
         zorder=3,
     )
     style.label(ax, rows.names)
-    style.legend(ax, _handles(odd.sum(), odd.size))
+    style.legend(ax, _handles(int(odd.sum()), odd.size))
     return ax
 
 
-def lower_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> float:
+def lower_quantile(values: np.ndarray, weights: np.ndarray, quantile: Any) -> float:
     """The largest value below which lies no more than this share of the weight."""
     if not 0 <= quantile <= 1:
         raise ValueError(f"quantile is {quantile!r}; expected a share of the rows from 0 to 1, such as 0.01.")

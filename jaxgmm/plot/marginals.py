@@ -98,7 +98,7 @@ def pairs(
             ax.set_ylim(low[i], high[i])
             if shown is not None:
                 scatter.points(ax, mixture, shown.columns([j, i]), responsibilities, soft=False)
-            shapes.draw(ax, mixture, np.array([j, i]), (0.5, 0.95), None, fill=shown is None)
+            shapes.draw(ax, mixture, np.array([j, i]), (0.5, 0.95), shapes.palette(mixture), fill=shown is None)
         ax.tick_params(labelbottom=i == d - 1, labelleft=j == 0)
         if names is not None:
             ax.set_xlabel(names[j] if i == d - 1 else "")
@@ -122,10 +122,10 @@ def curves(ax: "Axes", mixture: Mixture, rows: canvas.Rows | None, bins: Any) ->
     places = np.sort(places.astype(mixture.means.dtype))
     total = np.exp(np.asarray(mixture.log_prob(places[:, None]), float))
     # Components on top: where one is all there is, the mixture still shows around it.
-    lines = ax.plot(places, total, color=style.NEUTRAL, lw=2.8, label="mixture")
+    lines = ax.plot(places, total, color=style.NEUTRAL, lw=2.4, label="mixture")
     if len(kept) > 1:
         parts = total[:, None] * np.asarray(mixture.responsibilities(places[:, None]), float)
-        for place, color in shapes.palette(None, kept, mixture.n_components).items():
+        for place, color in shapes.palette(mixture).items():
             lines += ax.plot(places, parts[:, place], color=color, lw=1.2, label=f"component {place}")
     return lines
 

@@ -51,7 +51,7 @@ def points(ax: "Axes", mixture: Mixture, rows: canvas.Rows, responsibilities: An
         _points(ax, rows, c=filled)
         return
     n = len(rows.x)
-    for label in np.unique(labels):
+    for label in np.unique(labels).tolist():
         chosen = labels == label
         _points(ax, rows.of(chosen), n, c=filled[chosen], marker=style.marker(label))
 

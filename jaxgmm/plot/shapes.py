@@ -49,8 +49,9 @@ def ellipses(
     4
     """
     mixture = canvas.single(mixture, 2)
+    masses, chosen = shares(levels), palette(mixture, colors)
     ax = style.axes(ax)
-    draw(ax, mixture, np.array([0, 1]), levels, colors, fill)
+    draw(ax, mixture, np.array([0, 1]), masses, chosen, fill)
     return ax
 
 
@@ -59,21 +60,20 @@ def draw(
     mixture: Mixture,
     columns: np.ndarray,
     levels: Sequence[float],
-    colors: Sequence[str] | str | None,
+    colors: dict[int, str],
     fill: bool,
 ) -> None:
     """The ellipses in these two columns of a mixture in any number of them."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Ellipse
 
-    radii = np.sqrt(-2 * np.log1p(-np.array(shares(levels))))
+    radii = np.sqrt(-2 * np.log1p(-np.array(levels)))
     kept = style.present(mixture)
     weights = np.asarray(mixture.weights, float)
     means = np.asarray(mixture.means, float)[:, columns]
     covariances = np.asarray(mixture.covariances, float)[:, columns[:, None], columns]
-    chosen = palette(colors, kept, weights.size)
     # The smallest on top, so that none is hidden.
-    for place in kept[np.argsort(-np.linalg.det(covariances[kept]), kind="stable")]:
+    for place in kept[np.argsort(-np.linalg.det(covariances[kept]), kind="stable")].tolist():
         variances, directions = np.linalg.eigh(covariances[place])
         angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
         strength = _LEAST + (1 - _LEAST) * np.sqrt(weights[place] / weights.max())
@@ -84,8 +84,8 @@ def draw(
                 major,
                 minor,
                 angle=angle,
-                ec=to_rgba(chosen[place], strength),
-                fc=to_rgba(chosen[place], 0.15 * strength) if fill else "none",
+                ec=to_rgba(colors[place], strength),
+                fc=to_rgba(colors[place], 0.15 * strength) if fill else "none",
                 lw=1.8 * strength,
                 label="_" if rank else f"component {place}",
                 zorder=2.5,
@@ -94,16 +94,17 @@ def draw(
     ax.autoscale_view()
 
 
-def palette(colors: Sequence[str] | str | None, kept: np.ndarray, n_components: int) -> dict[int, str]:
+def palette(mixture: Mixture, colors: Sequence[str] | str | None = None) -> dict[int, str]:
     """A colour for each component that is present."""
+    kept, n_components = style.present(mixture).tolist(), mixture.n_components
     if colors is None:
         several = len(kept) <= len(style.COLORS)
-        return {place: style.color(rank) if several else style.NEUTRAL for rank, place in enumerate(kept.tolist())}
+        return {place: style.color(rank) if several else style.NEUTRAL for rank, place in enumerate(kept)}
     if isinstance(colors, str):
-        return dict.fromkeys(kept.tolist(), colors)
+        return dict.fromkeys(kept, colors)
     if len(colors) != n_components:
         raise ValueError(f"colors holds {len(colors)} colours; expected one, or {n_components}, one per component.")
-    return {place: colors[place] for place in kept.tolist()}
+    return {place: colors[place] for place in kept}
 
 
 def shares(levels: Sequence[float]) -> list[float]:
