@@ -7,6 +7,7 @@ import sys
 
 import jax
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -28,7 +29,8 @@ CENTERS = [[0.0, 0.0], [2.5, 2.0], [-2.5, 3.0], [9.0, 9.0]]
 SHAPES = [[[1.0, 0.6], [0.6, 1.5]], [[1.5, -0.5], [-0.5, 0.5]], [[0.4, 0.0], [0.0, 1.2]], [[1.0, 0.0], [0.0, 1.0]]]
 N = 150
 
-# The root mean square over pixels, of 255 levels.
+# Root mean square over pixels, of 255 levels. The two dtypes differ by up to 2.2, where regions come from rows drawn;
+# one covariance with its columns exchanged, or one component left out, makes 7 or more in every picture.
 picture = pytest.mark.mpl_image_compare(
     style="default", remove_text=True, tolerance=4, savefig_kwargs={"dpi": 60, "metadata": {"Software": None}}
 )
@@ -46,7 +48,7 @@ def rows(offset=0.0):
 
 
 def canvas(width=3.0, height=2.5):
-    return matplotlib.pyplot.subplots(figsize=(width, height), layout="constrained")[1]
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def table():
 @pytest.fixture(autouse=True)
 def _closed():
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 def test_criterion_curves(table):
@@ -91,16 +93,25 @@ def test_restarts_are_sorted(table):
 
 
 def test_convergence_of_one_fit_and_of_a_stack(table):
-    own = matplotlib.pyplot.subplots()[1]
+    own = plt.subplots()[1]
     assert plot.convergence(table.best, own) is own
     assert len(own.lines) == 1
     stack = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), table.best)
     assert len(plot.convergence(stack).lines) == 2
 
 
+def bare(ax):
+    """The figure without the words that pytest-mpl leaves: they differ between versions of matplotlib."""
+    for one in ax.figure.axes:
+        one.set(xlabel="", ylabel="")
+        if one.get_legend():
+            one.get_legend().remove()
+    return ax.figure
+
+
 @picture
 def test_picture_of_ellipses():
-    return plot.ellipses(mixture(), canvas()).figure
+    return bare(plot.ellipses(mixture(), canvas()))
 
 
 @picture
@@ -108,34 +119,34 @@ def test_picture_of_many_ellipses():
     rng = np.random.default_rng(0)
     means, variances = rng.uniform(-9, 9, (25, 2)), rng.uniform(0.2, 2, (25, 2))
     many = jaxgmm.from_parameters(rng.dirichlet(np.ones(25)), means, variances, "diag")
-    return plot.ellipses(many, canvas()).figure
+    return bare(plot.ellipses(many, canvas()))
 
 
 @picture
 def test_picture_of_the_density():
-    return plot.density(mixture(), rows(), canvas(), components=True).figure
+    return bare(plot.density(mixture(), rows(), canvas(), components=True))
 
 
 @picture
 def test_picture_of_a_soft_assignment():
     weights = np.where(np.arange(N) < 20, 5.0, 1.0)
-    return plot.assignment(mixture(), rows(), canvas(), weights=weights).figure
+    return bare(plot.assignment(mixture(), rows(), canvas(), weights=weights))
 
 
 @picture
 def test_picture_of_uncertainty():
-    return plot.uncertainty(mixture(), rows(), canvas()).figure
+    return bare(plot.uncertainty(mixture(), rows(), canvas()))
 
 
 @picture
 def test_picture_of_anomalies():
-    return plot.anomalies(mixture(), rows(), quantile=0.04, ax=canvas()).figure
+    return bare(plot.anomalies(mixture(), rows(), quantile=0.04, ax=canvas()))
 
 
 @picture
 def test_picture_of_a_histogram():
     weights = np.where(rows()[:, 0] > 2, 3.0, 1.0)
-    return plot.histogram(mixture().marginal([0]), rows()[:, :1], canvas(), bins=20, weights=weights).figure
+    return bare(plot.histogram(mixture().marginal([0]), rows()[:, :1], canvas(), bins=20, weights=weights))
 
 
 @picture
@@ -144,8 +155,8 @@ def test_picture_of_pairs():
     means = np.concatenate([CENTERS, [[0.0], [2.0], [-4.0], [0.0]]], axis=1)
     covariances = np.tile(3 * np.eye(3), (4, 1, 1))
     covariances[:, :2, :2] = SHAPES
-    axes = matplotlib.pyplot.subplots(3, 3, figsize=(4, 3.5), layout="constrained")[1]
-    return plot.pairs(jaxgmm.from_parameters(WEIGHTS, means, covariances), x, axes=axes)[0, 0].figure
+    axes = plt.subplots(3, 3, figsize=(4, 3.5), layout="constrained")[1]
+    return bare(plot.pairs(jaxgmm.from_parameters(WEIGHTS, means, covariances), x, axes=axes)[0, 0])
 
 
 @pytest.mark.parametrize("structure", COVARIANCES)
@@ -198,7 +209,7 @@ def test_components_keep_their_colours_and_many_have_none():
 def test_regions_hold_their_mass():
     """Riemann sum of the density over the inside of each contour."""
     levels = (0.3, 0.6, 0.95)
-    ax = matplotlib.pyplot.subplots()[1]
+    ax = plt.subplots()[1]
     ax.set(xlim=(-8, 9), ylim=(-7, 9))
     plot.density(mixture(), ax=ax, levels=levels)
     x, y = np.linspace(-8, 9, 301), np.linspace(-7, 9, 299)
@@ -209,14 +220,14 @@ def test_regions_hold_their_mass():
     np.testing.assert_allclose(inside[::-1], levels, atol=0.01)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e5])
 def test_maps_far_from_the_origin(offset):
-    """The contour of the density at one standard deviation is where it should be, to 0.5 % of it."""
+    """The contour of the density at one standard deviation is where it should be, closer than float32 numbers are."""
     unit = jaxgmm.from_parameters([1.0], [[offset, offset]], [1.0], "spherical")
     ax = plot.anomalies(unit, rows(offset), threshold=-np.log(2 * np.pi) - 0.5)
     lines = [path.vertices for c in ax.collections if c.get_linestyle()[0][1] for path in c.get_paths()]
     radius = np.linalg.norm(np.concatenate(lines) - offset, axis=1)
-    np.testing.assert_allclose(radius, 1, atol=5e-3)
+    np.testing.assert_allclose(radius, 1, atol=1e-3)
 
 
 def test_uncertainty_is_certain_for_one_component_and_full_between_two_equal_ones():
@@ -241,9 +252,22 @@ def test_rows_are_marked_by_their_component():
 def test_colours_are_blended_by_responsibility():
     ends = style.blend(np.eye(2), style.COLORS[:2])
     np.testing.assert_allclose([matplotlib.colors.to_rgb(color) for color in style.COLORS[:2]], ends, atol=1e-6)
-    # Black and white in equal parts have half of the lightness L* = 100, up to what Oklab and CIELAB differ by.
-    grey = style.blend(np.array([[0.5, 0.5]]), ("black", "white"))[0]
-    np.testing.assert_allclose(grey, 0.388, atol=2e-3)
+    # White and blue in Oklab, and the way back from half between, as Ottosson (2020) gives them.
+    halfway = np.mean([[1.0, 0.0, 0.0], [0.452014, -0.032457, -0.311528]], axis=0)
+    to_cones = [
+        [1, 0.3963377774, 0.2158037573],
+        [1, -0.1055613458, -0.0638541728],
+        [1, -0.0894841775, -1.2914855480],
+    ]
+    to_linear = [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+    expected = 1.055 * (np.array(to_linear) @ (to_cones @ halfway) ** 3) ** (1 / 2.4) - 0.055
+    np.testing.assert_allclose(
+        style.blend(np.array([[0.5, 0.5]]), ("white", "blue"))[0], np.minimum(expected, 1), atol=1e-4
+    )
 
 
 def test_many_rows_are_thinned_out_in_the_same_way():
@@ -303,7 +327,7 @@ def test_the_axes_given_are_drawn_on_and_returned(name):
     arguments = (mixture(),) if name == "ellipses" else (mixture(), rows())
     assert getattr(plot, name)(*arguments, ax=own) is own
     assert own.has_data()
-    assert len(matplotlib.pyplot.get_fignums()) == 1
+    assert len(plt.get_fignums()) == 1
 
 
 def test_a_map_under_rows_covers_the_axes():
@@ -345,7 +369,7 @@ def test_what_cannot_be_drawn():
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
-    assert not matplotlib.pyplot.get_fignums()
+    assert not plt.get_fignums()
 
 
 def test_without_matplotlib(monkeypatch):
