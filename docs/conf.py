@@ -56,7 +56,8 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "show_signature": False,
     "image_srcset": ["2x"],
-    "reset_modules": ("matplotlib", "examples.prepare"),
+    "reset_modules": ("matplotlib", "examples.around"),
+    "reset_modules_order": "both",
     "parallel": min(2, os.cpu_count() or 1),
     # `make docs GALLERY=0` leaves the examples unrun.
     "plot_gallery": os.environ.get("GALLERY", "1") != "0",

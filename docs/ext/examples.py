@@ -1,6 +1,7 @@
 """How the gallery orders the examples, and what they find when they run."""
 
 import builtins
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +21,12 @@ def as_told(path: str) -> int:
     return told().index(Path(path).name)
 
 
-def prepare(gallery_conf: object, name: str) -> None:
-    """Before each example: a `__file__`, beside which it finds its data, and no compiled programs of the last one.
-
-    sphinx-gallery runs scripts without a `__file__`. Programs take memory maps, of which a process has only so many.
-    """
+def around(gallery_conf: object, name: str, when: str) -> None:
+    """Before and after each example, in the process that runs it."""
+    # sphinx-gallery runs scripts without a `__file__`, beside which they find their data.
     builtins.__file__ = str(EXAMPLES / Path(name).name)  # type: ignore[attr-defined]
+    # Compiled programs take memory maps, of which a process has only so many.
     jax.clear_caches()
+    # A folder that an example writes would be taken for a gallery of its own.
+    if when == "after":
+        shutil.rmtree(EXAMPLES / "out", ignore_errors=True)
