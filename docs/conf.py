@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
     "name_table",
+    "option_table",
     "public_names",
 ]
 
