@@ -56,10 +56,24 @@ def draw(rows: list[Row], folder: Path) -> dict[str, str]:
 
 
 def save(figure: Any, path: Path, **options: Any) -> None:
-    """Write it with no more decimals than can be seen."""
+    """Write it with no more than can be seen."""
+    from scour import scour
+
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, **options)
-    path.write_text(re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", text.getvalue()))
+    shortened = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", text.getvalue())
+    # A reader's own font, and not all that matplotlib knows of, with every word.
+    shortened = re.sub(r"('[^';\"]*', )+sans-serif", "sans-serif", shortened)
+    wanted = [
+        "--shorten-ids",
+        "--enable-id-stripping",
+        "--remove-metadata",
+        "--strip-xml-prolog",
+        "--indent=none",
+        "--no-line-breaks",
+        "--quiet",
+    ]
+    path.write_text(scour.scourString(shortened, scour.parse_args(wanted)))
 
 
 def comparisons(rows: list[Row]) -> dict[str, dict[str, float]]:

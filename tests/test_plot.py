@@ -32,7 +32,7 @@ N = 150
 # Root mean square over pixels, of 255 levels. The two dtypes differ by up to 2.2, where regions come from rows drawn;
 # one covariance with its columns exchanged, or one component left out, makes 7 or more in every picture.
 picture = pytest.mark.mpl_image_compare(
-    style="default", remove_text=True, tolerance=4, savefig_kwargs={"dpi": 60, "metadata": {"Software": None}}
+    style="default", remove_text=True, tolerance=4, savefig_kwargs={"dpi": 45, "metadata": {"Software": None}}
 )
 
 
