@@ -86,7 +86,6 @@ def test_genes_are_told_apart_and_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("name", "sizes", "printed"),
     [
-        ("regression", "", "least squares -0.723, mixture of 2 -0.39"),
         ("influence", "136", "influence against refits:"),
         ("embedding", "3 1", "learned"),
         ("row_weights", "10", "AUC"),

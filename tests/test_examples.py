@@ -1,0 +1,78 @@
+"""Every example runs, prints what it promises and shows a picture."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from run_example import with_constants
+from tolerance import dtype
+
+ROOT = Path(__file__).parent.parent
+FOUND = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+# For each example: constants that make it short, and a text that it must print.
+SHORT = {
+    "regression": ({"N_RESTARTS": 4}, "least squares -0.723, mixture of 2 -0.39"),
+}
+# Not yet pages of cells; tests/test_package.py runs them.
+OTHERWISE = (
+    "bayesian",
+    "density_network",
+    "embedding",
+    "faithful",
+    "genes",
+    "influence",
+    "latent_prior",
+    "row_weights",
+)
+# Files that an example leaves in the folder it is run in; all others leave none.
+SAVED = {}
+# Run in both dtypes; all others in float32 only, as users run them.
+BOTH_DTYPES = ()
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_prints_and_shows_a_picture(tmp_path, name):
+    if dtype() is not np.float32 and name not in BOTH_DTYPES:
+        pytest.skip("examples are run once, as users run them")
+    constants, printed = SHORT[name]
+    finished = subprocess.run(
+        [sys.executable, ROOT / "tests" / "run_example.py", ROOT / "examples" / f"{name}.py", json.dumps(constants)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    *lines, axes = finished.stdout.splitlines()
+    assert printed in "\n".join(lines)
+    assert any(json.loads(axes)), "no figure with axes was open at plt.show()"
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == SAVED.get(name, set())
+
+
+def test_every_example_is_run():
+    assert sorted([*SHORT, *OTHERWISE]) == FOUND
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_it_is_a_page_of_cells(name):
+    """As sphinx-gallery reads it: a docstring that begins with an underlined title, then cells."""
+    source = (ROOT / "examples" / f"{name}.py").read_text()
+    title, line, *_ = ast.get_docstring(ast.parse(source)).splitlines()
+    assert title
+    assert set(line) == {"="}
+    assert len(line) >= len(title)
+    assert source.splitlines().count("# %%") >= 2
+    assert "plt.show()" in source.splitlines()
+
+
+@pytest.mark.parametrize("source", ["", "M = 1", "N = 1\nN = 2", "def f():\n    N = 1"])
+def test_constants_are_assigned_exactly_once(source):
+    with pytest.raises(ValueError, match="N is assigned"):
+        with_constants(source, {"N": 3})
