@@ -8,7 +8,7 @@ STAMP := .venv/.installed-
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
-	$(BIN)/python examples/faithful.py
+	$(BIN)/python examples/quickstart.py
 
 test: test-float32 test-float64 test-examples  ## the whole suite, in both dtypes, and every example in README and docs
 
