@@ -18,6 +18,10 @@ FOUND = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 # For each example: constants that make it short, and what it must print.
 SHORT = {
     "bayesian": ({"N_DRAWS": 20}, "R-hat"),
+    "choosing_k": (
+        {"LARGEST": 4, "STRUCTURES": ["full"], "TESTED": [2], "N_RESTARTS": 4, "N_BOOTSTRAP": 9},
+        "full       3",
+    ),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
     "embedding": ({"N_STEPS": 3, "N_SPLITS": 1}, "learned"),
     "influence": ({"N_ROWS": 136}, "influence against refits:"),
@@ -26,6 +30,7 @@ SHORT = {
     "quickstart": ({}, "converged after", "log-likelihood -1130.264"),
     "regression": ({"N_RESTARTS": 4}, "least squares -0.723, mixture of 2 -0.39"),
     "row_weights": ({"N_STEPS": 10}, "AUC"),
+    "stretched_clusters": ({"N_RESTARTS": 4}, "of the mixture 0.9"),
 }
 # Files that an example leaves in the folder it is run in; all others leave none.
 SAVED = {"quickstart": {"out/faithful.png"}}
