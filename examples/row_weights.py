@@ -30,6 +30,7 @@ import jaxgmm
 from jaxgmm import plot
 
 N_STEPS = 80
+N_RESTARTS = 20
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 FLOOR = 1e-3
 REACH = 0.7  # of the average over neighbours, about the standard deviation of a component
@@ -62,8 +63,10 @@ training = np.arange(len(rows)) < len(x)
 
 
 def best_fit(weights):
-    """The best of 20 starts, on the rows that have weight."""
-    found = jaxgmm.fit_restarts(jax.random.key(1), rows, 3, weights=weights, n_restarts=20, regularization=FLOOR)
+    """The best of several starts, on the rows that have weight."""
+    found = jaxgmm.fit_restarts(
+        jax.random.key(1), rows, 3, weights=weights, n_restarts=N_RESTARTS, regularization=FLOOR
+    )
     return found.best.mixture
 
 
@@ -139,7 +142,7 @@ print(f"AUC of the weights for telling clean rows from others: {roc_auc_score(is
 # -----------
 #
 # Rows that lie where clean rows never are lose their weight. Those of the diffuse crowd that fell among the clean ones
-# keep it, and do no harm there.
+# keep it, and do little harm there.
 
 figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained", width_ratios=[1.35, 0.9, 1.1])
 colors = LinearSegmentedColormap.from_list("weight", [VERMILION, "#f0e442", BLUE])
