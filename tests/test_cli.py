@@ -221,6 +221,7 @@ def test_for_people(run, fitted):
     assert "1 rows with missing entries are left out; 199 remain." in out
     assert "Columns not used: name, id." in out
     assert "±" in out
+    assert "Nothing was written; --out model.npz keeps the mixture." in out
 
 
 LINES = {

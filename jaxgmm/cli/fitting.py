@@ -84,7 +84,8 @@ class Task:
                 applying.assign(loaded, table, assign, self.layout, prefix)
         if figure is not None:
             draw(figure, selection, rows.x, rows.columns)
-        report.fitted(selection, loaded, rows, json=json, to_stderr=assign == "-")
+        unsaved = out is None and assign is None and figure is None
+        report.fitted(selection, loaded, rows, json=json, to_stderr=assign == "-", unsaved=unsaved)
 
     def _rows(self, table: Table) -> Rows:
         beside = named(table, [self.weights], "--weights") if self.weights else []

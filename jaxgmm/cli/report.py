@@ -20,7 +20,9 @@ _CANDIDATES, _COLUMNS = 10, 8
 _WIDTH = 160
 
 
-def fitted(selection: jaxgmm.Selection, model: "Loaded", rows: "Rows", *, json: bool, to_stderr: bool) -> None:
+def fitted(
+    selection: jaxgmm.Selection, model: "Loaded", rows: "Rows", *, json: bool, to_stderr: bool, unsaved: bool
+) -> None:
     """The candidates, the winner and what was left out."""
     if json:
         _print_json(
@@ -58,6 +60,8 @@ def fitted(selection: jaxgmm.Selection, model: "Loaded", rows: "Rows", *, json: 
     status = jaxgmm.Status[selection.winner.status]
     if status != jaxgmm.Status.CONVERGED:
         console.print(f"The best fit is {status.name}. {status.text}")
+    if unsaved:
+        console.print("Nothing was written; --out model.npz keeps the mixture.")
 
 
 def shown(model: "Loaded", *, json: bool) -> None:
