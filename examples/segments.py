@@ -62,6 +62,8 @@ print("agreement of the first two with each other: " + ", ".join(f"{name} {of:.3
 # Whoever standardises the columns first gets good segments from any of the three, as the last column of the table says.
 # k-means needs it; scikit-learn's mixture, which starts from k-means and adds a constant to all variances, is moved a
 # little, and is slightly nearer to the cultivars here; jaxgmm gives the same segments in either unit, wine by wine.
+# That takes enough starts: from few of them, rounding in single precision can lead to another maximum of the
+# likelihood.
 #
 # The number of segments is chosen by BIC, which sets the likelihood against the number of parameters. It asks for four,
 # not three.
