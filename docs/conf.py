@@ -24,6 +24,9 @@ extensions = [
     "public_names",
 ]
 
+nitpicky = True
+nitpick_ignore = [("py:exc", "sklearn.exceptions.NotFittedError")]
+
 html_theme = "furo"
 html_title = f"jaxgmm {version}"
 html_static_path = ["_static"]

@@ -66,7 +66,7 @@ def negative_log_likelihood(mixture: Mixture, x: Float[Array, "n d"], weights: F
         weights: weight of each row (n,).
 
     Returns:
-        A scalar in nats: minus the weighted sum over rows.
+        Minus the weighted sum over rows, a scalar in nats.
     """
     return -log_likelihood(mixture, x, weights)
 
