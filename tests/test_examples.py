@@ -17,19 +17,28 @@ ROOT = Path(__file__).parent.parent
 FOUND = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 # For each example: constants that make it short, and what it must print.
 SHORT = {
+    "anomalies": (
+        {"N_UNSEEN": 2, "CHOICES": [[9, 0.1]], "N_TREES": 20},
+        "promised by the rows held back: 5.0%",
+    ),
     "bayesian": ({"N_DRAWS": 20}, "R-hat"),
     "choosing_k": (
         {"LARGEST": 4, "STRUCTURES": ["full"], "TESTED": [2], "N_RESTARTS": 4, "N_BOOTSTRAP": 9},
         "full       3",
     ),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
+    "digits_classifier": ({"N_SPLITS": 1, "N_COMPONENTS": [1], "N_RESTARTS": 1}, "mixtures, k = 1        accuracy 98."),
     "embedding": ({"N_STEPS": 3, "N_SPLITS": 1}, "learned"),
+    "generation": ({"N_COMPONENTS": [1, 5], "FLOORS": [0.1], "N_RESTARTS": 1}, "mixture of 5 components"),
     "influence": ({"N_ROWS": 136, "N_RESTARTS": 4}, "influence against refits:"),
     "latent_prior": ({"N_STEPS": 30}, "mixture of ten"),
     "many_fits": ({"N_GENES": 400, "N_LOOPED": 10}, "800 fits"),
     "quickstart": ({}, "converged after", "log-likelihood -1130.264"),
+    "regimes": ({"N_RESTARTS": 2, "MOST_COMPONENTS": 2}, "regime 1: 58% of the quarters"),
     "regression": ({"N_RESTARTS": 4}, "least squares -0.723, mixture of 2 -0.39"),
     "row_weights": ({"N_STEPS": 10, "N_RESTARTS": 4}, "AUC"),
+    "segmentation": ({"STRIDE": 8, "N_RESTARTS": 4}, "4320 pixels"),
+    "segments": ({"N_RESTARTS": 4, "MOST_COMPONENTS": 4}, "segment 1: 50 wines"),
     "stretched_clusters": ({"N_RESTARTS": 4}, "of the mixture 0.9"),
 }
 # Files that an example leaves in the folder it is run in; all others leave none.
