@@ -29,7 +29,7 @@ growth = 400 * np.diff(np.log(data.realgdp))  # percent a year
 unemployment = np.diff(data.unemp)  # points
 x = np.stack([growth, unemployment], axis=1)
 date = np.asarray(data.year + (data.quarter - 1) / 4)[1:]
-# First and last quarter of each recession: a quarter is the quarter after the peak up to the trough.
+# Each recession from the quarter of its peak to that of its trough.
 RECESSIONS = (
     (1960.25, 1961.0), (1969.75, 1970.75), (1973.75, 1975.0), (1980.0, 1980.5), (1981.5, 1982.75), (1990.5, 1991.0),
     (2001.0, 2001.75), (2007.75, 2009.25),
