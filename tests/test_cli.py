@@ -327,6 +327,42 @@ def test_a_second_run_compiles_nothing(fitted, tmp_path):
     assert kept[0] == kept[1] != set()
 
 
+POISON = """
+import jax, numpy, jaxgmm
+from jaxgmm.ground.padding import padded
+mixture = jaxgmm.load("model.npz")
+
+@jax.jit
+def _log_prob(mixture, x):
+    return mixture.log_prob(x) + 1.0
+
+_log_prob(mixture, padded(numpy.zeros((200, 2))))
+"""
+
+
+def test_a_kept_program_that_computes_other_numbers_is_found_out(fitted, tmp_path):
+    folder, _ = fitted
+    arguments = ("score", folder / "model.npz", folder / "data.csv", "--threshold", "-5")
+    first = process(*arguments, XDG_CACHE_HOME=str(tmp_path))
+    (program,) = tmp_path.rglob("jit__log_prob-*-cache")
+    elsewhere = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "poison"), "JAX_ENABLE_X64": "1"}
+    elsewhere |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    run_in = {"capture_output": True, "cwd": folder, "env": os.environ | elsewhere | {"PYTHONPATH": str(ROOT)}}
+    subprocess.run([sys.executable, "-c", POISON], check=True, **run_in)
+    (poison,) = (tmp_path / "poison").glob("jit__log_prob-*-cache")
+    program.write_bytes(poison.read_bytes())
+    second = process(*arguments, XDG_CACHE_HOME=str(tmp_path))
+    assert second.stdout == first.stdout != ""
+    assert not program.exists()
+    # Without the comparison it would not have been noticed.
+    bare = "from jaxgmm.cli import trust, main; trust.confirmed = lambda compute, agrees: compute(); main()"
+    program.write_bytes(poison.read_bytes())
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", bare, *map(str, arguments)]
+    third = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert third.stdout != first.stdout
+
+
 def test_only_one_process_keeps_programs(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled.platformdirs, "user_cache_path", lambda name: tmp_path)
     changed = []

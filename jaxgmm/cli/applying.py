@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 import jaxgmm
+from jaxgmm.cli import trust
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Layout, Table, opened, writing
@@ -104,7 +105,7 @@ def assign(
         names += [f"{prefix}p{place}" for place in range(model.mixture.n_components)]
 
     def added(values: np.ndarray) -> list[pd.Series]:
-        shares = np.asarray(_responsibilities(model.mixture, padded(values)))[: len(values)]
+        shares = responsibilities(model.mixture, values)
         whole = ~np.isnan(shares).any(axis=1)
         component = pd.Series(np.argmax(shares, axis=1), dtype="Int64").where(whole, pd.NA)
         return [
@@ -136,7 +137,7 @@ def score(
     summary |= {"rows": 0, "rows_missing": 0, "anomalies": 0, "mean_log_density": 0.0}
 
     def added(values: np.ndarray) -> list[pd.Series]:
-        scores = np.asarray(_log_prob(model.mixture, padded(values)), np.float64)[: len(values)]
+        scores = log_prob(model.mixture, values).astype(np.float64)
         whole = ~np.isnan(scores)
         summary["rows"] += len(scores)
         summary["rows_missing"] += int(np.sum(~whole))
@@ -170,7 +171,7 @@ def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: s
 def quantiles_of(mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
     """Log-densities that these shares of the rows lie below."""
     parts = [x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)]
-    scores = np.concatenate([np.asarray(_log_prob(mixture, padded(part)))[: len(part)] for part in parts])
+    scores = np.concatenate([log_prob(mixture, part) for part in parts])
     order = np.argsort(scores)
     below = np.cumsum(weights[order], dtype=np.float64)
     below = (below - 0.5 * weights[order]) / below[-1]
@@ -199,7 +200,31 @@ def _in_dtype(model: Loaded, added: Callable[[np.ndarray], list[pd.Series]]) -> 
     return lambda values: added(values.astype(dtype))
 
 
+def log_prob(mixture: jaxgmm.Mixture, x: np.ndarray) -> np.ndarray:
+    """Log-density of each row (n,), NaN where an entry is missing."""
+    return trust.confirmed(
+        lambda: np.asarray(_log_prob(mixture, padded(x)))[: len(x)],
+        lambda found: trust.log_prob_agrees(mixture, x, found),
+    )
+
+
+def responsibilities(mixture: jaxgmm.Mixture, x: np.ndarray) -> np.ndarray:
+    """Probability of each component for each row (n, k), NaN where an entry is missing."""
+    return trust.confirmed(
+        lambda: np.asarray(_responsibilities(mixture, padded(x)))[: len(x)],
+        lambda found: trust.responsibilities_agree(mixture, x, found),
+    )
+
+
 # Inside jit, rows with NaN are no error: they get NaN.
-_log_prob = jax.jit(lambda mixture, x: mixture.log_prob(x))
-_responsibilities = jax.jit(lambda mixture, x: mixture.responsibilities(x))
+@jax.jit
+def _log_prob(mixture: jaxgmm.Mixture, x: jax.Array) -> jax.Array:
+    return mixture.log_prob(x)
+
+
+@jax.jit
+def _responsibilities(mixture: jaxgmm.Mixture, x: jax.Array) -> jax.Array:
+    return mixture.responsibilities(x)
+
+
 _sample = jax.jit(lambda mixture, key, n: mixture.sample_with_labels(key, n), static_argnums=2)

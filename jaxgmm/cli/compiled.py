@@ -4,10 +4,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 import filelock
 import jax
 import platformdirs
+from jax.experimental.compilation_cache import compilation_cache
 
 _LARGEST = 2**30
 
@@ -38,3 +40,14 @@ def kept_programs() -> Iterator[None]:
         }.items():
             jax.config.update(name, value)
         yield
+
+
+def forget_programs() -> None:
+    """Compile everything anew from here on, and keep nothing of what was kept."""
+    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    jax.clear_caches()
+    if folder is not None:
+        for path in Path(folder).glob("*-cache"):
+            path.unlink(missing_ok=True)
