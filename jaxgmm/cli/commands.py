@@ -2,9 +2,11 @@
 
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import jax
+import pandas
 import typer
 
 import jaxgmm
@@ -36,6 +38,8 @@ def run() -> None:
 
 def execute(arguments: list[str]) -> None:
     """Run a command and exit, with one line of what is wrong with its input if something is."""
+    # Entries that no column has a name for would be dropped with a warning.
+    warnings.simplefilter("error", pandas.errors.ParserWarning)
     try:
         app(arguments, prog_name="jaxgmm")
     except Problem as problem:

@@ -81,7 +81,7 @@ def _table(name: str, path: str, layout: Layout) -> Table:
         columns, rows = READERS[kind](path, layout)
     except Problem:
         raise
-    except (ValueError, pa.ArrowException) as error:
+    except (ValueError, pa.ArrowException, pd.errors.ParserWarning) as error:
         raise _unreadable(name, kind, error) from None
     if not columns:
         raise Problem(f"{name}: no columns in it.")
@@ -89,13 +89,15 @@ def _table(name: str, path: str, layout: Layout) -> Table:
     def guarded() -> Iterator[pd.DataFrame]:
         try:
             yield from rows()
-        except (ValueError, pa.ArrowException) as error:
+        except (ValueError, pa.ArrowException, pd.errors.ParserWarning) as error:
             raise _unreadable(name, kind, error) from None
 
     return Table(name, columns, kind, guarded)
 
 
 def _unreadable(name: str, kind: str, error: Exception) -> Problem:
+    if isinstance(error, pd.errors.ParserWarning):
+        return Problem(f"{name}: some rows have more entries than there are names in the first line.")
     what = str(error).strip().splitlines()
     return Problem(f"{name}: not readable as {kind}: {what[0] if what else type(error).__name__}")
 
@@ -116,8 +118,10 @@ def _text(separator: str) -> Any:
             "low_memory": False,
             "dtype_backend": "numpy_nullable",
         }
-        first = pd.read_csv(path, nrows=1, **options)
+        first = pd.read_csv(path, nrows=0 if layout.header else 1, **options)
         columns = _names(first.columns) if layout.header else _numbered(first.shape[1])
+        if len(columns) == 1 and (other := [mark for mark in ";\t|" if mark in str(first.columns[0])]):
+            raise Problem(f"{path}: one column, {columns[0]!r}; if that is several, say --separator {other[0]!r}.")
         if layout.header and all(_is_number(name) for name in columns):
             raise Problem(f"{path}: the first line is all numbers ({', '.join(columns[:4])}, ...); say --no-header.")
 
