@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxgmm.fitting.coordinates import Coordinates
+from jaxgmm.ground.krylov import gmres
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
@@ -58,7 +59,7 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     def away(direction: Float[Array, " p"]) -> Float[Array, " p"]:
         return direction - ravel_pytree(contract(as_position(direction)))[0]
 
-    solution = jax.lax.custom_linear_solve(away, target, solve=_gmres, transpose_solve=_gmres)
+    solution = jax.lax.custom_linear_solve(away, target, solve=_solved, transpose_solve=_solved)
     return mixture, jax.jvp(coordinates.leave, (here,), (as_position(solution),))[1]
 
 
@@ -75,13 +76,11 @@ def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array
     return primals[0], jax.jvp(log_likelihood, primals[1:], tangents[1:])[1]
 
 
-def _gmres(matvec: Callable[[Array], Array], target: Float[Array, " p"]) -> Float[Array, " p"]:
+def _solved(matvec: Callable[[Array], Array], target: Float[Array, " p"]) -> Float[Array, " p"]:
     """The solution, NaN where there is none or its digits are lost."""
     # EM contracts, so this solves to rounding in a few steps; a flat direction takes all of them.
-    eps = jnp.finfo(target.dtype).eps
-    solution = jax.scipy.sparse.linalg.gmres(
-        matvec, target, tol=100 * eps, restart=_KRYLOV, maxiter=_RESTARTS, solve_method="incremental"
-    )[0]
-    size, miss = jnp.linalg.norm(target), jnp.linalg.norm(target - matvec(solution))
+    eps = float(jnp.finfo(target.dtype).eps)
+    solution, miss = gmres(matvec, target, 100 * eps, _KRYLOV, _RESTARTS)
+    size = jnp.linalg.norm(target)
     solved = (miss <= 10 * math.sqrt(eps) * size) & (jnp.linalg.norm(solution) <= eps**_MOST_DIGITS * size)
     return jnp.where(solved, solution, jnp.nan)
