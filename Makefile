@@ -13,8 +13,9 @@ demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.
 test: test-float32 test-float64 test-examples  ## the whole suite, in both dtypes, and every example in README and docs
 
 # Nearly all of their time goes into compiling, most of that into optimised machine code and into XLA's newer way to emit
-# fused loops; the gallery of the documentation is run with both, as users have them. Nothing is kept on disk: two processes that share JAX's
-# persistent cache read each other's unfinished files, and a program from there was seen to compute other numbers.
+# fused loops; the gallery of the documentation is run with both, as users have them. Nothing is kept on disk: two
+# processes that share JAX's persistent cache read each other's unfinished files, and a program from there was seen to
+# compute other numbers.
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 test-float32 test-float64: test-float%: $(STAMP)test
 	JAX_ENABLE_X64=$(if $(filter 64,$*),1,0) XLA_FLAGS="$(QUICK)" \
