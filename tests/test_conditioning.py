@@ -269,6 +269,12 @@ class Plain(jaxgmm.Diagonal):
     squared_bures = Structure.squared_bures
 
 
+def test_classes_with_the_same_fields_are_told_apart():
+    """`jit` looks programs up by this; equal structures once made it take the program of another class."""
+    one, other = (jax.tree.structure(kind(jnp.ones((3, 2)))) for kind in (jaxgmm.Diagonal, Plain))
+    assert one != other
+
+
 def test_a_structure_without_own_ways_becomes_full():
     diagonal = jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES["diag"], "diag")
     components = diagonal.components

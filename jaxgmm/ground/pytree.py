@@ -25,8 +25,29 @@ else:
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
 def record(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
+    """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction.
+
+    Not by `jax.tree_util.register_dataclass`: the structures of two such classes with as many fields are equal
+    (jaxlib 0.10.2), so that `jit` now and then takes the program of one for the other. Here the class is part of them.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
+    inside = [field.name for field in fields if not field.metadata.get("static")]
+    beside = [field.name for field in fields if field.metadata.get("static")]
+    keys = [jax.tree_util.GetAttrKey(name) for name in inside]
+
+    def children(one: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(one, name) for name in inside), (cls, *(getattr(one, name) for name in beside))
+
+    def children_with_keys(one: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        values, kind = children(one)
+        return tuple(zip(keys, values, strict=True)), kind
+
+    def again(kind: tuple[Any, ...], values: Any) -> T:
+        return cls(**dict(zip(inside, values, strict=True)), **dict(zip(beside, kind[1:], strict=True)))
+
+    jax.tree_util.register_pytree_with_keys(cls, children_with_keys, again, children)
+    return cls
 
 
 def static() -> Any:
