@@ -1,7 +1,6 @@
 """The numpyro distribution itself, in a module of its own: its base class is there only where numpyro is."""
 
 import copy
-import functools
 import math
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
 from jaxgmm.ground import pytree
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_stack
 
 _SUPPORTS = {
@@ -97,13 +97,13 @@ def _flat(mixture: Mixture) -> Mixture:
     return jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[n_axes:])), mixture)
 
 
-@jax.jit
+@program
 def _is_valid(mixture: Mixture) -> Bool[Array, ""]:
     total = jax.nn.logsumexp(mixture.log_weights, axis=-1)
     return pytree.without_nan(mixture) & jnp.all(jnp.abs(total) < jnp.sqrt(jnp.finfo(total.dtype).eps))
 
 
-@jax.jit
+@program
 def _log_prob(mixture: Mixture, value: Array) -> Array:
     # Inside jit, a row that numpyro would call out of support is no error of ours.
     batch_shape = _batch_shape(mixture)
@@ -114,7 +114,7 @@ def _log_prob(mixture: Mixture, value: Array) -> Array:
     return jax.vmap(Mixture.log_prob, in_axes=(0, 1), out_axes=1)(_flat(mixture), rows).reshape(shape)
 
 
-@functools.partial(jax.jit, static_argnames="sample_shape")
+@program(static=("sample_shape",))
 def _sample(mixture: Mixture, key: Any, *, sample_shape: tuple[int, ...]) -> Array:
     mixture = jax.lax.stop_gradient(mixture)
     batch_shape, n = _batch_shape(mixture), math.prod(sample_shape)
@@ -126,7 +126,7 @@ def _sample(mixture: Mixture, key: Any, *, sample_shape: tuple[int, ...]) -> Arr
     return rows.reshape((*sample_shape, *batch_shape, rows.shape[-1]))
 
 
-@jax.jit
+@program
 def _moments(mixture: Mixture) -> tuple[Array, Array]:
     def of(mixture: Mixture) -> tuple[Array, Array]:
         return mixture.mean, jnp.diagonal(mixture.covariance)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.model.mixture import Mixture, check_mixture, check_pair
 
@@ -88,7 +89,7 @@ def entropy_bounds(p: Mixture) -> Bounds:
     return _entropy_bounds(check_mixture(p, "p"))
 
 
-@jax.jit
+@program
 def _kl_bounds(p: Mixture, q: Mixture) -> Bounds:
     own, (low, high) = p.components.entropy(), _self_information(p)
     divergence = p.components.relative_entropy(q.components)
@@ -99,7 +100,7 @@ def _kl_bounds(p: Mixture, q: Mixture) -> Bounds:
     return Bounds(jnp.maximum(lower, 0), jnp.minimum(upper, _variational(p, q, divergence)))
 
 
-@jax.jit
+@program
 def _entropy_bounds(p: Mixture) -> Bounds:
     low, high = _self_information(p)
     return Bounds(-jnp.sum(p.weights * high), -jnp.sum(p.weights * low))

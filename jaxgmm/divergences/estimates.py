@@ -1,12 +1,11 @@
 """The Kullback-Leibler divergence by drawing, which converges to it whatever the mixtures."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgmm.ground import checks
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.model.mixture import Mixture, check_pair
 
@@ -52,7 +51,7 @@ def kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     return _kl_divergence(key, p, q, checks.count("n", n, smallest=2))
 
 
-@functools.partial(jax.jit, static_argnames="n")
+@program(static=("n",))
 def _kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     for_labels, for_rows = jax.random.split(key)
     labels = jax.random.categorical(for_labels, jax.lax.stop_gradient(p.log_weights), shape=(n,))

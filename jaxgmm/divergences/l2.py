@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgmm.divergences.roots import safe_sqrt
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_pair
 
 
@@ -37,7 +38,7 @@ def l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
     return _l2_distance(*check_pair(p, q))
 
 
-@jax.jit
+@program
 def _l2_distance(p: Mixture, q: Mixture) -> Float[Array, ""]:
     logs = [
         a.log_weights[:, None] + b.log_weights + a.components.log_overlap(b.components)

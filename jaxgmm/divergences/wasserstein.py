@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgmm.divergences.roots import safe_sqrt
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.model.mixture import Mixture, check_pair
 
@@ -97,12 +98,12 @@ def mixture_wasserstein(p: Mixture, q: Mixture) -> Transport:
     return _mixture_wasserstein(*check_pair(p, q))
 
 
-@jax.jit
+@program
 def _bures_distance(p: Mixture, q: Mixture) -> Float[Array, "k l"]:
     return safe_sqrt(p.components.squared_wasserstein(q.components))
 
 
-@jax.jit
+@program
 def _mixture_wasserstein(p: Mixture, q: Mixture) -> Transport:
     costs = p.components.squared_wasserstein(q.components)
     square, plan = _transport(costs, jax.nn.softmax(p.log_weights), jax.nn.softmax(q.log_weights))

@@ -11,6 +11,7 @@ from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahe
 from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.mixture import Mixture, check_weighted_rows
@@ -149,7 +150,7 @@ class _State:
     history: Leaf
 
 
-@functools.partial(jax.jit, static_argnames=("scheme", "history_size", "block_size"))
+@program(static=("scheme", "history_size", "block_size"))
 def _fit(
     mixture: Mixture,
     x: Float[Array, "n d"],

@@ -16,6 +16,7 @@ from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.fitting.optimiser import Rule
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.init import standard
@@ -226,7 +227,7 @@ class _State:
     history: Leaf
 
 
-@functools.partial(jax.jit, static_argnames=("optimizer", "loss", "batch_size", "history_size", "block_size"))
+@program(static=("optimizer", "loss", "batch_size", "history_size", "block_size"))
 def _fit_gradient(
     start: GradientState,
     x: Float[Array, "n d"],

@@ -12,16 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.ground import programs
+
 _ROWS_NAMED = 5
 
 
-def holds(condition: Callable[[], Array], *arrays: Any) -> bool:
-    """Whether a condition on the values of `arrays` holds; True where they cannot be seen, being traced."""
+def holds(condition: Callable[..., Any], *arrays: Any) -> bool:
+    """Whether `condition(*arrays)` does, in numpy; True where values cannot be seen, being traced.
+
+    On an accelerator it is for small arrays, which have to be fetched.
+    """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays)):
         return True
-    # So that constants can be looked at while something else is traced.
-    with jax.ensure_compile_time_eval():
-        return bool(condition())
+    return bool(condition(*jax.tree.map(np.asarray, arrays)))
+
+
+def all_finite(x: Any, present: Any) -> bool:
+    """Whether the present rows of x (n, d) are finite, looked at where the array is; True where they cannot be seen."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in (x, present)):
+        return True
+    if isinstance(x, jax.Array) and not programs.on_cpu(x):
+        with jax.ensure_compile_time_eval():  # so that constants can be looked at while something else is traced
+            return bool(_all_finite(x, present))
+    # A sum is finite where all is, and takes a fraction of the time.
+    x, present = np.asarray(x), np.asarray(present)
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.sum(x)) or np.all(np.isfinite(x).all(axis=1) | ~present))
 
 
 def one_of(name: str, value: Any, known: Collection[str]) -> str:
@@ -51,15 +67,16 @@ def count(name: str, value: Any, smallest: int = 1) -> int:
 def present(name: str, value: Any, limit_name: str, limit: int | None) -> Bool[Array, " k"]:
     """Which of `limit` places the first `value` are. Without a limit all are, and `value` must be static."""
     if limit is None:
-        return jnp.ones((count(name, value),), bool)
+        return jnp.asarray(np.ones((count(name, value),), bool))
     limit = count(limit_name, limit)
     if not isinstance(value, jax.Array):
         value = count(name, value)
     elif value.ndim or not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{name} has dtype {value.dtype} and shape {value.shape}; expected a single whole number.")
-    if not holds(lambda: (jnp.asarray(value) >= 1) & (jnp.asarray(value) <= limit), value):
+    if not holds(lambda value: 1 <= value <= limit, value):
         raise ValueError(f"{name} is {int(value)}; expected a number from 1 to {limit_name}, which is {limit}.")
-    return jnp.arange(limit) < value
+    traced = isinstance(value, jax.core.Tracer)
+    return jnp.arange(limit) < value if traced else jnp.asarray(np.arange(limit) < np.asarray(value))
 
 
 def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
@@ -67,15 +84,17 @@ def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     number = real_array(name, value)
     if number.ndim:
         raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
-    if not holds(lambda: number >= 0, number):
+    if not holds(lambda number: number >= 0, number):
         raise ValueError(f"{name} is {float(number):g}; expected a number not below 0.")
-    return number.astype(dtype)
+    return number.astype(dtype) if isinstance(number, jax.core.Tracer) else jnp.asarray(np.asarray(number, dtype))
 
 
 def steps(name: str, value: Any) -> Int[Array, ""]:
     """A number of steps not below 0 as an int32 array; anything beyond int32, infinity included, is its largest."""
     largest = jnp.iinfo(jnp.int32).max
     number = scalar(name, value, jnp.float32)
+    if not isinstance(number, jax.core.Tracer):
+        return jnp.asarray(np.int32(min(float(number), largest)))
     return jnp.where(number < largest, number, 0).astype(jnp.int32) + jnp.where(number < largest, 0, largest)
 
 
@@ -103,7 +122,7 @@ def real_array(name: str, value: Any) -> Float[Array, "..."]:
     if isinstance(value, jax.core.Tracer):
         return value.astype(dtype)
     with jax.ensure_compile_time_eval():  # so that a constant stays one, and can be looked at
-        return jnp.asarray(value, dtype)
+        return jnp.asarray(value if isinstance(value, jax.Array) else np.asarray(value, dtype), dtype)
 
 
 def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, "n d"]:
@@ -125,7 +144,7 @@ def finite_data(
     """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
     x = data(x, n_columns, name)
     present = np.ones((), bool) if present is None else present
-    if not holds(lambda: _all_good(x, present), x, present):
+    if not all_finite(x, present):
         advice = "Remove them, or give them weight 0." if name == "x" else ""
         bad = ~np.isfinite(np.asarray(x, float)).all(axis=1) & np.asarray(present)
         raise ValueError(f"{name} is NaN or infinite in {_first_rows(bad, x)} {advice}".rstrip())
@@ -141,27 +160,31 @@ def weighted_data(
     """
     if weights is None:
         x = finite_data(x, n_columns)
+        ones = jnp.asarray(np.ones(x.shape[:1], x.dtype))
         # Behind a barrier, or XLA would spend seconds on folding what is computed from a constant of n numbers.
-        return x, jax.lax.optimization_barrier(jnp.ones(x.shape[:1], x.dtype))
+        return x, ones if programs.at_top_level() else jax.lax.optimization_barrier(ones)
     x = data(x, n_columns)
     weights = real_array("weights", weights)
     if weights.shape != x.shape[:1]:
         raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({x.shape[0]},).")
-    if not holds(lambda: jnp.all((weights >= 0) & (weights < jnp.inf)), weights):
+    if not holds(lambda weights: np.all((weights >= 0) & (weights < np.inf)), weights):
         bad = ~((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf))
         raise ValueError(f"weights is negative or not finite in {_first_rows(bad, weights)}")
-    if not holds(lambda: jnp.any(weights > 0), weights):
+    if not holds(lambda weights: np.any(weights > 0), weights):
         raise ValueError("weights are all zero; at least one row must have a positive weight.")
-    return finite_data(x, n_columns, present=weights > 0), weights.astype(x.dtype)
+    present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
+    return finite_data(x, n_columns, present), weights if weights.dtype == x.dtype else weights.astype(x.dtype)
 
 
 def responsibilities(value: Any, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, "n k"]:
     """Finite shares (n, k) of the rows of `x` in its dtype, not negative; rows without weight are not looked at."""
-    shares = data(value, name="responsibilities").astype(x.dtype)
+    shares = data(value, name="responsibilities")
+    shares = shares if shares.dtype == x.dtype else shares.astype(x.dtype)
     if shares.shape[0] != x.shape[0]:
         raise ValueError(f"responsibilities has {shares.shape[0]} rows and x has {x.shape[0]}; expected one per row.")
-    finite_data(shares, present=weights > 0, name="responsibilities")
-    if not holds(lambda: jnp.all((shares >= 0) | (weights == 0)[:, None]), shares, weights):
+    present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
+    finite_data(shares, present=present, name="responsibilities")
+    if not holds(lambda shares, weights: np.all((shares >= 0) | (weights == 0)[:, None]), shares, weights):
         bad = np.any(np.asarray(shares) < 0, axis=1) & (np.asarray(weights) > 0)
         raise ValueError(f"responsibilities is negative in {_first_rows(bad, shares)}")
     return shares
@@ -194,7 +217,7 @@ def vector(name: str, value: Any, size: int, each: str) -> Float[Array, " size"]
     vector = real_array(name, value)
     if vector.shape != (size,):
         raise ValueError(f"{name} has shape {vector.shape}; expected ({size},), one for each {each}.")
-    if not holds(lambda: jnp.all(jnp.isfinite(vector)), vector):
+    if not holds(lambda vector: np.all(np.isfinite(vector)), vector):
         raise ValueError(f"{name} is {vector.tolist()}; expected finite numbers.")
     return vector
 
@@ -208,11 +231,11 @@ def full_row_rank(name: str, value: Any, spread: Float[Array, " d"]) -> Float[Ar
             "columns: beyond that, the result would have no density."
         )
 
-    def independent() -> Array:
+    def independent(matrix: np.ndarray, spread: np.ndarray) -> Any:
         rows = matrix * spread
-        length = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
-        values = jnp.linalg.svd(rows / jnp.where(length > 0, length, 1), compute_uv=False)
-        return values[-1] > 4 * n_columns * jnp.finfo(matrix.dtype).eps
+        length = np.max(np.abs(rows), axis=1, keepdims=True)
+        values = np.linalg.svd(rows / np.where(length > 0, length, 1), compute_uv=False)
+        return values[-1] > 4 * n_columns * np.finfo(matrix.dtype).eps
 
     if not holds(independent, matrix, spread):
         raise ValueError(
@@ -225,17 +248,21 @@ def full_row_rank(name: str, value: Any, spread: Float[Array, " d"]) -> Float[Ar
 def symmetric(name: str, matrices: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """The matrices, symmetric to rounding where that can be seen."""
 
-    def gap() -> Array:
-        return jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, -1, -2)))
+    def gap(matrices: np.ndarray) -> Any:
+        return np.max(np.abs(matrices - np.swapaxes(matrices, -1, -2)))
 
-    if not holds(lambda: gap() <= 1e3 * jnp.finfo(matrices.dtype).eps * jnp.max(jnp.abs(matrices)), matrices):
-        raise ValueError(f"{name} differs from its transpose by up to {float(gap()):g}; expected symmetric matrices.")
+    def close(matrices: np.ndarray) -> Any:
+        return gap(matrices) <= 1e3 * np.finfo(matrices.dtype).eps * np.max(np.abs(matrices))
+
+    if not holds(close, matrices):
+        found = float(gap(np.asarray(matrices)))
+        raise ValueError(f"{name} differs from its transpose by up to {found:g}; expected symmetric matrices.")
     return matrices
 
 
 def positive_definite(name: str, covariances: Float[Array, "..."], half_log_det: Float[Array, "..."]) -> None:
     """Raise for covariances, in the shape their structure takes, whose log-determinant did not come out finite."""
-    if not holds(lambda: jnp.all(jnp.isfinite(half_log_det)), half_log_det):
+    if not holds(lambda half_log_det: np.all(np.isfinite(half_log_det)), half_log_det):
         place = tuple(np.argwhere(~np.isfinite(np.asarray(half_log_det)))[0].tolist())
         found = f"{name}{list(place) if place else ''} is {np.asarray(covariances)[place].tolist()}"
         raise ValueError(
@@ -250,8 +277,8 @@ def common_dtype(*trees: Any) -> tuple[Any, ...]:
     return tuple(jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), t) for t in trees)
 
 
-@jax.jit
-def _all_good(x: Array, present: Array | np.ndarray) -> Array:
+@programs.program
+def _all_finite(x: Array, present: Array | np.ndarray) -> Array:
     return jnp.all(jnp.all(jnp.isfinite(x), axis=1) | ~present)
 
 

@@ -1,7 +1,6 @@
 """Parts and images of a mixture as mixtures: what the components make of themselves, with the weights that go along."""
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxgmm.ground import linalg
+from jaxgmm.ground.programs import program
 
 if TYPE_CHECKING:
     from jaxgmm.model.mixture import Mixture
@@ -32,13 +32,13 @@ def covariance(mixture: Mixture) -> Float[Array, "*batch d d"]:
     return within + linalg.einsum("...ki,...kj->...ij", mixture.weights[..., None] * away, away)
 
 
-@functools.partial(jax.jit, static_argnames="columns")
+@program(static=("columns",))
 def marginal(mixture: Mixture, columns: tuple[int, ...]) -> Mixture:
     """Of these columns."""
     return dataclasses.replace(mixture, components=mixture.components.marginal(np.array(columns)))
 
 
-@functools.partial(jax.jit, static_argnames="columns")
+@program(static=("columns",))
 def condition(mixture: Mixture, values: Float[Array, " g"], columns: tuple[int, ...]) -> Mixture:
     """Of the other columns, given these."""
     given = np.array(columns)
@@ -50,7 +50,7 @@ def condition(mixture: Mixture, values: Float[Array, " g"], columns: tuple[int, 
     )
 
 
-@jax.jit
+@program
 def affine(mixture: Mixture, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> Mixture:
     """Of `matrix x + offset`."""
     return dataclasses.replace(mixture, components=mixture.components.affine(matrix, offset))

@@ -1,6 +1,5 @@
 """Where a mixture starts: a seeding gives responsibilities, an M-step makes the mixture."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks, linalg
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.seeding import SEEDINGS, Columns
@@ -107,7 +107,7 @@ def from_responsibilities(
     return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
 
 
-@functools.partial(jax.jit, static_argnames=("covariance_type", "method", "family"))
+@program(static=("covariance_type", "method", "family"))
 def _init(
     key: jax.Array,
     x: Float[Array, "n d"],
@@ -125,7 +125,7 @@ def _init(
     return from_labels(x, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
 
 
-@functools.partial(jax.jit, static_argnames=("covariance_type", "family"))
+@program(static=("covariance_type", "family"))
 def _from_responsibilities(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],

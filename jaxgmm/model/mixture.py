@@ -1,6 +1,5 @@
 """The mixture: log-weights over components of any family."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bijectors, checks, linalg, pytree
+from jaxgmm.ground import bijectors, checks, linalg
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
 from jaxgmm.model import geometry
@@ -245,7 +245,7 @@ def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:
         raise ValueError(
             f"{name} holds a stack of mixtures of shape {shape}; this takes a single one. Use jax.vmap over the stack."
         )
-    if not checks.holds(lambda: _without_nan(mixture), mixture):
+    if not checks.holds(lambda *leaves: all(np.all(leaf < np.inf) for leaf in leaves), *jax.tree.leaves(mixture)):
         raise ValueError(
             f"{name} holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
             "Make it with from_parameters outside jit, which says which one."
@@ -308,27 +308,22 @@ def block_size_of(mixture: Mixture, n: int) -> int:
     return block_size_for(n, mixture.n_components * mixture.n_columns)
 
 
-@jax.jit
-def _without_nan(mixture: Mixture) -> Array:
-    return pytree.without_nan(mixture)
-
-
-@jax.jit
+@program
 def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
 
 
-@jax.jit
+@program
 def _responsibilities(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: responsibilities)
 
 
-@jax.jit
+@program
 def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
 
 
-@jax.jit
+@program
 def _entropy(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     def of(log_prob: Array, responsibilities: Array) -> Array:
         # The logarithm of 0 must not be taken even where it is not used: its derivative is not finite.
@@ -350,7 +345,7 @@ def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Arr
     return of(mixture.components) if few else mixture.components.with_kernel(of)
 
 
-@functools.partial(jax.jit, static_argnames="n")
+@program(static=("n",))
 def _sample(mixture: Mixture, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
     for_labels, for_rows = jax.random.split(key)
     labels = jax.random.categorical(for_labels, mixture.log_weights, shape=(n,))

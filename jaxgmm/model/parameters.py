@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
@@ -43,7 +44,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
             f"and means of shape {means.shape}."
         )
     weights, means, covariances = checks.common_dtype(weights, means, covariances)
-    if not checks.holds(lambda: jnp.all((weights >= 0) & (weights < jnp.inf)) & jnp.any(weights > 0), weights):
+    if not checks.holds(lambda w: np.all((w >= 0) & (w < np.inf)) and np.any(w > 0), weights):
         raise ValueError(f"weights is {weights.tolist()}; expected finite numbers >= 0, at least one of them positive.")
     checks.finite_data(means, name="means")
     covariance = structure.from_covariances(covariances)

@@ -1,8 +1,8 @@
 """The product of two mixtures, which is a mixture again but for its normaliser."""
 
-import jax
 from jaxtyping import Array, Float
 
+from jaxgmm.ground.programs import program
 from jaxgmm.model.geometry import reweighed
 from jaxgmm.model.mixture import Mixture, check_pair
 
@@ -39,7 +39,7 @@ def product(p: Mixture, q: Mixture) -> tuple[Float[Array, ""], Mixture]:
     return _product(*check_pair(p, q))
 
 
-@jax.jit
+@program
 def _product(p: Mixture, q: Mixture) -> tuple[Float[Array, ""], Mixture]:
     log_weights = (p.log_weights[:, None] + q.log_weights).ravel()
     total, log_weights = reweighed(log_weights, p.components.log_overlap(q.components).ravel())

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import e_step, m_step
 
@@ -48,13 +49,13 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
     return [leaf.shape for leaf in jax.tree.leaves(stepped)] == [leaf.shape for leaf in jax.tree.leaves(single)]
 
 
-@jax.jit
+@program
 def _step(mixture: Mixture) -> Mixture:
     rows = jnp.zeros((2, mixture.n_columns), mixture.log_weights.dtype)
     return m_step(mixture, e_step(mixture, rows))
 
 
-@jax.jit
+@program
 @jax.vmap
 def _sound(mixture: Mixture) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """Whether weights sum to one, and whether components are finite and come back from finite free coordinates."""

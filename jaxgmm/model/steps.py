@@ -1,16 +1,15 @@
 """The two steps of EM and the likelihood they climb, as pure functions of a mixture and rows."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, sum_over_blocks, total_over_blocks
 from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior
 from jaxgmm.model.statistics import Statistics
@@ -141,17 +140,17 @@ def block_size_or_default(block_size: int | None, mixture: Mixture, n: int) -> i
     return block_size_of(mixture, n) if block_size is None else min(n, checks.count("block_size", block_size))
 
 
-@functools.partial(jax.jit, static_argnames="block_size")
+@program(static=("block_size",))
 def _e_step(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int) -> Statistics:
     return take_statistics(mixture, Rows.of(x, weights, block_size))
 
 
-@jax.jit
+@program
 def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Array, ""]) -> Mixture:
     return maximize(mixture, statistics, regularization)[0]
 
 
-@functools.partial(jax.jit, static_argnames="block_size")
+@program(static=("block_size",))
 def _log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:

@@ -1,6 +1,5 @@
 """Whether two fits say the same: components matched to each other, and labels compared."""
 
-import functools
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground import checks, linalg
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_mixture
 
 
@@ -71,7 +71,7 @@ def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None
         n_labels = 1 + int(max(np.max(labels), np.max(others)))
     n_labels = checks.count("n_labels", n_labels)
     both = jnp.stack([labels, others])
-    if not checks.holds(lambda: jnp.all((both >= 0) & (both < n_labels)), both):
+    if not checks.holds(lambda both: np.all((both >= 0) & (both < n_labels)), both):
         found = f"from {int(jnp.min(both))} to {int(jnp.max(both))}"
         raise ValueError(f"labels and others hold numbers {found}; expected 0 to {n_labels - 1}.")
     return _adjusted_rand_index(labels, others, n_labels=n_labels)
@@ -84,7 +84,7 @@ def _labels(name: str, value: Any) -> Int[Array, " n"]:
     return value.astype(jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnames="n_labels")
+@program(static=("n_labels",))
 def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_labels: int) -> Float[Array, ""]:
     table = jnp.zeros((n_labels, n_labels), jnp.result_type(float)).at[labels, others].add(1)
 
@@ -99,7 +99,7 @@ def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_l
     return jnp.where(room > 0, (together - expected) / jnp.where(room > 0, room, 1), 1.0)
 
 
-@jax.jit
+@program
 def _align(mixture: Mixture, reference: Mixture) -> Mixture:
     absent = mixture.log_weights == -jnp.inf, reference.log_weights == -jnp.inf
     distance = _bhattacharyya(reference, mixture)

@@ -1,12 +1,11 @@
 """Information criteria: the misfit of a mixture plus a price for its parameters. Lower is better for all of them."""
 
-import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_weighted_rows
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows
 
@@ -109,7 +108,7 @@ def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
     return jnp.sum(check_weighted_rows(mixture, x, weights)[2])
 
 
-@functools.partial(jax.jit, static_argnames="block_size")
+@program(static=("block_size",))
 def _completed_log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground import checks
+from jaxgmm.ground.programs import program
 from jaxgmm.selection.batches import in_chunks
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 
@@ -87,7 +88,7 @@ def fit_many(
     return jax.tree.map(lambda *leaves: jax.device_put(np.concatenate(leaves)[back]), *parts)
 
 
-@functools.partial(jax.jit, static_argnames=("max_components", "one_by_one"))
+@program(static=("max_components", "one_by_one"))
 def _fit_each(
     plan: Plan,
     key: jax.Array,

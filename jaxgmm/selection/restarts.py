@@ -17,6 +17,7 @@ from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, linalg, pytree
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
@@ -186,7 +187,7 @@ def fit_restarts(
     return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), key, x, weights, present)
 
 
-@jax.jit
+@program
 def best_of_restarts(
     plan: Plan, key: jax.Array, x: Float[Array, "n d"], weights: Float[Array, " n"], present: Bool[Array, " k"]
 ) -> Restarts:

@@ -1,7 +1,6 @@
 """The compiled programs under the estimator, ."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import pytree
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.init import from_responsibilities
@@ -67,7 +67,7 @@ class Run:
     collapsed: Leaf
 
 
-@functools.partial(jax.jit, static_argnames=("n_components", "covariance_type", "history_size"))
+@program(static=("n_components", "covariance_type", "history_size"))
 def run_em(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],
@@ -135,13 +135,13 @@ def run_em(
     return dataclasses.replace(run, parameters=Parameters.of(mixture))
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
+@program(static=("covariance_type",))
 def log_prob(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, " n"]:
     """Log-density of each row."""
     return parameters.mixture(covariance_type).log_prob(x)
 
 
-@functools.partial(jax.jit, static_argnames="covariance_type")
+@program(static=("covariance_type",))
 def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, "n k"]:
     """Posterior probability of each component."""
     return parameters.mixture(covariance_type).responsibilities(x)
