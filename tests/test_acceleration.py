@@ -109,6 +109,24 @@ def test_about_tol_is_left(covariance_type, acceleration):
         assert left < 10 * tol
 
 
+def test_the_result_says_what_is_left():
+    """The estimate by which a fit ends, also where it ended by something else."""
+    x = overlapping(1000)
+    start = jaxgmm.init(KEY, x, 3, "tied")
+    limit = long_fit(start, x)
+    ended, begun = (long_fit(start, x, tol=1e-4, max_iter=most) for most in (5000, 0))
+    cut = long_fit(start, x, tol=1e-4, max_iter=int(ended.n_iter) - 1)
+    assert Status(int(ended.status)) == Status.CONVERGED
+    assert Status(int(cut.status)) == Status.MAX_ITER
+    assert 0 < float(ended.remaining) <= 1e-4 < float(cut.remaining)
+    left = float(limit.log_likelihood - ended.log_likelihood) / len(x)
+    assert left / 10 < float(ended.remaining) < 10 * left
+    assert float(begun.remaining) == np.inf
+    huge = long_fit(start, np.where(np.arange(1000)[:, None] == 3, np.finfo(dtype()).max, x))
+    assert Status(int(huge.status)) == Status.NON_FINITE
+    assert float(huge.remaining) == np.inf
+
+
 @in_float64
 def test_the_end_is_not_overstayed():
     """Stopping costs no more steps than reaching a tenth of tol does."""

@@ -53,6 +53,7 @@ def test_converged_means_that_no_more_than_tol_is_left(optimizer, tol):
     result = jaxgmm.fit_gradient(start, x, optimizer, n_steps=3000, tol=tol)
     assert result.status == Status.CONVERGED
     assert per_row(best, x) - per_row(result, x) <= 3 * tol
+    assert 0 <= float(result.remaining) <= tol
 
 
 def test_two_calls_are_one():
@@ -153,6 +154,7 @@ def test_mini_batches():
     results = [jaxgmm.fit_gradient(start, x, optimizer, key=jax.random.key(seed), **options) for seed in (0, 1)]
     for result in results:
         assert float(best.log_likelihood - result.log_likelihood) / 150 < 5e-3
+        assert float(result.remaining) == np.inf
         assert_close(result.log_likelihood, jaxgmm.log_likelihood(result.mixture, x, weights), "exact")
     assert np.any(results[0].mixture.means != results[1].mixture.means)
 

@@ -190,6 +190,8 @@ def _fit(
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
         history=end.history,
         degenerate_components=degenerate,
+        # NaN where the step from there is not finite.
+        remaining=jnp.where(end.outlook.remaining >= 0, end.outlook.remaining, jnp.inf),
     )
 
 

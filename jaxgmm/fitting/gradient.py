@@ -52,7 +52,8 @@ class GradientResult(FitResult):
 
     Fields beside those of `FitResult`: `state`, a `GradientState`. `history` (h,) has minus the loss times the total
     weight, which is the log-likelihood unless another loss was given, and of the rows drawn where there are
-    mini-batches; entry i is that after i s steps, for the smallest whole s with which `n_steps` fit.
+    mini-batches; entry i is that after i s steps, for the smallest whole s with which `n_steps` fit. `remaining` is
+    how far the loss would still fall, inf where there are mini-batches.
     """
 
     state: GradientState
@@ -221,6 +222,7 @@ class _State:
     optimizer: Any
     place: Place
     memory: Memory
+    remaining: Leaf  # to be gained, by the latest look
     settled: Leaf  # looks in a row that found no more than tol left
     n_iter: Leaf
     status: Leaf
@@ -270,6 +272,7 @@ def _fit_gradient(
         optimizer=start.optimizer,
         place=task.place(start.position, nowhere),
         memory=Memory.blank(start.position),
+        remaining=jnp.asarray(jnp.inf, x.dtype),
         settled=jnp.asarray(0, jnp.int32),
         n_iter=jnp.asarray(0, jnp.int32),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
@@ -297,6 +300,7 @@ def _fit_gradient(
         status=status.astype(jnp.int32),
         history=end.history,
         degenerate_components=degenerate,
+        remaining=jnp.where(end.remaining >= 0, end.remaining, jnp.inf),
         state=GradientState(start.coordinates, end.position, end.optimizer, start.taken + end.n_iter),
     )
 
@@ -306,13 +310,13 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
     objective, n_iter = task.objective(state.n_iter), state.n_iter
     value, gradient = _value_and_gradient(objective, state, reuse=task.batch_size is None)
     fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(ravel_pytree(gradient)[0]))
-    place, memory, settled = state.place, state.memory, state.settled
+    place, memory, remaining, settled = state.place, state.memory, state.remaining, state.settled
     if task.batch_size is None:
         place = task.place(state.position, gradient)
         memory = pytree.where(n_iter > 0, memory.extended(state.place, place), memory)
         # Only what is left to gain is of use here: where to step is the optimiser's business.
-        little = look_ahead(memory, place, state.position).remaining <= task.tol
-        settled = jnp.where(little, settled + 1, 0)
+        remaining = look_ahead(memory, place, state.position).remaining
+        settled = jnp.where(remaining <= task.tol, settled + 1, 0)
     status = jnp.select(
         [~fine, settled >= _LOOKS, n_iter >= task.n_steps],
         [Status.NON_FINITE, Status.CONVERGED, Status.MAX_ITER],
@@ -343,6 +347,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
         optimizer=optimizer,
         place=place,
         memory=memory,
+        remaining=remaining,
         settled=settled,
         n_iter=n_iter + (status == Status.RUNNING),
         status=status,

@@ -62,6 +62,8 @@ class FitResult:
             not taken repeats it. Once it is full, its last entry is the latest.
         degenerate_components: (k,), those held by the covariance floor or left with less than one row of average
             weight.
+        remaining: (), log-likelihood per unit weight that more steps would still gain, as estimated where the fit
+            ended; inf where that cannot be told. Where rounding ended a fit, it may be above `tol`.
     """
 
     mixture: Mixture
@@ -70,6 +72,7 @@ class FitResult:
     status: Leaf
     history: Leaf
     degenerate_components: Leaf
+    remaining: Leaf
 
     def raise_if_failed(self) -> "FitResult":
         """This result, if its status is `CONVERGED`; otherwise raise, for code that must not go on with less.

@@ -280,6 +280,7 @@ def best_of_restarts(
         status=winner.fit.status,
         history=winner.fit.history,
         degenerate_components=winner.fit.degenerate_components,
+        remaining=winner.fit.remaining,
     )
     return Restarts(best, log_likelihood, status, regular, finished, winner.start)
 
