@@ -114,6 +114,32 @@ def test_under_vmap_each_lane_is_as_alone_and_a_bad_one_is_told():
         assert int(stacked.best.status[lane]) == int(alone.best.status)
 
 
+@pytest.mark.parametrize(("n_restarts", "n_finalists"), [(2, 2), (6, 2)])
+def test_where_every_start_fails_one_of_them_is_the_winner(n_restarts, n_finalists):
+    """And says so, alone or in a lane: what is kept for want of a run never wins."""
+    fine = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    xs = np.stack([fine, np.full_like(fine, np.nan), fine * 1e25, fine])
+    weights = np.array([1, 1, 1, 0], np.float32)[:, None].repeat(40, axis=1)
+    run = jax.jit(
+        lambda x, weights: jaxgmm.fit_restarts(
+            jax.random.key(0), x, 2, "diag", weights=weights, n_restarts=n_restarts, n_finalists=n_finalists
+        )
+    )
+    lanes = jax.vmap(run)(xs, weights)
+    assert int(lanes.best.status[0]) != jaxgmm.Status.NON_FINITE
+    for failed in (run(xs[2], weights[2]), *(lane(lanes, place) for place in (1, 2, 3))):
+        assert int(failed.best.status) == jaxgmm.Status.NON_FINITE
+        assert np.isnan(failed.best.log_likelihood)
+        assert 0 <= int(failed.winner) < n_restarts
+        assert bool(failed.finished[failed.winner])
+        assert np.all(np.asarray(failed.status) == jaxgmm.Status.NON_FINITE)
+        assert not np.any(np.isfinite(failed.log_likelihood))
+
+
+def lane(tree, place):
+    return jax.tree.map(lambda leaf: leaf[place], tree)
+
+
 def test_component_counts_under_vmap():
     x = np.concatenate([spiked()[:60], spiked()[60:120] + 9])
     run = lambda k: jaxgmm.fit_restarts(jax.random.key(0), x, k, "diag", max_components=3, **FEW).best  # noqa: E731

@@ -166,9 +166,10 @@ def _fit(
     given = x, weights, regularization
     # The loop is not differentiated: derivatives are those of the point where it ends.
     mixture, x, weights, regularization, tol = jax.lax.stop_gradient((mixture, *given, tol))
-    # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have.
+    # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
+    # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
     unit = jnp.max(weights)
-    unit = jnp.where(unit > 0, unit, 1)
+    unit = jnp.where(unit > 0, unit, jnp.nan)
     weights = weights / unit
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
     task = _Task(Rows.of(x, weights, block_size), unit, total, regularization)

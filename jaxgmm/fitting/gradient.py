@@ -245,9 +245,10 @@ def _fit_gradient(
     history_size: int,
     block_size: int,
 ) -> GradientResult:
-    # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have.
+    # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
+    # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
     unit = jnp.max(weights)
-    unit = jnp.where(unit > 0, unit, 1)
+    unit = jnp.where(unit > 0, unit, jnp.nan)
     weights = weights / unit
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
     gapless, columns = standard(x, weights)

@@ -295,10 +295,10 @@ def _over(function: Callable[..., Any], given: Any, side_by_side: int | None) ->
 
 
 def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array, " r"]:
-    """Places of the runs, the best first: regular ones by likelihood, then the others."""
-    value = jnp.where(runs.start < n_restarts, runs.fit.log_likelihood, -jnp.inf)
-    value = jnp.where(jnp.isfinite(value) & (runs.fit.status != Status.NON_FINITE), value, -jnp.inf)
-    return jnp.lexsort((-value, ~(runs.regular | spurious), value == -jnp.inf))
+    """Places of the runs, the best first: regular ones by likelihood, the others, those that failed, and no runs."""
+    fine = jnp.isfinite(runs.fit.log_likelihood) & (runs.fit.status != Status.NON_FINITE)
+    value = jnp.where(fine, runs.fit.log_likelihood, -jnp.inf)
+    return jnp.lexsort((-value, ~(runs.regular | spurious), ~fine, runs.start >= n_restarts))
 
 
 def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"]) -> Bool[Array, " k"]:
