@@ -1,6 +1,7 @@
 """Many independent calls of one compiled program: in chunks of one shape, on all cores, with a progress bar."""
 
 import concurrent.futures
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ import jax
 import numpy as np
 
 T = TypeVar("T")
+
+_NO_SETTING = object()
 
 
 def in_chunks(call: Callable[[Any], T], given: Any, chunk_size: int, progress: bool, what: str) -> T:
@@ -49,10 +52,20 @@ def shown(done: Iterable[T], total: int, progress: bool, what: str) -> Iterable[
 
 def _in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:
     """`function` under the settings of JAX that hold here, which other threads do not see."""
-    x64, precision = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    here = _settings()
 
     def call(given: Any) -> T:
-        with jax.enable_x64(x64), jax.default_matmul_precision(precision):
+        there = _settings()
+        with contextlib.ExitStack() as stack:
+            for name, value in here.items():
+                if value != there[name]:
+                    stack.enter_context(getattr(jax, name)(value))
             return function(given)
 
     return call
+
+
+def _settings() -> dict[str, Any]:
+    """The values of all settings of JAX that a thread may have for itself: those with a context manager of their name."""
+    values = ((name, getattr(jax.config, f"jax_{name}", _NO_SETTING)) for name in dir(jax))
+    return {name: value for name, value in values if value is not _NO_SETTING}
