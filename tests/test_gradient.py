@@ -1,6 +1,9 @@
 """Gradient fits: the optimum EM finds, going on, losses of one's own, mini-batches, honest statuses, compilations."""
 
 import dataclasses
+import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import Status
+from jaxgmm.fitting.optimiser import Optimizer, Rule
 
 from cases import CASES
 from compilations import counted
@@ -105,6 +109,91 @@ def test_optimisers_that_differ_in_an_array_alone(inner):
     with counted() as again:
         assert_close(fitted([0.1, 0.2]), first, "exact")
     assert not again
+
+
+class Host:
+    """A function of the host, whose text says nothing."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, gradient):
+        return np.asarray(gradient) * np.asarray(self.factor, gradient.dtype)
+
+    def __repr__(self):
+        return "Host()"
+
+
+def on_the_host(host):
+    """Steps that a function of the host makes of gradients."""
+
+    def update(gradient, state, position=None, **others):
+        def step(leaf):
+            return jax.pure_callback(host, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), leaf)
+
+        return jax.tree.map(step, gradient), state
+
+    return optax.GradientTransformation(lambda position: (), update)
+
+
+def test_optimisers_that_differ_in_a_function_of_the_host():
+    start, x = start_of(FULL)
+
+    def fitted(host):
+        return jaxgmm.fit_gradient(start, x, on_the_host(host), n_steps=1, tol=0).mixture.means
+
+    hosts = [Host(-0.1), Host(-0.2)]
+    first, other = map(fitted, hosts)
+    assert_close(other - start.means, 2 * (first - start.means), "close")
+    with counted() as again:
+        fitted(hosts[0])
+    assert again == []
+
+
+@pytest.mark.parametrize("wrap", [functools.partial, lambda host: host.__call__])
+def test_functions_of_the_host_in_other_forms(wrap):
+    start, hosts = FULL.mixture(), [Host(-0.1), Host(-0.2)]
+    held = [Optimizer(on_the_host(wrap(host))) for host in (hosts[0], hosts[0], hosts[1])]
+    one, same, other = (Rule(each, start) for each in held)
+    assert one == same
+    assert one != other
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_optimisers_that_differ_in_a_rule_of_derivatives(kind):
+    start = FULL.mixture()
+
+    def made(factor):
+        if kind == "jvp":
+            step = jax.custom_jvp(lambda leaf: -0.1 * leaf)
+            step.defjvp(lambda given, ways: (-0.1 * given[0], factor * ways[0]))
+        else:
+            step = jax.custom_vjp(lambda leaf: -0.1 * leaf)
+            step.defvjp(lambda leaf: (-0.1 * leaf, None), lambda kept, way: (factor * way,))
+        return optax.stateless(lambda gradient, position: jax.tree.map(step, gradient))
+
+    held = [Optimizer(made(factor)) for factor in (-0.1, -0.1, 7.0)]
+    one, same, other = (Rule(each, start) for each in held)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+
+
+def test_what_an_optimiser_holds_is_let_go():
+    start, x = start_of(FULL)
+
+    class Large:
+        factor = -0.1
+
+    def of(large):
+        return optax.stateless(lambda gradient, position: jax.tree.map(lambda leaf: large.factor * leaf, gradient))
+
+    large = Large()
+    alive = weakref.ref(large)
+    jaxgmm.fit_gradient(start, x, of(large), n_steps=1, tol=0)
+    del large
+    gc.collect()
+    assert alive() is None
 
 
 def test_an_optimiser_made_inside_jit():

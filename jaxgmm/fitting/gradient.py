@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.fitting.acceleration import Memory, Place, look_ahead
 from jaxgmm.fitting.coordinates import Coordinates
-from jaxgmm.fitting.optimiser import Rule
+from jaxgmm.fitting.optimiser import Optimizer, Rule
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
@@ -139,7 +139,8 @@ def fit_gradient(
         batch_size = checks.count("batch_size", batch_size)
         if key is None:
             raise ValueError(f"batch_size is {batch_size} and key is None; expected a key to draw mini-batches with.")
-    rule = Rule(optimizer, start)
+    held = Optimizer(optimizer)  # for as long as this call traces
+    rule = Rule(held, start)
     if state is None:
         coordinates = Coordinates.at(start)
         position = jax.tree.map(jnp.zeros_like, start)

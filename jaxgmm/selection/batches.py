@@ -66,6 +66,6 @@ def _in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def _settings() -> dict[str, Any]:
-    """The values of all settings of JAX that a thread may have for itself: those with a context manager of their name."""
+    """All settings of JAX that a thread may have for itself: those with a context manager of their name."""
     values = ((name, getattr(jax.config, f"jax_{name}", _NO_SETTING)) for name in dir(jax))
     return {name: value for name, value in values if value is not _NO_SETTING}
