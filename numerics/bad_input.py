@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxgmm
 
@@ -22,7 +23,7 @@ def with_hole(value: float) -> np.ndarray:
 
 def evaluate(call: str) -> Any:
     """What `call` returns, or raises."""
-    names = {"jax": jax, "jnp": jnp, "np": np, "jaxgmm": jaxgmm, "key": KEY, "x": X, "mixture": MIXTURE}
+    names = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "jaxgmm": jaxgmm, "key": KEY, "x": X, "mixture": MIXTURE}
     return eval(call, names | {"with_hole": with_hole})
 
 
@@ -32,7 +33,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ("jaxgmm.fit(mixture, x + 1j)", TypeError, "x has dtype complex128"),
     ("jaxgmm.fit(mixture, [[1.0], [1.0, 2.0]])", TypeError, "x cannot be read as an array"),
     ("jaxgmm.fit(mixture, x[:, 0])", ValueError, r"x has shape \(60,\); expected two axes.*x\[:, None\]"),
-    ("mixture.log_prob(x[None])", ValueError, r"x has shape \(1, 60, 2\); expected two axes"),
+    ("mixture.log_prob(x[None])", ValueError, r"x has shape \(1, 60, 2\); expected two axes.*x\.reshape\(-1, 2\)"),
     ("mixture.log_prob(x[:0])", ValueError, r"x has shape \(0, 2\); expected at least one row"),
     ("jaxgmm.init(key, x[:, :0], 2)", ValueError, r"x has shape \(60, 0\); expected at least"),
     ("jaxgmm.fit(mixture, x[:, :1])", ValueError, "x has 1 columns; the mixture was made for 2"),
@@ -76,6 +77,42 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ("jaxgmm.fit(mixture, x, tol=[0.001, 0.0001])", ValueError, r"tol has shape \(2,\); expected a single number"),
     ("jaxgmm.e_step(mixture, x, block_size=0)", ValueError, "block_size is 0; expected at least 1"),
     ("jaxgmm.fit(mixture, x, history_size=0)", ValueError, "history_size is 0"),
+    ("jaxgmm.init(7, x, 2)", TypeError, r"key is the number 7; expected a key: jax\.random\.key\(7\)"),
+    (
+        "mixture.sample(None, 3)",
+        TypeError,
+        r"key is None; expected a key of jax\.random, such as jax\.random\.key\(0\)",
+    ),
+    ("mixture.sample_with_labels(jnp.array(0), 3)", TypeError, r"key is an array of dtype int.. and shape \(\)"),
+    (
+        "jaxgmm.fit_restarts(np.random.RandomState(0), x, 2)",
+        TypeError,
+        r"key is a numpy RandomState; expected a key: jax\.random\.key\(key\.randint\(2\*\*31\)\)",
+    ),
+    (
+        "jaxgmm.fit_many(np.random.default_rng(0), x[None], 2)",
+        TypeError,
+        r"key is a numpy Generator; expected a key: jax\.random\.key\(key\.integers\(2\*\*31\)\)",
+    ),
+    ("jaxgmm.select(True, x)", TypeError, "key is True; expected a key"),
+    ("jaxgmm.stability('0', x, 2)", TypeError, "key is of type str; expected a key"),
+    ("jaxgmm.likelihood_ratio_test(0, x, 1)", TypeError, "key is the number 0"),
+    ("jaxgmm.kl_divergence(np.int64(3), mixture, mixture, 9)", TypeError, r"jax\.random\.key\(3\)"),
+    ("jaxgmm.to_numpyro(mixture).sample(5)", TypeError, "key is the number 5"),
+    (
+        "jaxgmm.fit_gradient(mixture, x, optax.sgd(0.1), n_steps=1, batch_size=2, key=1)",
+        TypeError,
+        "key is the number 1",
+    ),
+    (
+        "jaxgmm.init(jax.random.split(key, 3), x, 2)",
+        ValueError,
+        r"key holds a stack of keys of shape \(3,\); this takes a single one. Use key\[0\], or jax\.vmap",
+    ),
+    ("jaxgmm.init(jax.random.PRNGKey(0)[None], x, 2)", ValueError, r"key holds a stack of keys of shape \(1,\)"),
+    ("jaxgmm.select(key, x, 2.5)", TypeError, r"n_components is 2\.5; expected a whole number"),
+    ("jaxgmm.select(key, x, 'three')", TypeError, "n_components is 'three'; expected a whole number"),
+    ("jaxgmm.select(key, x, 2, 3)", ValueError, "covariance_type is 3; expected one of 'full'"),
     ("mixture.sample(key, -1)", ValueError, "n is -1; expected at least 1"),
     ("jaxgmm.fit(x, mixture)", TypeError, "mixture is of type ndarray; expected a jaxgmm.Mixture"),
     ("jaxgmm.m_step(mixture, x)", TypeError, "statistics is of type ndarray"),

@@ -66,6 +66,16 @@ def test_bad_input_gets_one_clear_error(call, exception, message, monkeypatch):
         evaluate(call)
 
 
+def test_keys_of_the_old_kind_are_keys_and_so_are_traced_ones():
+    old = jax.random.PRNGKey(0)
+    rows = MIXTURE.sample(KEY, 3)
+    for key in (old, np.asarray(old)):
+        np.testing.assert_array_equal(MIXTURE.sample(key, 3), rows)
+    for keys in (jnp.stack([old, old]), jnp.stack([KEY, KEY])):
+        assert_close(jax.vmap(lambda key: MIXTURE.sample(key, 3))(keys)[1], rows, "exact")
+        assert_close(jax.jit(lambda key: MIXTURE.sample(key, 3))(keys[1]), rows, "exact")
+
+
 def test_raise_if_failed():
     result = jaxgmm.fit(MIXTURE, X)
     assert result.raise_if_failed() is result

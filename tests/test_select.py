@@ -71,6 +71,11 @@ def test_the_table_reads_in_a_terminal_and_in_pandas(table):
     assert set(frame["status"]) <= {"CONVERGED", "DEGENERATE", "MAX_ITER"}
 
 
+def test_one_number_of_components_and_one_structure(table):
+    found = jaxgmm.select(jax.random.key(0), blobs(), 3, "diag", **QUICK)
+    assert [(one.covariance_type, one.n_components) for one in found.candidates] == [("diag", 3)]
+
+
 def test_a_second_sweep_compiles_nothing(table):
     with counted() as again:
         jaxgmm.select(jax.random.key(5), blobs(1), (4, 2, 3), ("diag", "spherical"), tol=1e-4, **QUICK)

@@ -11,7 +11,7 @@ from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.batch_util import promote_batch_shape
 from numpyro.distributions.util import validate_sample
 
-from jaxgmm.ground import pytree
+from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_stack
 
@@ -55,7 +55,7 @@ class MixtureDistribution(Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
         """Independent rows (*sample_shape, *batch_shape, d), without gradient to the parameters."""
-        return _sample(self.mixture, key, sample_shape=tuple(sample_shape))
+        return _sample(self.mixture, checks.key(key), sample_shape=tuple(sample_shape))
 
     @property
     def mean(self) -> Array:

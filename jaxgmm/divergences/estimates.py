@@ -48,7 +48,7 @@ def kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     (True, '0.01')
     """
     p, q = check_pair(p, q)
-    return _kl_divergence(key, p, q, checks.count("n", n, smallest=2))
+    return _kl_divergence(checks.key(key), p, q, checks.count("n", n, smallest=2))
 
 
 @program(static=("n",))

@@ -139,6 +139,7 @@ def fit_gradient(
         batch_size = checks.count("batch_size", batch_size)
         if key is None:
             raise ValueError(f"batch_size is {batch_size} and key is None; expected a key to draw mini-batches with.")
+    key = None if key is None else checks.key(key)
     held = Optimizer(optimizer)  # for as long as this call traces
     rule = Rule(held, start)
     if state is None:

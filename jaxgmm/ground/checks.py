@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.ground import programs
 
 _ROWS_NAMED = 5
+# Numbers in a key of the old kind, by the generators that JAX has.
+_KEY_SIZES = (2, 4)
 
 
 def holds(condition: Callable[..., Any], *arrays: Any) -> bool:
@@ -79,6 +81,32 @@ def present(name: str, value: Any, limit_name: str, limit: int | None) -> Bool[A
     return jnp.arange(limit) < value if traced else jnp.asarray(np.arange(limit) < np.asarray(value))
 
 
+def key(value: Any, name: str = "key") -> jax.Array:
+    """`value` if it is one key of `jax.random`, of the new kind or of the old one, an array of type uint32."""
+    advice = "expected a key of jax.random, such as jax.random.key(0)"
+    if isinstance(value, (bool, np.bool_)) or value is None:
+        raise TypeError(f"{name} is {value}; {advice}.")
+    if isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is the number {value}; expected a key: jax.random.key({value}).")
+    if isinstance(value, (np.random.RandomState, np.random.Generator)):
+        draw = "randint" if isinstance(value, np.random.RandomState) else "integers"
+        raise TypeError(
+            f"{name} is a numpy {type(value).__name__}; expected a key: jax.random.key({name}.{draw}(2**31))."
+        )
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        raise TypeError(f"{name} is of type {type(value).__name__}; {advice}.")
+    is_new = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if not is_new and (value.dtype != np.uint32 or value.ndim == 0 or value.shape[-1] not in _KEY_SIZES):
+        raise TypeError(f"{name} is an array of dtype {value.dtype} and shape {value.shape}; {advice}.")
+    stack = value.shape if is_new else value.shape[:-1]
+    if stack:
+        raise ValueError(
+            f"{name} holds a stack of keys of shape {stack}; this takes a single one. Use {name}[0], or jax.vmap over "
+            "the stack."
+        )
+    return jnp.asarray(value)
+
+
 def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     """A number not below 0 as an array of type `dtype`, so that its value never recompiles anything."""
     number = real_array(name, value)
@@ -130,6 +158,8 @@ def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, 
     x = real_array(name, x)
     if x.ndim != 2:
         advice = f"Use {name}[:, None] if it is one column, {name}[None, :] if it is one row." if x.ndim == 1 else ""
+        if x.ndim > 2:
+            advice = f"Use {name}.reshape(-1, {x.shape[-1]}) if the last axis has the columns, as that of an image."
         raise ValueError(f"{name} has shape {x.shape}; expected two axes, (rows, columns). {advice}".rstrip())
     if x.shape[0] < 1 or x.shape[1] < 1:
         raise ValueError(f"{name} has shape {x.shape}; expected at least one row and one column.")

@@ -64,7 +64,7 @@ def init(
     """
     x, weights = checks.weighted_data(x, weights)
     return _init(
-        key,
+        checks.key(key),
         x,
         weights,
         checks.scalar("regularization", regularization, x.dtype),

@@ -210,7 +210,7 @@ class Mixture:
 
     def sample_with_labels(self, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
         """The rows that `sample` draws with this key, and the component that each of them comes from."""
-        return _sample(check_mixture(self), key, checks.count("n", n))
+        return _sample(check_mixture(self), checks.key(key), checks.count("n", n))
 
     def unconstrain(self) -> "Mixture":
         """The same mixture with free coordinates in its leaves, where an optimiser may move anywhere.

@@ -86,6 +86,7 @@ def likelihood_ratio_test(
     >>> f"{test.p_value:.2f}"
     '0.05'
     """
+    key = checks.key(key)
     x, _ = checks.weighted_data(x)
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())
@@ -140,6 +141,7 @@ def stability(
     >>> float(found.resamples.min())
     1.0
     """
+    key = checks.key(key)
     x, weights = checks.weighted_data(x, weights)
     plan = Plan.of(x.dtype, covariance_type, **({"n_restarts": 12} | options))
     n_repeats = checks.count("n_repeats", n_repeats)

@@ -59,6 +59,7 @@ def fit_many(
     >>> jaxgmm.fit_many(jax.random.key(1), xs, 2, "diag").best.mixture.means.shape
     (100, 2, 2)
     """
+    key = checks.key(key)
     rows, shares, lengths = _checked(xs, weights)
     counts = np.broadcast_to(np.asarray(n_components), lengths.shape)
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)

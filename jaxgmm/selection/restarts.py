@@ -184,7 +184,7 @@ def fit_restarts(
     """
     x, weights = checks.weighted_data(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
-    return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), key, x, weights, present)
+    return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), checks.key(key), x, weights, present)
 
 
 @program

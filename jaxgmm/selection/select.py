@@ -130,8 +130,8 @@ class Selection:
 def select(
     key: jax.Array,
     x: Any,
-    n_components: Iterable[int] = range(1, 11),
-    covariance_types: Sequence[str | None] = _STRUCTURES,
+    n_components: Iterable[int] | int = range(1, 11),
+    covariance_types: Sequence[str | None] | str | None = _STRUCTURES,
     *,
     criterion: str = "bic",
     weights: Any = None,
@@ -147,8 +147,8 @@ def select(
     Args:
         key: what is drawn is drawn with this key.
         x: rows (n, d).
-        n_components: numbers of components to try.
-        covariance_types: structures to try; `(None,)` for a family without any.
+        n_components: numbers of components to try, or one.
+        covariance_types: structures to try, or one; None for a family without any.
         criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
             Lower is better for all of them.
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
@@ -168,9 +168,10 @@ def select(
     (2, 2)
     """
     criterion = checks.one_of("criterion", criterion, CRITERIA)
+    key = checks.key(key)
     x, weights = checks.weighted_data(x, weights)
-    ks = [checks.count("n_components", k) for k in n_components]
-    structures = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    ks = [checks.count("n_components", k) for k in _listed(n_components)]
+    structures = _listed(covariance_types)
     if not ks or not structures:
         raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
     plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
@@ -217,6 +218,14 @@ def select(
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
     found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
     return Selection(tuple(found[pair] for pair in wanted), criterion)
+
+
+def _listed(value: Any) -> list[Any]:
+    """What there is several of, or one."""
+    try:
+        return [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        return [value]
 
 
 def _without_absent(result: FitResult, k: int) -> FitResult:
