@@ -1,34 +1,38 @@
 """jaxgmm: differentiable mixture models on JAX."""
 
-from jaxgmm.adapters.numpyro import to_numpyro
-from jaxgmm.adapters.scipy import to_scipy
-from jaxgmm.covariance.diagonal import Diagonal
-from jaxgmm.covariance.full import Full
-from jaxgmm.covariance.spherical import Spherical
-from jaxgmm.covariance.tied import Tied
-from jaxgmm.divergences.bounds import Bounds, entropy_bounds, kl_bounds
-from jaxgmm.divergences.estimates import Estimate, kl_divergence
-from jaxgmm.divergences.l2 import l2_distance
-from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
-from jaxgmm.families.family import Family
-from jaxgmm.families.gaussian import Gaussian
-from jaxgmm.fitting.em import fit
-from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
-from jaxgmm.fitting.result import FitError, FitResult, Status
-from jaxgmm.ground.archive import LoadError
-from jaxgmm.model.init import from_responsibilities, init
-from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.parameters import from_parameters
-from jaxgmm.model.product import product
-from jaxgmm.model.saving import load, load_metadata, save
-from jaxgmm.model.statistics import Statistics
-from jaxgmm.model.steps import e_step, log_likelihood, m_step
-from jaxgmm.selection.agreement import adjusted_rand_index, align
-from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
-from jaxgmm.selection.criteria import aic, aicc, bic, icl
-from jaxgmm.selection.many import fit_many
-from jaxgmm.selection.restarts import Restarts, fit_restarts
-from jaxgmm.selection.select import Candidate, Selection, select
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxgmm.adapters.numpyro import to_numpyro
+    from jaxgmm.adapters.scipy import to_scipy
+    from jaxgmm.covariance.diagonal import Diagonal
+    from jaxgmm.covariance.full import Full
+    from jaxgmm.covariance.spherical import Spherical
+    from jaxgmm.covariance.tied import Tied
+    from jaxgmm.divergences.bounds import Bounds, entropy_bounds, kl_bounds
+    from jaxgmm.divergences.estimates import Estimate, kl_divergence
+    from jaxgmm.divergences.l2 import l2_distance
+    from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
+    from jaxgmm.families.family import Family
+    from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.fitting.em import fit
+    from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
+    from jaxgmm.fitting.result import FitError, FitResult, Status
+    from jaxgmm.ground.archive import LoadError
+    from jaxgmm.model.init import from_responsibilities, init
+    from jaxgmm.model.mixture import Mixture
+    from jaxgmm.model.parameters import from_parameters
+    from jaxgmm.model.product import product
+    from jaxgmm.model.saving import load, load_metadata, save
+    from jaxgmm.model.statistics import Statistics
+    from jaxgmm.model.steps import e_step, log_likelihood, m_step
+    from jaxgmm.selection.agreement import adjusted_rand_index, align
+    from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
+    from jaxgmm.selection.criteria import aic, aicc, bic, icl
+    from jaxgmm.selection.many import fit_many
+    from jaxgmm.selection.restarts import Restarts, fit_restarts
+    from jaxgmm.selection.select import Candidate, Selection, select
 
 __version__ = "0.1.0"
 
@@ -88,3 +92,71 @@ __all__ = [
     "to_numpyro",
     "to_scipy",
 ]
+
+_PLACES = {
+    "Bounds": "divergences.bounds",
+    "Candidate": "selection.select",
+    "Diagonal": "covariance.diagonal",
+    "Estimate": "divergences.estimates",
+    "Family": "families.family",
+    "FitError": "fitting.result",
+    "FitResult": "fitting.result",
+    "Full": "covariance.full",
+    "Gaussian": "families.gaussian",
+    "GradientResult": "fitting.gradient",
+    "GradientState": "fitting.gradient",
+    "LikelihoodRatioTest": "selection.bootstrap",
+    "LoadError": "ground.archive",
+    "Mixture": "model.mixture",
+    "Restarts": "selection.restarts",
+    "Selection": "selection.select",
+    "Spherical": "covariance.spherical",
+    "Stability": "selection.bootstrap",
+    "Statistics": "model.statistics",
+    "Status": "fitting.result",
+    "Tied": "covariance.tied",
+    "Transport": "divergences.wasserstein",
+    "adjusted_rand_index": "selection.agreement",
+    "aic": "selection.criteria",
+    "aicc": "selection.criteria",
+    "align": "selection.agreement",
+    "bic": "selection.criteria",
+    "bures_distance": "divergences.wasserstein",
+    "e_step": "model.steps",
+    "entropy_bounds": "divergences.bounds",
+    "fit": "fitting.em",
+    "fit_gradient": "fitting.gradient",
+    "fit_many": "selection.many",
+    "fit_restarts": "selection.restarts",
+    "from_parameters": "model.parameters",
+    "from_responsibilities": "model.init",
+    "icl": "selection.criteria",
+    "init": "model.init",
+    "kl_bounds": "divergences.bounds",
+    "kl_divergence": "divergences.estimates",
+    "l2_distance": "divergences.l2",
+    "likelihood_ratio_test": "selection.bootstrap",
+    "load": "model.saving",
+    "load_metadata": "model.saving",
+    "log_likelihood": "model.steps",
+    "m_step": "model.steps",
+    "mixture_wasserstein": "divergences.wasserstein",
+    "negative_log_likelihood": "fitting.gradient",
+    "product": "model.product",
+    "save": "model.saving",
+    "select": "selection.select",
+    "stability": "selection.bootstrap",
+    "to_numpyro": "adapters.numpyro",
+    "to_scipy": "adapters.scipy",
+}
+
+if not TYPE_CHECKING:
+    # A public name is imported where it is first used: whoever asks the command for its help does not wait for JAX.
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"jaxgmm.{_PLACES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -6,19 +6,58 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jaxgmm
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(code):
+def run(code, check=True):
     """Standard output of `code` in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=check, cwd=ROOT).stdout
+
+
+HEAVY = {"beartype", "chex", "matplotlib", "numpyro", "optax", "pandas", "pytest", "scipy.stats", "sklearn"}
+
+
+def loaded_after(code):
+    """Modules that are there after `code` in a fresh interpreter, whatever it prints and however it ends."""
+    told = "import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules))"
+    return set(run(f"{told}; {code}", check=False).splitlines()[-1].split())
 
 
 def test_import_brings_nothing_but_the_core():
-    loaded = set(run("import jax, optax, sys; import jaxgmm; print('\\n'.join(sys.modules))").split())
-    assert not loaded & {"matplotlib", "sklearn", "chex", "scipy.stats", "beartype", "pytest", "pandas", "numpyro"}
+    assert not loaded_after("import jaxgmm") & {"jax", "jaxlib", *HEAVY}
+    everything = loaded_after("import jaxgmm; [getattr(jaxgmm, name) for name in jaxgmm.__all__]")
+    assert "jax" in everything
+    assert not everything & HEAVY
+
+
+def test_a_fit_needs_no_optimiser():
+    code = "jaxgmm.fit(jaxgmm.init(jax.random.key(0), numpy.eye(4), 1, 'spherical'), numpy.eye(4))"
+    assert not loaded_after(f"import jax, numpy, jaxgmm; {code}") & HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"], ["fit"], ["fit", "x", "--k"]])
+def test_the_command_line_needs_nothing_to_answer(arguments):
+    loaded = loaded_after(f"sys.argv[1:] = {arguments}; from jaxgmm.cli import main; main()")
+    assert "typer" in loaded
+    assert not loaded & {"jax", "jaxlib", "numpy", *HEAVY}
+
+
+def test_public_names_are_where_type_checkers_look_for_them():
+    (checked,) = (
+        node.body
+        for node in ast.parse(Path(jaxgmm.__file__).read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {alias.name: node.module.removeprefix("jaxgmm.") for node in checked for alias in node.names}
+    assert seen == jaxgmm._PLACES
+    assert sorted(seen) == sorted(jaxgmm.__all__)
+    assert set(jaxgmm.__all__) <= set(dir(jaxgmm))
+    with pytest.raises(AttributeError, match="module 'jaxgmm' has no attribute 'fitt'"):
+        _ = jaxgmm.fitt
 
 
 def test_import_changes_no_setting_of_jax():

@@ -11,9 +11,10 @@ import pandas as pd
 
 import jaxgmm
 from jaxgmm.cli import trust
+from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import Problem
-from jaxgmm.cli.tables import Layout, Table, opened, writing
+from jaxgmm.cli.tables import Table, opened, writing
 from jaxgmm.ground.padding import padded
 
 _CHUNK = 2**16

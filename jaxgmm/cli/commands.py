@@ -1,19 +1,23 @@
-"""The commands, and how the program starts and ends."""
+"""The commands, and how the program starts and ends.
 
+JAX and pandas take a second to import, so they are imported once there is something to do: not for help, nor for what
+cannot be read as a command.
+"""
+
+import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from importlib import metadata
 from typing import Annotated, Any
 
-import jax
-import pandas
 import typer
+import typer.core
 
 import jaxgmm
-from jaxgmm.cli import applying, fitting, report
-from jaxgmm.cli.compiled import kept_programs
+from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
-from jaxgmm.cli.tables import FORMATS, Layout
 
 app = typer.Typer(
     name="jaxgmm",
@@ -28,20 +32,32 @@ app = typer.Typer(
 )
 
 
+_Settled = Callable[[], contextlib.AbstractContextManager[None]]
+
+
 def run() -> None:
     """Run the command that the arguments of the process say, and exit."""
+    execute(sys.argv[1:], _settled)
+
+
+def _settled() -> contextlib.AbstractContextManager[None]:
+    """Settings of JAX."""
+    import jax
+
+    from jaxgmm.cli.compiled import kept_programs
+
     # float64, as files hold numbers: this program owns its process, so it may say so.
     jax.config.update("jax_enable_x64", True)
-    with kept_programs():
-        execute(sys.argv[1:])
+    return kept_programs()
 
 
-def execute(arguments: list[str]) -> None:
-    """Run a command and exit, with one line of what is wrong with its input if something is."""
-    # Entries that no column has a name for would be dropped with a warning.
-    warnings.simplefilter("error", pandas.errors.ParserWarning)
+def execute(arguments: list[str], settled: _Settled = contextlib.nullcontext) -> None:
+    """Run a command and exit, with one line of what is wrong with its input if something is.
+
+    The command runs within `settled`, which is not called before it is clear what is to be run.
+    """
     try:
-        app(arguments, prog_name="jaxgmm")
+        app(arguments, prog_name="jaxgmm", obj=settled)
     except Problem as problem:
         _end(problem, problem.code)
     except BrokenPipeError:
@@ -49,10 +65,22 @@ def execute(arguments: list[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
-    except (jaxgmm.LoadError, ValueError, MemoryError) as error:
+    except (ValueError, MemoryError) as error:
         _end(error, 1)
     except KeyboardInterrupt:
         _end("stopped.", 130)
+
+
+class _Command(typer.core.TyperCommand):
+    """A command that imports what it works with when its arguments have been read."""
+
+    def invoke(self, context: Any) -> Any:
+        import pandas
+
+        # Entries that no column has a name for would be dropped with a warning.
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        with context.obj():
+            return super().invoke(context)
 
 
 def _end(message: Any, code: int) -> None:
@@ -62,7 +90,7 @@ def _end(message: Any, code: int) -> None:
 
 def _version(asked: bool | None) -> None:
     if asked:
-        print(f"jaxgmm {jaxgmm.__version__}, jax {jax.__version__}")
+        print(f"jaxgmm {jaxgmm.__version__}, jax {metadata.version('jax')}")
         raise typer.Exit
 
 
@@ -101,7 +129,7 @@ def _layout(format: str | None, header: bool, separator: str | None, decimal: st
     return Layout(format, header, separator, decimal)
 
 
-@app.command()
+@app.command(cls=_Command)
 def fit(
     data: Data,
     components: Annotated[
@@ -146,6 +174,8 @@ def fit(
 
     Example: jaxgmm fit data.csv --components 1:6 --covariance full,diag --out model.npz --assign assigned.csv
     """
+    from jaxgmm.cli import fitting
+
     if json and "-" in (assign, out):
         raise Problem("--json and a table both want standard output; name a file.", 2)
     what = fitting.Task(
@@ -165,7 +195,7 @@ def fit(
     what.run(out=out, assign=assign, figure=figure, prefix=prefix, json=json)
 
 
-@app.command()
+@app.command(cls=_Command)
 def predict(
     model: Model,
     data: Data,
@@ -185,11 +215,13 @@ def predict(
     Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with
     missing entries get none.
     """
+    from jaxgmm.cli import applying
+
     layout = _layout(format, header, separator, decimal)
     applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
 
 
-@app.command()
+@app.command(cls=_Command)
 def score(
     model: Model,
     data: Data,
@@ -217,6 +249,8 @@ def score(
     A row is an anomaly if its log-density is below a threshold, which by default one row in a hundred was below of
     those that the model was fitted to. Rows with missing entries get none.
     """
+    from jaxgmm.cli import applying, report
+
     if json and out == "-":
         raise Problem("--json and the table both want standard output; name a file with --out.", 2)
     layout = _layout(format, header, separator, decimal)
@@ -224,7 +258,7 @@ def score(
     report.scored(summary, json=json)
 
 
-@app.command()
+@app.command(cls=_Command)
 def sample(
     model: Model,
     n: Annotated[int, typer.Option("--rows", "-n", help="Number of rows.", min=1)] = 100,
@@ -238,11 +272,15 @@ def sample(
     prefix: Prefix = "",
 ) -> None:
     """Draw rows from the mixture."""
+    from jaxgmm.cli import applying
+
     layout = _layout(format, header, separator, decimal)
     applying.sample(applying.Loaded.of(model), n, out, layout, seed, prefix, labels=labels)
 
 
-@app.command()
+@app.command(cls=_Command)
 def show(model: Model, json: Json = False) -> None:
     """Print the mixture."""
+    from jaxgmm.cli import applying, report
+
     report.shown(applying.Loaded.of(model), json=json)

@@ -11,9 +11,10 @@ import numpy as np
 import jaxgmm
 from jaxgmm.cli import applying, report, trust
 from jaxgmm.cli.figure import check_figure, draw
+from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import NOT_FITTED, Problem
-from jaxgmm.cli.tables import Layout, Table, check_folder, opened
+from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.ground.padding import padded
 from jaxgmm.selection.select import CRITERIA

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
 from jaxgmm.ground.files import replacing
 
@@ -21,16 +22,6 @@ from jaxgmm.ground.files import replacing
 _NUMBERS, _MOST_ROWS = 2**22, 2**16
 _ENDINGS = {"tab": "tsv", "txt": "tsv", "pq": "parquet"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How text is laid out, and of which format a file is whose name does not say so."""
-
-    format: str | None = None
-    header: bool = True
-    separator: str | None = None
-    decimal: str = "."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +182,6 @@ def _array(path: str, array: np.ndarray) -> tuple[list[str], Callable[[], Iterat
 
 
 READERS: dict[str, Any] = {"csv": _text(","), "tsv": _text("\t"), "parquet": _parquet, "npy": _npy, "npz": _npz}
-FORMATS = tuple(READERS)
 
 
 @contextlib.contextmanager

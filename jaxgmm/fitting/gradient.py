@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
@@ -310,6 +309,8 @@ def _fit_gradient(
 
 def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
     """Look at the loss here, and take a step unless that is the end."""
+    import optax
+
     objective, n_iter = task.objective(state.n_iter), state.n_iter
     value, gradient = _value_and_gradient(objective, state, reuse=task.batch_size is None)
     fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(ravel_pytree(gradient)[0]))
@@ -362,10 +363,14 @@ def _value_and_gradient(
     objective: Callable[[Mixture], Float[Array, ""]], state: _State, *, reuse: bool
 ) -> tuple[Float[Array, ""], Mixture]:
     if reuse and _keeps_value(state.optimizer):
+        import optax
+
         return optax.value_and_grad_from_state(objective)(state.position, state=state.optimizer)
     return jax.value_and_grad(objective)(state.position)
 
 
 def _keeps_value(optimizer: Any) -> bool:
     """Whether the state has the loss and its gradient where the latest step led, as line searches leave them."""
+    import optax
+
     return all(optax.tree.get_all_with_path(optimizer, name) for name in ("value", "grad"))

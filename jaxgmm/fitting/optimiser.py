@@ -1,4 +1,7 @@
-"""Optimisers of optax as arguments that compile once: equal where their computations are."""
+"""Optimisers of optax as arguments that compile once: equal where their computations are.
+
+optax takes as long to import as all of jaxgmm twice over, so that it is imported where an optimiser is used.
+"""
 
 import functools
 import types
@@ -9,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 _Shapes = tuple[tuple[tuple[int, ...], str], ...]
 
@@ -18,6 +20,8 @@ class Optimizer:
     """The functions of an optimiser. Programs know them by their `Rule`, and keep neither them nor what they hold."""
 
     def __init__(self, optimizer: Any) -> None:
+        import optax
+
         extended = optax.with_extra_args_support(optimizer)
         self.init, self.update = extended.init, extended.update
         self.given = optimizer.update

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground import checks, linalg
@@ -101,6 +100,8 @@ def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_l
 
 @program
 def _align(mixture: Mixture, reference: Mixture) -> Mixture:
+    import optax
+
     absent = mixture.log_weights == -jnp.inf, reference.log_weights == -jnp.inf
     distance = _bhattacharyya(reference, mixture)
     # More than any sum of distances between components that are there.
