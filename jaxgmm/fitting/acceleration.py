@@ -10,6 +10,7 @@ would gain.
 import dataclasses
 
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
@@ -58,10 +59,17 @@ class Place:
     metric: Leaf
 
     @classmethod
-    def of(cls, mixture: Mixture, step: Mixture) -> "Place":
+    def of(cls, free: Float[Array, " p"], mixture: Mixture, step: Mixture) -> "Place":
+        """Of a mixture whose free coordinates are known."""
         weights = mixture.weights
         information = Mixture(weights, mixture.components.information(weights))
-        return cls(*(ravel_pytree(one)[0] for one in (mixture.unconstrain(), step.unconstrain(), information)))
+        return cls(free, coordinates(step), ravel_pytree(information)[0])
+
+    @classmethod
+    def unmoved(cls, mixture: Mixture) -> "Place":
+        """Before anything is known: at the mixture, no step taken."""
+        free = coordinates(mixture)
+        return cls(free, free, jnp.zeros_like(free))
 
     @property
     def change(self) -> Float[Array, " p"]:
@@ -69,34 +77,40 @@ class Place:
         return _difference(self.step, self.mixture)
 
 
+def coordinates(mixture: Mixture) -> Float[Array, " p"]:
+    """The free coordinates of a mixture in one row."""
+    return ravel_pytree(mixture.unconstrain())[0]
+
+
+def mixture_at(free: Float[Array, " p"], like: Mixture) -> tuple[Mixture, Float[Array, " p"]]:
+    """The mixture, of the same shapes as another, at free coordinates; and these as `coordinates` gives them."""
+    position = ravel_pytree(like)[1](free)
+    mixture = position.constrain()
+    # Any numbers are log-weights, all else comes back as it was.
+    return mixture, ravel_pytree(dataclasses.replace(position, log_weights=mixture.log_weights))[0]
+
+
 @record
 class Memory:
     """The latest moves between mixtures of a fit, newest first; zeros where there were none yet.
 
-    Fields: `moves` (m, p), in free coordinates; `turns` (m, p), change of the EM step along each; `gains` (m,), in
-    log-likelihood per unit weight; `rises` (m,), what the information foretold of them; `caution` (), the curvature
-    below which leaps were found not to be trusted; `size` (), moves made, up to m; `leapt` (), whether the newest move
-    was a leap.
+    Fields: `paths` (2, m, p), moves in free coordinates and the change of the EM step along each; `gains` (2, m), in
+    log-likelihood per unit weight and as the information foretold them; `caution` (), the curvature below which leaps
+    were found not to be trusted; `size` (), moves made, up to m; `leapt` (), whether the newest move was a leap.
     """
 
-    moves: Leaf
-    turns: Leaf
+    paths: Leaf
     gains: Leaf
-    rises: Leaf
     caution: Leaf
     size: Leaf
     leapt: Leaf
 
     @classmethod
-    def blank(cls, mixture: Mixture) -> "Memory":
-        """No moves yet, of mixtures like this one."""
-        free = Place.of(mixture, mixture).mixture
-        none = jnp.zeros((_MOVES, free.size), free.dtype)
+    def blank(cls, free: Float[Array, " p"]) -> "Memory":
+        """No moves yet, between places like this one."""
         return cls(
-            moves=none,
-            turns=none,
-            gains=none[:, 0],
-            rises=none[:, 0],
+            paths=jnp.zeros((2, _MOVES, free.size), free.dtype),
+            gains=jnp.zeros((2, _MOVES), free.dtype),
             caution=jnp.asarray(_CAUTION, free.dtype),
             size=jnp.asarray(0, jnp.int32),
             leapt=jnp.asarray(False),
@@ -108,15 +122,13 @@ class Memory:
         old, new = before.change, after.change
         rise = jnp.sum(after.metric * (old + new) / 2 * move)
 
-        def pushed(latest: Array, others: Array) -> Array:
-            return jnp.concatenate([latest[None], others[:-1]])
+        def pushed(latest: list[Array], others: Array) -> Array:
+            return jnp.concatenate([jnp.stack(latest)[:, None], others[:, :-1]], axis=1)
 
         return dataclasses.replace(
             self,
-            moves=pushed(move, self.moves),
-            turns=pushed(new - old, self.turns),
-            gains=pushed(rise if gain is None else gain, self.gains),
-            rises=pushed(rise, self.rises),
+            paths=pushed([move, new - old], self.paths),
+            gains=pushed([rise if gain is None else gain, rise], self.gains),
             size=jnp.minimum(self.size + 1, _MOVES),
         )
 
@@ -132,25 +144,25 @@ class Memory:
 class Outlook:
     """What lies ahead of a mixture.
 
-    Fields: `leap`, the mixture to which EM's steps seem to lead; `worthwhile` (), whether the likelihood rises on the
-    way there and EM would take long; `remaining` (), log-likelihood per unit weight that EM would still gain, inf where
-    it cannot be told; `least` (), the smallest curvature seen.
+    Fields: `leap` (p,), where EM's steps seem to lead, in free coordinates; `worthwhile` (), whether the likelihood
+    rises on the way there and EM would take long; `remaining` (), log-likelihood per unit weight that EM would still
+    gain, inf where it cannot be told; `least` (), the smallest curvature seen.
     """
 
-    leap: Mixture
+    leap: Leaf
     worthwhile: Leaf
     remaining: Leaf
     least: Leaf
 
     @classmethod
-    def blank(cls, mixture: Mixture) -> "Outlook":
+    def blank(cls, free: Float[Array, " p"]) -> "Outlook":
         """Nothing known yet."""
-        one = jnp.ones((), mixture.log_weights.dtype)
-        return cls(leap=mixture, worthwhile=jnp.asarray(False), remaining=jnp.inf * one, least=one)
+        one = jnp.ones((), free.dtype)
+        return cls(leap=free, worthwhile=jnp.asarray(False), remaining=jnp.inf * one, least=one)
 
 
-def look_ahead(memory: Memory, place: Place, step: Mixture) -> Outlook:
-    """From a place, whose EM step is the mixture `step`.
+def look_ahead(memory: Memory, place: Place) -> Outlook:
+    """From a place, by its EM step.
 
     The leap is Anderson acceleration of type I: f - (I - J) times a combination of the moves is made orthogonal to all
     of them. The curvatures (Ritz values) enter by their absolute value, so that a saddle repels.
@@ -158,29 +170,29 @@ def look_ahead(memory: Memory, place: Place, step: Mixture) -> Outlook:
     Sources: Fang & Saad (2009), Numer. Linear Algebra Appl. 16; Dauphin et al. (2014), NeurIPS; Jamshidian & Jennrich
     (1993), JASA 88, for the metric.
     """
-    f = place.change
-    vectors = jnp.concatenate([f[None], memory.moves, memory.turns]) * jnp.sqrt(place.metric)
+    f, m = place.change, _MOVES
+    vectors = jnp.concatenate([f[None], memory.paths.reshape(2 * m, -1)]) * jnp.sqrt(place.metric)
     products = linalg.einsum("ap,bp->ab", vectors, vectors)
-    m = memory.moves.shape[0]
     ff, xf, yf = products[0, 0], products[1 : m + 1, 0], products[m + 1 :, 0]
     xx, xy, yy = products[1 : m + 1, 1 : m + 1], products[1 : m + 1, m + 1 :], products[m + 1 :, m + 1 :]
     curvature, basis = _ritz(xx, -xy)
-    share = linalg.einsum("ab,a->b", basis, xf)
-    combination = linalg.einsum("ab,b->a", basis, share / jnp.maximum(jnp.abs(curvature), memory.caution))
+    share = jnp.sum(basis * xf[:, None], axis=0)
+    combination = jnp.sum(basis * (share / jnp.maximum(jnp.abs(curvature), memory.caution)), axis=1)
     lean = jnp.sum(combination * (xf + yf))
     along = ff + lean
-    bent = linalg.einsum("a,ab,b->", combination, xx + xy + xy.T + yy, combination)
+    bent = jnp.sum(combination[:, None] * (xx + xy + xy.T + yy) * combination)
     length = jnp.sqrt(ff + 2 * lean + bent)
     shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
-    correction = linalg.einsum("ap,a->p", memory.moves + memory.turns, combination)
+    correction = linalg.einsum("ap,a->p", memory.paths[0] + memory.paths[1], combination)
     least = jnp.min(curvature)
     slow = memory.leapt | (ff > _FAST**2 * (ff - 2 * yf[0] + yy[0, 0]))
     # The metric may be known only up to a factor, which past moves tell.
-    unit = jnp.sum(memory.gains) / jnp.sum(memory.rises)
+    gained, foretold = jnp.sum(memory.gains, axis=1)
+    unit = gained / foretold
     sure = (memory.size >= 2) & (least > 0) & (unit > 0)
     return Outlook(
         # Adding to -inf leaves it: what EM took away stays away.
-        leap=ravel_pytree(step)[1](place.step + shrink * correction + (shrink - 1) * f).constrain(),
+        leap=place.step + shrink * correction + (shrink - 1) * f,
         worthwhile=(memory.size > 0) & (along > 0) & slow & jnp.isfinite(length),
         remaining=jnp.where(sure, unit * ff / (2 * least), jnp.inf),
         least=jnp.min(jnp.abs(curvature)),
@@ -195,12 +207,12 @@ def _ritz(xx: Float[Array, "m m"], curved: Float[Array, "m m"]) -> tuple[Float[A
     """
     norms = jnp.sqrt(jnp.diagonal(xx))
     scale = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
-    squares, vectors = jnp.linalg.eigh(scale[:, None] * xx * scale)
+    squares, vectors = jnp.linalg.eigh(scale[:, None] * xx * scale, symmetrize_input=False)
     real = squares > jnp.finfo(xx.dtype).eps ** (2 / 3) * jnp.maximum(squares[-1], jnp.finfo(xx.dtype).tiny)
     basis = scale[:, None] * vectors * jnp.where(real, 1 / jnp.sqrt(jnp.where(real, squares, 1)), 0)
     inside = linalg.einsum("ab,ac,cd->bd", basis, curved, basis)
-    inside = (inside + inside.T) / 2 + jnp.diag(1 - real.astype(xx.dtype))
-    values, rotation = jnp.linalg.eigh(inside)
+    beside = np.eye(_MOVES, dtype=xx.dtype) * (1 - real.astype(xx.dtype))
+    values, rotation = jnp.linalg.eigh((inside + inside.T) / 2 + beside, symmetrize_input=False)
     return values, linalg.einsum("ab,bc->ac", basis, rotation)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahead, scheme_of
+from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahead, mixture_at, scheme_of
 from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
@@ -15,7 +15,6 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.mixture import Mixture, check_weighted_rows
-from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
 
@@ -99,19 +98,21 @@ class _Task:
     total: Leaf
     regularization: Leaf
 
-    def visit(self, mixture: Mixture, reference: Float[Array, ""], degenerate: Bool[Array, " k"]) -> "_Point":
+    def visit(
+        self, mixture: Mixture, free: Float[Array, " p"], reference: Float[Array, ""], degenerate: Bool[Array, " k"]
+    ) -> "_Point":
         """The one pass over the rows of each step, and what the M-step makes of it."""
-        statistics = take_statistics(mixture, self.rows, reference)
-        step, held = maximize(mixture, statistics, self.regularization)
-        return _Point(mixture, statistics, reference, degenerate, step, held, Place.of(mixture, step))
+        seen = take_statistics(mixture, self.rows, reference)
+        step, held = maximize(mixture, seen, self.regularization)
+        place = Place.of(free, mixture, step)
+        return _Point(mixture, seen.log_likelihood, seen.counts, reference, degenerate, step, held, place)
 
     def log_likelihood(self, point: "_Point") -> Float[Array, ""]:
-        return self.unit * (self.total * point.reference + point.statistics.log_likelihood)
+        return self.unit * (self.total * point.reference + point.value)
 
     def gain(self, before: "_Point", after: "_Point") -> Float[Array, ""]:
         """Per unit weight."""
-        rise = (after.statistics.log_likelihood - before.statistics.log_likelihood) / self.total
-        return after.reference - before.reference + rise
+        return after.reference - before.reference + (after.value - before.value) / self.total
 
 
 @record
@@ -119,7 +120,8 @@ class _Point:
     """A mixture and what the rows say about it."""
 
     mixture: Mixture
-    statistics: Statistics  # log-likelihood counted from reference
+    value: Leaf  # log-likelihood counted from reference
+    counts: Leaf  # weight of the rows of each component
     reference: Leaf
     degenerate: Leaf
     step: Mixture  # of EM, from here
@@ -128,7 +130,8 @@ class _Point:
 
     @property
     def finite(self) -> Bool[Array, ""]:
-        return pytree.without_nan(self.mixture) & jnp.isfinite(self.statistics.log_likelihood)
+        # -inf is where what cannot be negative is 0.
+        return jnp.all(self.place.mixture < jnp.inf) & jnp.isfinite(self.value)
 
     @property
     def absent(self) -> Bool[Array, " k"]:
@@ -181,7 +184,7 @@ def _fit(
     point = end.point
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     # A component that was absent from the start is no part of the model.
-    degenerate = (point.degenerate | ~(point.statistics.counts >= average)) & (mixture.log_weights > -jnp.inf)
+    degenerate = (point.degenerate | ~(point.counts >= average)) & (mixture.log_weights > -jnp.inf)
     fine = end.status != Status.NON_FINITE
     fitted = at_fixed_point(point.mixture, *given, block_size)
     return FitResult(
@@ -199,14 +202,12 @@ def _fit(
 def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
     """Before the start: the first pass, which takes the statistics of `mixture` itself, is one of the loop's."""
     dtype = mixture.log_weights.dtype
-    nowhere = jnp.zeros(mixture.log_weights.shape, bool)
-    nothing = jnp.zeros((), dtype)
-    seen = jax.eval_shape(take_statistics, mixture, task.rows)
-    statistics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), seen)
+    nobody, nowhere = jnp.zeros_like(mixture.log_weights), jnp.zeros(mixture.log_weights.shape, bool)
+    nothing, place = jnp.zeros((), dtype), Place.unmoved(mixture)
     return _State(
-        point=_Point(mixture, statistics, nothing, nowhere, mixture, nowhere, Place.of(mixture, mixture)),
-        memory=Memory.blank(mixture),
-        outlook=Outlook.blank(mixture),
+        point=_Point(mixture, nothing, nobody, nothing, nowhere, mixture, nowhere, place),
+        memory=Memory.blank(place.mixture),
+        outlook=Outlook.blank(place.mixture),
         turned_down=jnp.asarray(False),
         n_iter=jnp.asarray(-1, jnp.int32),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
@@ -218,22 +219,23 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     """One step: propose a mixture, take its statistics, go there or stay. The first arrives at the start."""
     here, outlook = state.point, state.outlook
     arrives, first = state.n_iter < 0, state.n_iter == 0
-    # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
-    leaps = scheme.leaps & outlook.worthwhile & ~state.turned_down & ~here.on_the_floor
+    proposal = here.step, here.place.step, here.held
+    leaps = jnp.asarray(False)
+    if scheme.leaps:
+        # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
+        leaps = outlook.worthwhile & ~state.turned_down & ~here.on_the_floor
+        proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
+    mixture, free, held = proposal
     # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
     # small, and it is resolved far below the rounding of the log-likelihood itself.
-    there = task.visit(
-        pytree.where(leaps, outlook.leap, here.step),
-        here.reference + here.statistics.log_likelihood / task.total,
-        jnp.where(leaps, here.absent, here.held),
-    )
+    there = task.visit(mixture, free, here.reference + here.value / task.total, held)
     gain = task.gain(here, there)
     taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
     point = pytree.where(taken, there, here)
     memory = state.memory.judged(leaps, taken, outlook.least)
     longer = memory.extended(here.place, there.place, gain)
     memory = pytree.where(taken & (gain > 0) & ~arrives, longer, memory)
-    outlook = look_ahead(memory, point.place, point.step)
+    outlook = look_ahead(memory, point.place)
     n_iter = state.n_iter + 1
     settled = taken & (outlook.remaining <= tol)
     nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives

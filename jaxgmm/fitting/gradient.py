@@ -273,7 +273,7 @@ def _fit_gradient(
         before=start.position,
         optimizer=start.optimizer,
         place=task.place(start.position, nowhere),
-        memory=Memory.blank(start.position),
+        memory=Memory.blank(ravel_pytree(start.position)[0]),
         remaining=jnp.asarray(jnp.inf, x.dtype),
         settled=jnp.asarray(0, jnp.int32),
         n_iter=jnp.asarray(0, jnp.int32),
@@ -319,7 +319,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
         place = task.place(state.position, gradient)
         memory = pytree.where(n_iter > 0, memory.extended(state.place, place), memory)
         # Only what is left to gain is of use here: where to step is the optimiser's business.
-        remaining = look_ahead(memory, place, state.position).remaining
+        remaining = look_ahead(memory, place).remaining
         settled = jnp.where(remaining <= task.tol, settled + 1, 0)
     status = jnp.select(
         [~fine, settled >= _LOOKS, n_iter >= task.n_steps],
