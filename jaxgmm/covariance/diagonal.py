@@ -90,8 +90,9 @@ class Diagonal(Expandable):
         variance, held = linalg.floored_variance(scatter / counts[:, None] - shift**2, floor)
         return type(self)(jnp.where(alive[:, None], jnp.sqrt(variance), self.scale)), jnp.any(held, axis=1) & alive
 
-    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Diagonal", Bool[Array, " k"]]:
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Diagonal", Bool[Array, " k"]]:
         variance, lifted = linalg.floored_variance(self.scale**2, floor)
+        lifted = lifted & alive[:, None]
         return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), jnp.any(lifted, axis=1)
 
     def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:

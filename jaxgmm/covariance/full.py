@@ -112,11 +112,11 @@ class Full(Expandable):
         alive: Bool[Array, " k"],
     ) -> tuple["Full", Bool[Array, " k"]]:
         covariances = scatter / counts[:, None, None] - shift[:, :, None] * shift[:, None, :]
-        factor, held = linalg.floored_cholesky(covariances, floor)
+        factor, held = linalg.floored_cholesky(covariances, floor, alive)
         return type(self)(jnp.where(alive[:, None, None], factor, self.scale_tril)), held & alive
 
-    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Full", Bool[Array, " k"]]:
-        factor, lifted = linalg.floored_cholesky(self.dense(n_components, floor.size), floor)
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Full", Bool[Array, " k"]]:
+        factor, lifted = linalg.floored_cholesky(self.dense(alive.size, floor.size), floor, alive)
         return type(self)(jnp.where(lifted[:, None, None], factor, self.scale_tril)), lifted
 
     def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:

@@ -91,8 +91,9 @@ class Spherical(Expandable):
         variance, held = linalg.floored_variance(variance, jnp.mean(floor))
         return type(self)(jnp.where(alive, jnp.sqrt(variance), self.scale)), held & alive
 
-    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Spherical", Bool[Array, " k"]]:
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Spherical", Bool[Array, " k"]]:
         variance, lifted = linalg.floored_variance(self.scale**2, jnp.mean(floor))
+        lifted = lifted & alive
         return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), lifted
 
     def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:

@@ -85,8 +85,11 @@ class Structure(ABC):
         """
 
     @abstractmethod
-    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Structure", Bool[Array, " k"]]:
-        """These covariances, none of them below diag(floor), and which had to be lifted; the others as they are."""
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Structure", Bool[Array, " k"]]:
+        """These covariances, none of them below diag(floor), and which had to be lifted; the others as they are.
+
+        So is that of a component that is not `alive`.
+        """
 
     def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
         """Whether moments of components with these means lose digits unless taken about these very means."""

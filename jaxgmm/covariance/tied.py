@@ -102,12 +102,12 @@ class Tied(Expandable):
         counts = jnp.where(alive, counts, 0)
         weight = jnp.where(jnp.any(alive), jnp.sum(counts), 1)
         covariance = (scatter - linalg.einsum("k,ki,kj->ij", counts, shift, shift)) / weight
-        factor, held = linalg.floored_cholesky(covariance, floor)
+        factor, held = linalg.floored_cholesky(covariance, floor, jnp.any(alive))
         return type(self)(jnp.where(jnp.any(alive), factor, self.scale_tril)), held & alive
 
-    def floored(self, floor: Float[Array, " d"], n_components: int) -> tuple["Tied", Bool[Array, " k"]]:
-        factor, lifted = linalg.floored_cholesky(self.dense(1, floor.size)[0], floor)
-        return type(self)(jnp.where(lifted, factor, self.scale_tril)), jnp.broadcast_to(lifted, (n_components,))
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Tied", Bool[Array, " k"]]:
+        factor, lifted = linalg.floored_cholesky(self.dense(1, floor.size)[0], floor, jnp.any(alive))
+        return type(self)(jnp.where(lifted, factor, self.scale_tril)), lifted & alive
 
     def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
         return jnp.broadcast_to(self.scale_tril, (n_components, n_columns, n_columns))
@@ -158,5 +158,5 @@ class Tied(Expandable):
 def _regressed(
     own: Float[Array, "g g"], slope: Float[Array, "h g"], differences: Float[Array, "k g"]
 ) -> Float[Array, "k h"]:
-    white = jax.lax.linalg.triangular_solve(own, differences.T, left_side=True, lower=True)
-    return linalg.einsum("ij,jk->ki", slope, white)
+    white = linalg.einsum("ij,kj->ki", linalg.tril_inverse(own), differences)
+    return linalg.einsum("hg,kg->kh", slope, white)

@@ -87,11 +87,12 @@ class Family(Geometry, Kernel):
         """
 
     def floored(
-        self, variances: Float[Array, " d"], regularization: Float[Array, ""]
+        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
     ) -> tuple["Family", Bool[Array, " k"]]:
         """These components, none of them below the floor that `maximize` keeps, and which had to be lifted.
 
-        `variances` are those of the columns of the data. By default there is no floor.
+        `variances` are those of the columns of the data. A component that is not `alive` stays as it is. By default
+        there is no floor.
         """
         return self, jnp.zeros(self.means.shape[:1], bool)
 

@@ -76,9 +76,9 @@ class Gaussian(Family):
         return type(self)(self.means + shift, covariance), collapsed
 
     def floored(
-        self, variances: Float[Array, " d"], regularization: Float[Array, ""]
+        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
     ) -> tuple["Gaussian", Bool[Array, " k"]]:
-        covariance, lifted = self.covariance.floored(regularization * variances, self.means.shape[0])
+        covariance, lifted = self.covariance.floored(regularization * variances, alive)
         return type(self)(self.means, covariance), lifted
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:

@@ -202,8 +202,9 @@ class _Task:
     def floored(self, position: Mixture) -> tuple[Mixture, Bool[Array, ""]]:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
         mixture = self.coordinates.leave(position)
-        components, lifted = mixture.components.floored(self.variances, self.regularization)
-        moved = jnp.any(lifted & self.coordinates.present)
+        present = self.coordinates.present
+        components, lifted = mixture.components.floored(self.variances, self.regularization, present)
+        moved = jnp.any(lifted)
         above = self.coordinates.enter(dataclasses.replace(mixture, components=components))
         return pytree.where(moved, above, position), moved
 
@@ -286,8 +287,9 @@ def _fit_gradient(
     mixture = start.coordinates.leave(end.position)
     statistics = take_statistics(mixture, Rows.of(x, weights, block_size))
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
-    held = mixture.components.floored(columns.scale**2, _CLOSE_TO_THE_FLOOR * regularization)[1]
-    degenerate = (held | ~(statistics.counts >= average)) & start.coordinates.present
+    present = start.coordinates.present
+    held = mixture.components.floored(columns.scale**2, _CLOSE_TO_THE_FLOOR * regularization, present)[1]
+    degenerate = (held | ~(statistics.counts >= average)) & present
     status = end.status
     if batch_size is not None:
         change = task.place(end.position, jax.grad(task.whole)(end.position))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxgmm.ground.linalg import einsum, lower_factor
+from jaxgmm.ground.linalg import einsum, lower_factor, tril_inverse
 
 
 def split(
@@ -39,7 +39,7 @@ def fused(
 
 def relative_entropy(factor: Float[Array, "*batch d d"], other: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     """KL divergence from the first to the other of two Gaussians with the same mean."""
-    ratio = jax.lax.linalg.triangular_solve(other, factor, left_side=True, lower=True)
+    ratio = einsum("...ij,...jk->...ik", tril_inverse(other), factor)
     below = jnp.sum(jnp.tril(ratio, -1) ** 2, axis=(-2, -1)) / 2
     return below + jnp.sum(scale_entropy(jnp.diagonal(ratio, axis1=-2, axis2=-1)), axis=-1)
 

@@ -12,6 +12,11 @@ from jaxtyping import Array, Bool, Float
 _ROUNDING_UNITS = 8
 # Contractions of no more multiplications than this are faster as a loop than as a call of a library.
 _FEW_PRODUCTS = 2**12
+# Up to this size an inverse that is written out compiles and runs faster than a call of LAPACK.
+_WRITTEN_OUT = 4
+# From this size on OpenBLAS solves on threads of its own, matrix by matrix, and on a busy machine waits for them each
+# time: some ten milliseconds for one solve.
+_THREADED = 32
 
 
 def einsum(subscripts: str, *operands: Array) -> Array:
@@ -48,10 +53,74 @@ def saturation(dtype: Any) -> float:
     return float(jnp.finfo(dtype).max) * 1e-6
 
 
+@jax.custom_jvp
 def tril_inverse(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
-    """Inverse of lower triangular matrices."""
-    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    """Inverse of lower triangular matrices; what stands above the diagonal is not looked at.
+
+    Large ones by halves: the two blocks on the diagonal together, and two products for the block below them.
+    """
+    d = factor.shape[-1]
+    if d <= _WRITTEN_OUT:
+        return _substituted(factor)
+    if d < _THREADED:
+        identity = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
+        return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    if d % 2:
+        larger = jnp.pad(factor, [(0, 0)] * (factor.ndim - 2) + [(0, 1), (0, 1)])
+        return tril_inverse(larger.at[..., d, d].set(1))[..., :d, :d]
+    h = d // 2
+    first, second = tril_inverse(jnp.stack([factor[..., :h, :h], factor[..., h:, h:]]))
+    below = -_product(_product(second, factor[..., h:, :h]), first)
+    upper = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
+    return jnp.concatenate([upper, jnp.concatenate([below, second], axis=-1)], axis=-2)
+
+
+@tril_inverse.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse = tril_inverse(primals[0])
+    return inverse, -_product(_product(inverse, jnp.tril(tangents[0])), inverse)
+
+
+def _substituted(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Inverse of lower triangular matrices, entry by entry."""
+    d = factor.shape[-1]
+    zero = jnp.zeros_like(factor[..., 0, 0])
+    columns = []
+    for j in range(d):
+        column = [zero] * j + [1 / factor[..., j, j]]
+        for i in range(j + 1, d):
+            known = sum((factor[..., i, m] * column[m] for m in range(j + 1, i)), factor[..., i, j] * column[j])
+            column.append(-known / factor[..., i, i])
+        columns.append(jnp.stack(column, axis=-1))
+    return jnp.stack(columns, axis=-1)
+
+
+def _product(first: Float[Array, "*batch i j"], second: Float[Array, "*batch j k"]) -> Float[Array, "*batch i k"]:
+    if first.size * second.shape[-1] <= _FEW_PRODUCTS:
+        return jnp.sum(first[..., :, :, None] * second[..., None, :, :], axis=-2)
+    return einsum("...ij,...jk->...ik", first, second)
+
+
+@jax.custom_jvp
+def cholesky(matrix: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Lower triangular factors of positive definite matrices, NaN where one is not; read off their lower triangles."""
+    return jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+
+
+@cholesky.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factor = cholesky(primals[0])
+    return factor, _factor_tangent(factor, tangents[0])
+
+
+def _factor_tangent(
+    factor: Float[Array, "*batch d d"], tangent: Float[Array, "*batch d d"]
+) -> Float[Array, "*batch d d"]:
+    """How a Cholesky factor moves with its matrix: L times the lower half of L^-1 dA L^-T."""
+    inverse = tril_inverse(factor)
+    tangent = (tangent + jnp.swapaxes(tangent, -1, -2)) / 2
+    middle = jnp.tril(_product(_product(inverse, tangent), jnp.swapaxes(inverse, -1, -2)))
+    return _product(factor, middle - jnp.eye(middle.shape[-1], dtype=middle.dtype) * middle / 2)
 
 
 def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
@@ -79,7 +148,7 @@ def scaled_cholesky(covariance: Float[Array, "d d"]) -> Float[Array, "d d"]:
     """Cholesky factor whatever the units of the columns; that of the diagonal alone where there is none."""
     variance = jnp.diagonal(covariance)
     unit = jnp.sqrt(jnp.where((variance > 0) & jnp.isfinite(variance), variance, 1))
-    factor = jnp.linalg.cholesky(covariance / unit[:, None] / unit[None, :])
+    factor = cholesky(covariance / unit[:, None] / unit[None, :])
     identity = jnp.eye(unit.size, dtype=unit.dtype)
     return unit[:, None] * jnp.where(jnp.all(jnp.isfinite(factor)), factor, identity)
 
@@ -106,24 +175,26 @@ def floored_variance(
 
 
 def floored_cholesky(
-    covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"]
+    covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"], present: Bool[Array, "*batch"]
 ) -> tuple[Float[Array, "*batch d d"], Bool[Array, "*batch"]]:
     """Cholesky factors of the covariances, none of them below diag(floor), and which of them had to be lifted.
 
     Among all Sigma >= diag(floor), the result maximises the Gaussian likelihood of the scatter `covariance`: its
     eigenvalues in the coordinates x / sqrt(floor) are clipped at 1 from below. A covariance above the floor comes back
     as it is, and costs two Cholesky factorisations; the eigendecomposition is a branch taken only when one is needed
-    (anywhere in the batch under `vmap`). Differentiable also where eigenvalues coincide.
+    (anywhere in the batch under `vmap`). Differentiable also where eigenvalues coincide. A covariance that is not
+    `present` needs nothing, whatever it holds, and what comes back for it is any factor.
     """
     info = jnp.finfo(covariance.dtype)
+    covariance = jnp.where(present[..., None, None], covariance, jnp.diag(2 * jnp.maximum(floor, info.tiny)))
     diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1)
     unit = jnp.maximum(jnp.maximum(floor, _ROUNDING_UNITS * info.eps * diagonal), info.tiny)
     unit = jnp.sqrt(unit)
     scaled = covariance / unit[..., :, None] / unit[..., None, :]
     identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
-    above = jnp.all(jnp.isfinite(jnp.linalg.cholesky(scaled - identity)), axis=(-2, -1))
+    above = jnp.all(jnp.isfinite(cholesky(scaled - identity)), axis=(-2, -1))
     mask = above[..., None, None]
-    plain = jnp.linalg.cholesky(jnp.where(mask, scaled, identity))
+    plain = cholesky(jnp.where(mask, scaled, identity))
     factor = jax.lax.cond(
         any_lane(~jnp.all(above)),
         lambda: jnp.where(mask, plain, _clipped_cholesky(jnp.where(mask, identity, scaled))),
@@ -159,11 +230,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     ratio = jnp.where(difference == 0, slope, rise / jnp.where(difference == 0, 1, difference))
     tangent = (tangents[0] + jnp.swapaxes(tangents[0], -1, -2)) / 2
     inner = ratio * einsum("...ji,...jk,...kl->...il", vectors, tangent, vectors)
-    tangent = einsum("...ij,...jk,...lk->...il", vectors, inner, vectors)
-    inverse = tril_inverse(factor)
-    middle = jnp.tril(einsum("...ij,...jk,...lk->...il", inverse, tangent, inverse))
-    middle = middle - jnp.eye(middle.shape[-1], dtype=middle.dtype) * middle / 2
-    return factor, einsum("...ij,...jk->...ik", factor, middle)
+    return factor, _factor_tangent(factor, einsum("...ij,...jk,...lk->...il", vectors, inner, vectors))
 
 
 def _clip(matrix: Float[Array, "*batch d d"]) -> tuple[Array, Array, Array]:
