@@ -78,6 +78,23 @@ def test_a_lower_bound_that_says_something():
     assert 0.3 * divergence < bounds.lower <= divergence <= bounds.upper < 1.3 * divergence
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_derivative_by_weights_is_right_on_average_however_few_rows(n):
+    """Components far apart: the divergence is that of the weights, sum w log(w / v)."""
+    free, v = jnp.log(jnp.array([0.2, 0.3, 0.5])), np.array([0.6, 0.3, 0.1])
+    means = [[0.0], [100.0], [200.0]]
+    q = jaxgmm.from_parameters(v, means, [1.0, 1.0, 1.0], "spherical")
+
+    def estimate(free, key):
+        return jaxgmm.kl_divergence(key, jaxgmm.Mixture(jax.nn.log_softmax(free), q.components), q, n).value
+
+    slopes = jax.jit(jax.vmap(jax.grad(estimate), (None, 0)))(free, jax.random.split(jax.random.key(0), 20_000))
+    slopes, w = np.asarray(slopes, np.float64), np.exp(np.asarray(free, np.float64))
+    gain = np.log(w / v)
+    error = slopes.std(axis=0) / np.sqrt(len(slopes))
+    np.testing.assert_array_less(np.abs(slopes.mean(axis=0) - w * (gain - w @ gain)), 4 * error)
+
+
 def test_equal_mixtures_are_no_distance_apart(two):
     p, _ = two
     again = p.take(np.array([0, 1, 2]))

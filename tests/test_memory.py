@@ -48,3 +48,11 @@ def test_precision_of_the_sum_does_not_depend_on_the_blocks():
     mixture = jaxgmm.from_parameters([1.0], [[3.0]], [1.0], "spherical")
     exact = float(jnp.sum(jnp.asarray(mixture.log_prob(x), jnp.float32).astype(float)))
     assert float(jaxgmm.log_likelihood(mixture, x, block_size=8)) == pytest.approx(exact, rel=3e-7)
+
+
+def test_drawing_does_not_spread_rows_to_components():
+    k, n = 1000, 20_000
+    mixture = jaxgmm.from_parameters(jnp.ones(k), jnp.zeros((k, 1)), jnp.ones(k), "spherical")
+    draw = jax.jit(lambda mixture, key: mixture.sample_with_labels(key, n))
+    temporary = draw.lower(mixture, jax.random.key(0)).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 100 * n

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.model.mixture import Mixture, check_pair
+from jaxgmm.model.mixture import Mixture, check_pair, draw_labels
 
 
 @record
@@ -54,7 +54,7 @@ def kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
 @program(static=("n",))
 def _kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
     for_labels, for_rows = jax.random.split(key)
-    labels = jax.random.categorical(for_labels, jax.lax.stop_gradient(p.log_weights), shape=(n,))
+    labels = draw_labels(for_labels, p, n)
     x = p.components.sample(for_rows, labels)
     gain = p.log_prob(x) - q.log_prob(x)
     value = jnp.mean(gain)
@@ -66,5 +66,7 @@ def _kl_divergence(key: jax.Array, p: Mixture, q: Mixture, n: int) -> Estimate:
 def _through_weights(p: Mixture, labels: Array, away: Float[Array, " n"]) -> Float[Array, ""]:
     """Zero, with the derivative that the mean has because other weights would draw other components."""
     chosen = p.log_weights[labels]
+    # From the mean of the others: the share of a row in the mean of all would take 1 / n off the derivative.
+    away = away * (away.size / (away.size - 1))
     away = jax.lax.stop_gradient(jnp.where(jnp.isfinite(away), away, 0))
     return jnp.mean((chosen - jax.lax.stop_gradient(chosen)) * away)

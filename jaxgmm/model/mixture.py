@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bijectors, checks, linalg
+from jaxgmm.ground import bijectors, checks, draws, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
@@ -308,6 +308,11 @@ def block_size_of(mixture: Mixture, n: int) -> int:
     return block_size_for(n, mixture.n_components * mixture.n_columns)
 
 
+def draw_labels(key: jax.Array, mixture: Mixture, n: int) -> Int[Array, " n"]:
+    """Components drawn in proportion to their weights; which ones has no derivative."""
+    return draws.places(key, jax.nn.softmax(jax.lax.stop_gradient(mixture.log_weights)), n)
+
+
 @program
 def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
@@ -348,5 +353,5 @@ def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Arr
 @program(static=("n",))
 def _sample(mixture: Mixture, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
     for_labels, for_rows = jax.random.split(key)
-    labels = jax.random.categorical(for_labels, mixture.log_weights, shape=(n,))
+    labels = draw_labels(for_labels, mixture, n)
     return mixture.components.sample(for_rows, labels), labels

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground import linalg
+from jaxgmm.ground import draws, linalg
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows, block_size_for, map_rows, sum_over_blocks
 
@@ -143,11 +143,11 @@ def _spread(
     draw is in proportion to weight alone.
     """
     for_first, for_others = jax.random.split(key)
-    first = z[_draw_rows(for_first, weights, 1)]
+    first = z[draws.places(for_first, weights, 1)]
 
     def step(cost: Float[Array, " n"], key: jax.Array) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
         mass = weights * cost
-        places = _draw_rows(key, jnp.where(jnp.any(mass > 0), mass, weights), n_candidates)
+        places = draws.places(key, jnp.where(jnp.any(mass > 0), mass, weights), n_candidates)
         costs = jnp.minimum(cost, distance(z[places], z))
         best = jnp.argmin(jnp.sum(weights * costs, axis=1))
         return costs[best], z[places[best]]
@@ -155,14 +155,6 @@ def _spread(
     keys = jax.random.split(for_others, n_components - 1)
     _, others = jax.lax.scan(step, distance(first, z)[0], keys)
     return jnp.concatenate([first, others])
-
-
-def _draw_rows(key: jax.Array, mass: Float[Array, " n"], draws: int) -> Int[Array, " draws"]:
-    """Places drawn in proportion to `mass`, by inversion; never one without mass."""
-    cumulative = jnp.cumsum(mass)
-    places = jnp.searchsorted(cumulative, jax.random.uniform(key, (draws,), mass.dtype) * cumulative[-1], side="right")
-    last = mass.size - 1 - jnp.argmax(mass[::-1] > 0)
-    return jnp.minimum(places, last)
 
 
 def _lloyd(
