@@ -70,6 +70,18 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ),
     ("jaxgmm.e_step(mixture, x, with_hole(np.nan)[:, 0])", ValueError, "weights is negative or not finite"),
     ("jaxgmm.init(key, x, 2, weights=np.zeros(60))", ValueError, "weights are all zero"),
+    (
+        "jaxgmm.fit(mixture, x.astype('f4'), np.geomspace(1e-50, 1.0, 60))",
+        ValueError,
+        r"weights holds 1e-50 at 0, which float32 has no number for, and 14 more like it\. Divide all of them",
+    ),
+    ("jaxgmm.fit(mixture, x.astype('f4'), np.full(60, 1e-50))", ValueError, "weights holds 1e-50 at 0, which float32"),
+    ("jaxgmm.init(key, x.astype('f4'), 2, weights=np.full(60, 1e39))", ValueError, r"weights holds 1e\+39 at 0"),
+    (
+        "jaxgmm.fit(mixture, x.astype('f4'), np.full(60, 3e38, 'f4'))",
+        ValueError,
+        r"weights add up to more than float32 can hold\. Divide all of them by one number",
+    ),
     ("jaxgmm.fit(mixture, x, tol=-1.0)", ValueError, r"tol is -1; expected a number not below 0"),
     ("jaxgmm.fit(mixture, x, tol=np.nan)", ValueError, "tol is nan; expected a number"),
     ("jaxgmm.fit(mixture, x, max_iter=-3)", ValueError, "max_iter is -3"),

@@ -11,6 +11,21 @@ import jaxgmm
 from tolerance import assert_close
 
 
+def test_weights_count_rows_in_the_rand_index():
+    rng = np.random.default_rng(0)
+    labels, others = rng.integers(0, 3, (2, 40))
+    weights = rng.integers(0, 4, 40)
+    repeated = jaxgmm.adjusted_rand_index(np.repeat(labels, weights), np.repeat(others, weights))
+    assert_close(jaxgmm.adjusted_rand_index(labels, others, weights=weights), repeated, "exact")
+    assert_close(
+        jaxgmm.adjusted_rand_index(labels, others, weights=np.ones(40)),
+        jaxgmm.adjusted_rand_index(labels, others),
+        "exact",
+    )
+    padded = [np.concatenate([given, np.full(25, value)]) for given, value in ((labels, 2), (others, 0), (weights, 0))]
+    assert_close(jaxgmm.adjusted_rand_index(padded[0], padded[1], weights=padded[2]), repeated, "exact")
+
+
 def test_align_undoes_any_order(case):
     reference = case.mixture()
     for order in ([1, 2, 0], [2, 1, 0], [0, 2, 1]):

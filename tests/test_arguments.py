@@ -1,5 +1,7 @@
 """What goes in: everything that is numbers works, everything else gets one clear error."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -66,11 +68,40 @@ def test_bad_input_gets_one_clear_error(call, exception, message, monkeypatch):
         evaluate(call)
 
 
+@pytest.mark.parametrize("given", [1e-50, 1e39])
+def test_numbers_that_float32_does_not_have_are_refused_and_not_changed(given):
+    """Where JAX computes in float32; in float64 they are what they are."""
+    wide = dtype() is np.float64
+    calls = [lambda: jaxgmm.from_parameters(np.array([given, 1.0]), np.zeros((2, 1)), np.ones(2), "spherical")]
+    if given > 1:
+        calls += [
+            lambda: jaxgmm.fit(MIXTURE, X, tol=given, max_iter=1),
+            lambda: jaxgmm.fit(MIXTURE, X, regularization=given, max_iter=1),
+        ]
+    else:
+        assert wide or jaxgmm.fit(MIXTURE, X, tol=given, max_iter=1).n_iter == 1
+    for call in calls:
+        with contextlib.nullcontext() if wide else pytest.raises(ValueError, match=r"(?i)float32"):
+            call()
+    jaxgmm.fit(MIXTURE, X, max_iter=1e39, tol=np.inf)
+
+
+def test_fit_many_refuses_weights_and_rows_that_float32_does_not_have():
+    xs = np.stack([X, X]).astype(np.float32)
+    weights = np.ones((2, 60))
+    for given, message in ((1e-50, "data set 1: weights holds 1e-50 at 3"), (1e39, "data set 1: weights holds 1e")):
+        weights[1, 3] = given
+        with pytest.raises(ValueError, match=message):
+            jaxgmm.fit_many(KEY, xs, 2, weights=weights)
+    if dtype() is np.float32:
+        with pytest.raises(ValueError, match="data set 0: x is NaN or infinite"):
+            jaxgmm.fit_many(KEY, [X * 1e39, X], 2)
+
+
 def test_keys_of_the_old_kind_are_keys_and_so_are_traced_ones():
     old = jax.random.PRNGKey(0)
     rows = MIXTURE.sample(KEY, 3)
-    for key in (old, np.asarray(old)):
-        np.testing.assert_array_equal(MIXTURE.sample(key, 3), rows)
+    np.testing.assert_array_equal(MIXTURE.sample(old, 3), rows)
     for keys in (jnp.stack([old, old]), jnp.stack([KEY, KEY])):
         assert_close(jax.vmap(lambda key: MIXTURE.sample(key, 3))(keys)[1], rows, "exact")
         assert_close(jax.jit(lambda key: MIXTURE.sample(key, 3))(keys[1]), rows, "exact")

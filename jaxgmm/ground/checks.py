@@ -109,20 +109,24 @@ def key(value: Any, name: str = "key") -> jax.Array:
 
 def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     """A number not below 0 as an array of type `dtype`, so that its value never recompiles anything."""
-    number = real_array(name, value)
-    if number.ndim:
-        raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
-    if not holds(lambda number: number >= 0, number):
-        raise ValueError(f"{name} is {float(number):g}; expected a number not below 0.")
-    return number.astype(dtype) if isinstance(number, jax.core.Tracer) else jnp.asarray(np.asarray(number, dtype))
+    number = _number(name, value)
+    if isinstance(number, jax.core.Tracer):
+        return number.astype(dtype)
+    with np.errstate(over="ignore"):
+        cast = np.asarray(number, dtype)
+    if not np.isfinite(cast) and np.isfinite(np.asarray(value, np.float64)):
+        found, largest = float(np.asarray(value)), float(np.finfo(dtype).max)
+        raise ValueError(f"{name} is {found:g}, beyond {cast.dtype}; expected up to {largest:g}.")
+    return jnp.asarray(cast)
 
 
 def steps(name: str, value: Any) -> Int[Array, ""]:
     """A number of steps not below 0 as an int32 array; anything beyond int32, infinity included, is its largest."""
     largest = jnp.iinfo(jnp.int32).max
-    number = scalar(name, value, jnp.float32)
+    number = _number(name, value)
     if not isinstance(number, jax.core.Tracer):
         return jnp.asarray(np.int32(min(float(number), largest)))
+    number = number.astype(jnp.float32)
     return jnp.where(number < largest, number, 0).astype(jnp.int32) + jnp.where(number < largest, 0, largest)
 
 
@@ -149,7 +153,8 @@ def real_array(name: str, value: Any) -> Float[Array, "..."]:
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     if isinstance(value, jax.core.Tracer):
         return value.astype(dtype)
-    with jax.ensure_compile_time_eval():  # so that a constant stays one, and can be looked at
+    # So that a constant stays one, and can be looked at; whether it fits is for others to say.
+    with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
         return jnp.asarray(value if isinstance(value, jax.Array) else np.asarray(value, dtype), dtype)
 
 
@@ -190,20 +195,56 @@ def weighted_data(
     """
     if weights is None:
         x = finite_data(x, n_columns)
-        ones = jnp.asarray(np.ones(x.shape[:1], x.dtype))
-        # Behind a barrier, or XLA would spend seconds on folding what is computed from a constant of n numbers.
-        return x, ones if programs.at_top_level() else jax.lax.optimization_barrier(ones)
+        return x, ones(x.shape[0], x.dtype)
     x = data(x, n_columns)
-    weights = real_array("weights", weights)
-    if weights.shape != x.shape[:1]:
-        raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({x.shape[0]},).")
-    if not holds(lambda weights: np.all((weights >= 0) & (weights < np.inf)), weights):
+    weights = row_weights(weights, x.shape[0], x.dtype)
+    present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
+    return finite_data(x, n_columns, present), weights
+
+
+def ones(n: int, dtype: Any) -> Float[Array, " n"]:
+    """The weights of rows where none are given."""
+    array = jnp.asarray(np.ones(n, dtype))
+    # Behind a barrier, or XLA would spend seconds on folding what is computed from a constant of n numbers.
+    return array if programs.at_top_level() else jax.lax.optimization_barrier(array)
+
+
+def row_weights(value: Any, n: int, dtype: Any) -> Float[Array, " n"]:
+    """Weights of n rows in `dtype`, not negative and with a total, and none of them lost on the way there."""
+    weights = real_array("weights", value)
+    weights = weights if weights.dtype == dtype else weights.astype(dtype)
+    if weights.shape != (n,):
+        raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({n},).")
+    none_lost("weights", value, weights, "Divide all of them by one number, and set those to 0 that need not count.")
+    if not holds(lambda w: np.all((w >= 0) & (w < np.inf)), weights):
         bad = ~((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf))
         raise ValueError(f"weights is negative or not finite in {_first_rows(bad, weights)}")
-    if not holds(lambda weights: np.any(weights > 0), weights):
+    if not holds(lambda w: np.any(w > 0), weights):
         raise ValueError("weights are all zero; at least one row must have a positive weight.")
-    present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
-    return finite_data(x, n_columns, present), weights if weights.dtype == x.dtype else weights.astype(x.dtype)
+    if not has_a_sum(weights):
+        raise ValueError(f"weights add up to more than {weights.dtype} can hold. Divide all of them by one number.")
+    return weights
+
+
+def has_a_sum(numbers: Array) -> bool:
+    """Whether their sum is finite; True where they cannot be seen."""
+    with np.errstate(over="ignore"):
+        return holds(lambda numbers: np.isfinite(np.sum(numbers)), numbers)
+
+
+def none_lost(name: str, given: Any, kept: Array, advice: str) -> None:
+    """Raise where numbers are `kept` as 0 or as infinite that were `given` as neither, if that can be seen."""
+    given = given if isinstance(given, jax.Array) else np.asarray(given)
+    if given.dtype == kept.dtype or any(isinstance(array, jax.core.Tracer) for array in (given, kept)):
+        return
+    before, after = np.asarray(given, np.float64), np.asarray(kept)
+    lost = (before > 0) & (after < np.finfo(after.dtype).tiny) | np.isfinite(before) & ~np.isfinite(after)
+    if np.any(lost):
+        places = np.flatnonzero(lost)
+        raise ValueError(
+            f"{name} holds {before.ravel()[places[0]]:g} at {places[0]}, which {after.dtype} has no number for, and "
+            f"{places.size - 1} more like it. {advice}"
+        )
 
 
 def responsibilities(value: Any, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, "n k"]:
@@ -305,6 +346,15 @@ def common_dtype(*trees: Any) -> tuple[Any, ...]:
     """The arguments with all their leaves in the widest of their floating point types."""
     dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(trees)))
     return tuple(jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), t) for t in trees)
+
+
+def _number(name: str, value: Any) -> Float[Array, ""]:
+    number = real_array(name, value)
+    if number.ndim:
+        raise ValueError(f"{name} has shape {number.shape}; expected a single number.")
+    if not holds(lambda number: number >= 0, number):
+        raise ValueError(f"{name} is {float(number):g}; expected a number not below 0.")
+    return number
 
 
 @programs.program

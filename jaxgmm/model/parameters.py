@@ -32,7 +32,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     """
     structure = structure_of(covariance_type)
     means = checks.data(means, name="means")
-    weights = checks.real_array("weights", weights)
+    given, weights = weights, checks.real_array("weights", weights)
     covariances = checks.real_array("covariances", covariances)
     n_components, n_columns = means.shape
     if weights.shape != (n_components,):
@@ -44,8 +44,11 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
             f"and means of shape {means.shape}."
         )
     weights, means, covariances = checks.common_dtype(weights, means, covariances)
+    checks.none_lost("weights", given, weights, "Set those to 0 that belong to no component.")
     if not checks.holds(lambda w: np.all((w >= 0) & (w < np.inf)) and np.any(w > 0), weights):
         raise ValueError(f"weights is {weights.tolist()}; expected finite numbers >= 0, at least one of them positive.")
+    if not checks.has_a_sum(weights):
+        raise ValueError(f"weights is {weights.tolist()}, whose sum is infinite in {weights.dtype}; divide them by it.")
     checks.finite_data(means, name="means")
     covariance = structure.from_covariances(covariances)
     checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))

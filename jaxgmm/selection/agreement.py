@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, check_mixture
 
 
@@ -42,7 +43,9 @@ def align(mixture: Mixture, reference: Mixture) -> Mixture:
     return _align(mixture, reference)
 
 
-def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None) -> Float[Array, ""]:
+def adjusted_rand_index(
+    labels: Any, others: Any, *, weights: Any = None, n_labels: int | None = None
+) -> Float[Array, ""]:
     """Agreement of two labellings of the same rows: 1 where they group alike, about 0 where they do so by chance.
 
     What the groups are called does not matter, and there may be more of them in one than in the other.
@@ -50,10 +53,12 @@ def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None
     Args:
         labels: (n,), integers from 0, as `Mixture.predict` gives them.
         others: (n,), likewise.
+        weights: of the rows (n,); they count rows: one of weight 2 is two rows, one of weight 0 is none. Default ones.
         n_labels: labels are below this; must be given under `jit` and `vmap`. Static.
 
     Raises:
-        TypeError, ValueError: labels that are not integers, of different lengths, or outside 0 … n_labels - 1.
+        TypeError, ValueError: labels that are not integers, of different lengths, or outside 0 … n_labels - 1, and
+            weights as for `fit`.
 
     Source: Hubert & Arabie (1985), J. Classif. 2.
 
@@ -73,7 +78,9 @@ def adjusted_rand_index(labels: Any, others: Any, *, n_labels: int | None = None
     if not checks.holds(lambda both: np.all((both >= 0) & (both < n_labels)), both):
         found = f"from {int(jnp.min(both))} to {int(jnp.max(both))}"
         raise ValueError(f"labels and others hold numbers {found}; expected 0 to {n_labels - 1}.")
-    return _adjusted_rand_index(labels, others, n_labels=n_labels)
+    dtype = jnp.result_type(float)
+    shares = checks.ones(labels.size, dtype) if weights is None else checks.row_weights(weights, labels.size, dtype)
+    return _adjusted_rand_index(labels, others, shares, n_labels=n_labels)
 
 
 def _labels(name: str, value: Any) -> Int[Array, " n"]:
@@ -84,14 +91,23 @@ def _labels(name: str, value: Any) -> Int[Array, " n"]:
 
 
 @program(static=("n_labels",))
-def _adjusted_rand_index(labels: Int[Array, " n"], others: Int[Array, " n"], n_labels: int) -> Float[Array, ""]:
-    table = jnp.zeros((n_labels, n_labels), jnp.result_type(float)).at[labels, others].add(1)
+def _adjusted_rand_index(
+    labels: Int[Array, " n"], others: Int[Array, " n"], weights: Float[Array, " n"], n_labels: int
+) -> Float[Array, ""]:
+    def counts(block: tuple[Array, Array, Array]) -> Float[Array, "l l"]:
+        return jnp.zeros((n_labels, n_labels), weights.dtype).at[block[0], block[1]].add(block[2])
+
+    # In blocks, as a float32 that counts by ones would stop at 2^24.
+    size = block_size_for(labels.size, n_labels)
+    blocks = tuple(into_blocks(array, size, "constant") for array in (labels, others, weights))
+    table = sum_over_blocks(counts, blocks)
+    total = jnp.sum(table)
 
     def pairs(counts: Array) -> Array:
         return jnp.sum(counts * (counts - 1) / 2)
 
     together, first, second = pairs(table), pairs(jnp.sum(table, axis=1)), pairs(jnp.sum(table, axis=0))
-    expected = first * (second / jnp.maximum(pairs(jnp.asarray(labels.size, table.dtype)), 1))
+    expected = first * (second / jnp.maximum(pairs(total), 1))
     most = (first + second) / 2
     # Where both put all rows together, or all apart, they agree.
     room = most - expected

@@ -1,13 +1,15 @@
 """What data drawn again would say: a test of one more component, and whether the same groups come back."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from jaxgmm.fitting.result import FitResult
-from jaxgmm.ground import checks
+from jaxgmm.fitting.result import FitResult, Status
+from jaxgmm.ground import checks, draws
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.selection.agreement import adjusted_rand_index
 from jaxgmm.selection.batches import shown, side_by_side
@@ -24,14 +26,17 @@ class LikelihoodRatioTest:
 
     Fields:
         statistic: (), twice the rise of the log-likelihood from k to k + 1 components.
-        p_value: (), share of the statistics, this one among them, that are at least as large.
-        simulated: (b,), the statistic in each data set drawn from the fit with k.
+        p_value: (), share of the statistics, this one among them, that are at least as large; NaN if this one is.
+        simulated: (b,), the statistic in each data set drawn from the fit with k; NaN where a fit failed.
+        n_failed: (), number of data sets in which one did. They count as at least as large: the p-value is no smaller
+            than it would be without failures.
         null, alternative: `FitResult` with k and with k + 1 components; both have room for k + 1.
     """
 
     statistic: Leaf
     p_value: Leaf
     simulated: Leaf
+    n_failed: Leaf
     null: FitResult
     alternative: FitResult
 
@@ -44,6 +49,8 @@ class Stability:
         reference: the `FitResult` that the others are compared with.
         restarts: (b,), of fits to the same rows with other keys. Below 1: the search does not find the same optimum.
         resamples: (b,), of fits to rows drawn again with replacement. Below 1: other rows would give other groups.
+
+    A fit that failed, or to which the reference is, agrees with none: NaN.
     """
 
     reference: FitResult
@@ -94,13 +101,25 @@ def likelihood_ratio_test(
     for_fits, for_data, for_draws = jax.random.split(key, 3)
     both = fit_many(for_fits, jnp.stack([x, x]), [k, k + 1], covariance_type, **options).best
     null, alternative = (jax.tree.map(lambda leaf, place=place: leaf[place], both) for place in (0, 1))
-    keys = jax.random.split(for_data, checks.count("n_bootstrap", n_bootstrap))
-    drawn = jax.lax.map(lambda key: null.mixture.sample(key, x.shape[0]), keys)
-    fits = [fit_many(for_draws, drawn, count, covariance_type, **options).best for count in (k, k + 1)]
-    simulated = 2 * (fits[1].log_likelihood - fits[0].log_likelihood)
-    statistic = 2 * (alternative.log_likelihood - null.log_likelihood)
-    p_value = (1 + jnp.sum(simulated >= statistic)) / (1 + simulated.size)
-    return LikelihoodRatioTest(statistic, p_value, simulated, null, alternative)
+    n_bootstrap = checks.count("n_bootstrap", n_bootstrap)
+    statistic = _statistic(null, alternative)
+    if jnp.isfinite(statistic):
+        keys = jax.random.split(for_data, n_bootstrap)
+        drawn = jax.lax.map(lambda key: null.mixture.sample(key, x.shape[0]), keys)
+        fits = [fit_many(for_draws, drawn, count, covariance_type, **options).best for count in (k, k + 1)]
+        simulated = _statistic(*fits)
+    else:  # there is nothing to draw from, or nothing to compare with
+        simulated = jnp.full((n_bootstrap,), jnp.nan, x.dtype)
+    p_value = jnp.where(jnp.isfinite(statistic), (1 + jnp.sum(~(simulated < statistic))) / (1 + n_bootstrap), jnp.nan)
+    return LikelihoodRatioTest(statistic, p_value, simulated, jnp.sum(jnp.isnan(simulated)), null, alternative)
+
+
+def _statistic(null: FitResult, alternative: FitResult) -> Float[Array, "*batch"]:
+    """Twice the rise of the log-likelihood; NaN where one of the fits failed."""
+    values = jnp.stack([null.log_likelihood, alternative.log_likelihood])
+    failed = jnp.stack([null.status, alternative.status]) == Status.NON_FINITE
+    fine = jnp.all(jnp.isfinite(values) & ~failed, axis=0)
+    return jnp.where(fine, 2 * (values[1] - values[0]), jnp.nan)
 
 
 def stability(
@@ -126,7 +145,8 @@ def stability(
         n_components: number of components.
         covariance_type: as for `init`.
         n_repeats: fits with other keys, and as many to resampled rows.
-        weights: of the rows (n,); they count rows. Default ones.
+        weights: of the rows (n,); they count rows, in the index and as the number of rows that are drawn again. Default
+            ones.
         progress: show a progress bar (needs tqdm).
         **options: as for `fit_restarts`; `n_restarts` is 12 by default.
 
@@ -148,22 +168,34 @@ def stability(
     present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)
     reference = best_of_restarts(plan, for_reference, x, weights, present).best
-    labels = reference.mixture.predict(x)
+    # What absent rows hold is not looked at, nor what group they would be in.
+    seen = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
     keys = jax.random.split(for_restarts, 2 * n_repeats)
-    drawn = jax.lax.map(lambda key: _resampled(key, weights), jax.random.split(for_rows, n_repeats))
+    resampled = _resampled(draws.on_the_host(for_rows), weights, n_repeats)
 
-    def agreement(number: int) -> Float[Array, ""]:
-        shares = weights if number < n_repeats else drawn[number - n_repeats]
-        mixture = best_of_restarts(plan, keys[number], x, shares, present).best.mixture
-        return jax.block_until_ready(adjusted_rand_index(labels, mixture.predict(x), n_labels=present.size))
+    def labels(fit: FitResult) -> Int[Array, " n"] | None:
+        return None if int(fit.status) == Status.NON_FINITE else fit.mixture.predict(seen)
+
+    expected = labels(reference)
+
+    def agreement(number: int) -> float:
+        shares = weights if number < n_repeats else jnp.asarray(resampled[number - n_repeats])
+        found = labels(best_of_restarts(plan, keys[number], x, shares, present).best)
+        if expected is None or found is None:
+            return math.nan
+        return float(adjusted_rand_index(expected, found, weights=weights, n_labels=present.size))
 
     done = side_by_side(agreement, range(2 * n_repeats))
-    found = jnp.stack(list(shown(done, 2 * n_repeats, progress, "fits")))
+    found = jnp.asarray(list(shown(done, 2 * n_repeats, progress, "fits")), x.dtype)
     return Stability(reference, found[:n_repeats], found[n_repeats:])
 
 
-def _resampled(key: jax.Array, weights: Float[Array, " n"]) -> Float[Array, " n"]:
-    """How often each row is drawn, of as many draws as there are rows, in proportion to the weights."""
-    n = weights.size
-    rows = jax.random.categorical(key, jnp.log(weights), shape=(n,))
-    return jnp.zeros_like(weights).at[rows].add(jnp.sum(weights) / n)
+def _resampled(generator: np.random.Generator, weights: Float[Array, " n"], n_draws: int) -> np.ndarray:
+    """How often each row is drawn (n_draws, n), of as many draws as there are rows, which is what the weights count."""
+    given = np.asarray(weights)
+    inside = np.flatnonzero(given > 0)
+    mass = given[inside].astype(np.float64)
+    times = generator.multinomial(max(1, round(mass.sum())), mass / mass.sum(), n_draws)
+    drawn = np.zeros((n_draws, given.size), given.dtype)
+    drawn[:, inside] = times
+    return drawn

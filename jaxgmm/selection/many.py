@@ -122,9 +122,13 @@ def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
                 raise type(error)(f"data set {place}: {error}") from None
         sets, shares = ([np.asarray(array) for array in arrays] for arrays in zip(*checked, strict=True))
     rows, lengths = np.concatenate(sets), np.array([len(x) for x in sets])
-    dtype = np.result_type(np.float32, rows.dtype if rows.dtype.kind == "f" else jnp.result_type(float))
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return rows.astype(dtype), np.concatenate(shares).astype(dtype), lengths
+    return rows.astype(_dtype(rows)), np.concatenate(shares).astype(_dtype(rows)), lengths
+
+
+def _dtype(rows: np.ndarray) -> Any:
+    """The floating point type in which rows are fitted."""
+    kind = rows.dtype if rows.dtype.kind == "f" else jnp.result_type(float)
+    return jax.dtypes.canonicalize_dtype(np.result_type(np.float32, kind))
 
 
 def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarray]) -> bool:
@@ -138,5 +142,8 @@ def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarr
     if not {rows.dtype.kind, weights.dtype.kind} <= set("biuf"):
         return False
     first = np.cumsum([len(x) for x in sets]) - [len(x) for x in sets]
-    some = np.add.reduceat(weights > 0, first) > 0
-    return bool(np.isfinite(rows).all() and np.isfinite(weights).all() and (weights >= 0).all() and some.all())
+    dtype = np.finfo(_dtype(rows))
+    rows_fit = np.all(np.abs(rows) <= dtype.max)
+    weights_fit = np.all((weights == 0) | ((weights >= dtype.tiny) & (weights <= dtype.max)))
+    totals = np.add.reduceat(weights.astype(np.float64), first)
+    return bool(rows_fit and weights_fit and np.all((totals > 0) & (totals <= dtype.max)))

@@ -18,14 +18,15 @@ def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) ->
         raise ValueError(
             f"Negative values in data passed to `sample_weight`: the smallest is {weights.min():g}; expected >= 0."
         )
+    # In units of the largest, so that sums neither over- nor underflow.
+    weights = (weights / (weights.max() if np.any(weights > 0) else 1)).astype(X.dtype)
     present = int(np.count_nonzero(weights))
     if present < n_components:
         raise ValueError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {present}"
             + (" of positive weight" if present < len(weights) else "")
         )
-    # In units of the largest, so that sums neither over- nor underflow.
-    return (weights / weights.max()).astype(X.dtype)
+    return weights
 
 
 def checked_start(estimator: Any, X: np.ndarray) -> Parameters:
