@@ -40,6 +40,11 @@ old, new = images[order[:1400]], images[order[1400:]]
 # a valid mixture again.
 
 
+def arrays(tree):
+    """A tree of parameters as one of their arrays."""
+    return jax.tree.map(lambda leaf: leaf[...], tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Param))
+
+
 class Autoencoder(nnx.Module):
     """Eight latent numbers for each image."""
 
@@ -53,7 +58,7 @@ class Autoencoder(nnx.Module):
 
     @property
     def prior(self) -> jaxgmm.Mixture:
-        return nnx.as_pure(self.free).constrain()
+        return arrays(self.free).constrain()
 
     def encode(self, images):
         """Mean and standard deviation (n, 8) of the latent numbers of each image."""

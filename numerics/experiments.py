@@ -77,8 +77,8 @@ def units(dtype):
             }
 
 
-def tight(regularization=1e-12):
-    """Three components of width s in data of spread 1, float32 against float64."""
+def tight_fits(regularization=1e-12):
+    """Three components of width s in data of spread 1: the rows, and fits of them in float32 and in float64."""
     generator = np.random.default_rng(2)
     labels = np.arange(3000) % 3
     noise = generator.normal(size=(3000, 2)) @ [[1, 0.6], [0, 0.8]]
@@ -92,19 +92,25 @@ def tight(regularization=1e-12):
                 start = jaxgmm.from_responsibilities(rows, np.eye(3)[labels], structure)
                 options = {"tol": 0, "max_iter": 5000, "regularization": regularization}
                 results.append(jaxgmm.fit(start, rows, **options))
-            a, b = (np.asarray(r.mixture.covariances, np.float64) for r in results)
-            likelihood = abs(float(results[0].log_likelihood) - float(results[1].log_likelihood)) / len(x)
-            scale = np.sqrt(np.einsum("kii,kjj->kij", b, b))
-            here = jax.tree.map(lambda leaf: leaf.astype(np.float32), results[1].mixture)
-            stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x), regularization).covariances
-            yield {
-                "width / spread": f"{width:g}",
-                "structure": structure,
-                "variance": float(np.max(np.abs(a - b) / scale)),
-                "mean log-likelihood": likelihood,
-                "variance after one step": float(np.max(np.abs(np.asarray(stepped, np.float64) - b) / scale)),
-                "status": Status(int(results[0].status)).name,
-            }
+            yield width, structure, x, *results
+
+
+def tight(regularization=1e-12):
+    """How far the fits of `tight_fits` are from each other, and one step of float32 from the end of float64."""
+    for width, structure, x, single, double in tight_fits(regularization):
+        a, b = (np.asarray(result.mixture.covariances, np.float64) for result in (single, double))
+        likelihood = abs(float(single.log_likelihood) - float(double.log_likelihood)) / len(x)
+        scale = np.sqrt(np.einsum("kii,kjj->kij", b, b))
+        here = jax.tree.map(lambda leaf: leaf.astype(np.float32), double.mixture)
+        stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x), regularization).covariances
+        yield {
+            "width / spread": f"{width:g}",
+            "structure": structure,
+            "variance": float(np.max(np.abs(a - b) / scale)),
+            "mean log-likelihood": likelihood,
+            "variance after one step": float(np.max(np.abs(np.asarray(stepped, np.float64) - b) / scale)),
+            "status": Status(int(single.status)).name,
+        }
 
 
 def hard_data():

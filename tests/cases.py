@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 from dataclasses import dataclass, field
 
 import jax
@@ -11,6 +12,9 @@ import numpy as np
 import jaxgmm
 
 from poisson import Poisson
+
+# A seed by which the rows of all data of cases are shuffled: no law may depend on their order (`make test-perturbed`).
+SHUFFLED = os.environ.get("ROWS_SHUFFLED")
 
 WEIGHTS = [0.5, 0.3, 0.2]
 MEANS = [[0.0, 0.0], [4.0, 3.0], [-3.0, 5.0]]
@@ -35,7 +39,8 @@ class Case:
         return self.make()
 
     def data(self, n: int = 600, seed: int = 0) -> jax.Array:
-        return self.mixture().sample(jax.random.key(seed), n)
+        x = self.mixture().sample(jax.random.key(seed), n)
+        return x[np.random.default_rng(int(SHUFFLED)).permutation(n)] if SHUFFLED else x
 
     def init(self, key, x, n_components=3, **options):
         return jaxgmm.init(key, x, n_components, **self.options, **options)
