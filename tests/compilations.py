@@ -12,6 +12,11 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+def total() -> int:
+    """Compilations of this process so far."""
+    return len(_compiled)
+
+
 @contextlib.contextmanager
 def counted() -> Iterator[list[str]]:
     """A list that grows by one for each compilation inside the block."""

@@ -99,7 +99,7 @@ def test_far_from_the_origin():
 @pytest.mark.parametrize("acceleration", ["anderson", None])
 @pytest.mark.parametrize("covariance_type", COVARIANCES)
 def test_about_tol_is_left(covariance_type, acceleration):
-    x = overlapping(1000)
+    x = overlapping()
     for tol, seed in ((1e-4, 0), (1e-6, 1), (1e-8, 2)):
         start = jaxgmm.init(jax.random.key(seed), x, 3, covariance_type)
         result = long_fit(start, x, tol=tol, max_iter=5000, acceleration=acceleration)
@@ -130,7 +130,7 @@ def test_the_result_says_what_is_left():
 @in_float64
 def test_the_end_is_not_overstayed():
     """Stopping costs no more steps than reaching a tenth of tol does."""
-    x = overlapping(1000)
+    x = overlapping()
     for acceleration in ("anderson", None):
         start = jaxgmm.init(KEY, x, 3, "full")
         limit = long_fit(start, x, acceleration=acceleration)

@@ -31,6 +31,20 @@ def test_a_step_not_taken_ends_the_fit():
         assert int(result.n_iter) <= 5
 
 
+def test_a_deep_fall_of_the_first_step_costs_no_digits():
+    """Narrow components, started at the default floor and fitted below it: the next likelihood is 8e7 higher."""
+    generator, labels = np.random.default_rng(2), np.arange(3000) % 3
+    noise = generator.normal(size=(3000, 2)) @ [[1, 0.6], [0, 0.8]]
+    x = np.array([[-1.2, -0.7], [1.1, -0.4], [0.1, 1.3]])[labels] + 3e-4 * noise
+    for seed in (1, 2):
+        order = np.random.default_rng(seed).permutation(3000)
+        start = jaxgmm.from_responsibilities(x[order], np.eye(3)[labels[order]])
+        result = jaxgmm.fit(start, x[order], tol=0, max_iter=5000, regularization=1e-12)
+        assert status_of(result) == Status.CONVERGED
+        expected = jaxgmm.log_likelihood(result.mixture, x[order])
+        np.testing.assert_allclose(result.log_likelihood, expected, rtol=2e-6)
+
+
 @pytest.mark.parametrize("max_iter", [0, 1, 7])
 def test_max_iter(max_iter):
     start = jaxgmm.init(KEY, data(), 3)

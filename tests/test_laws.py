@@ -228,7 +228,7 @@ def test_constrain_inverts_unconstrain_and_takes_any_numbers(case):
 
 def test_dtype_is_kept(case):
     for wanted in {np.float32, dtype()}:
-        x = np.asarray(case.data(400), wanted)
+        x = np.asarray(case.data(), wanted)
         result = jaxgmm.fit(case.init(KEY, x), x, max_iter=3)
         outputs = [result.mixture, result.log_likelihood, result.history, result.mixture.log_prob(x)]
         outputs += [result.mixture.sample(KEY, 3), result.mixture.responsibilities(x), jaxgmm.e_step(result.mixture, x)]

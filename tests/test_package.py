@@ -10,6 +10,9 @@ import pytest
 
 import jaxgmm
 
+from tolerance import once
+
+pytestmark = once
 ROOT = Path(__file__).parent.parent
 
 

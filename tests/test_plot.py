@@ -19,8 +19,9 @@ from jaxgmm import plot
 from jaxgmm.plot import style
 
 from cases import COVARIANCES, MEANS
-from tolerance import assert_close
+from tolerance import assert_close, once
 
+pytestmark = once
 matplotlib.use("Agg")
 
 # The last component has no weight, and stands where it would be seen.

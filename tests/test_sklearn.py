@@ -23,7 +23,7 @@ from jaxgmm.sklearn.seeding import SEEDINGS
 
 from cases import CASES, COVARIANCES, MEANS, WEIGHTS
 from compilations import counted
-from tolerance import TOLERANCES, assert_close
+from tolerance import TOLERANCES, assert_close, once
 
 IRIS = load_iris().data
 ARRAYS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -54,6 +54,7 @@ def near(actual, expected, kind="close"):
     np.testing.assert_allclose(actual, expected, rtol=limit, atol=limit * np.abs(expected).max())
 
 
+@once
 def test_scikit_learns_own_checks():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -62,6 +63,7 @@ def test_scikit_learns_own_checks():
     assert {one["status"] for one in done if one["check_name"] != "check_array_api_input"} == {"passed"}
 
 
+@once
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", START)
 def test_same_start_same_fit(kind, dtype):
@@ -85,6 +87,7 @@ def test_same_start_same_fit(kind, dtype):
         near(np.asarray(mine, dtype), np.asarray(yours, dtype), "converged")
 
 
+@once
 @pytest.mark.parametrize("method", ["kmeans", "random"])
 def test_same_seed_same_fit(method):
     options = {"init_params": method, "random_state": 0, "reg_covar": 1e-2}
@@ -94,11 +97,13 @@ def test_same_seed_same_fit(method):
     near(ours.means_, theirs.means_)
 
 
+@once
 def test_parameters_and_defaults_are_the_same():
     assert GaussianMixture().get_params() == sklearn.mixture.GaussianMixture().get_params()
     assert repr(clone(GaussianMixture(2, tol=0.1))) == "GaussianMixture(n_components=2, tol=0.1)"
 
 
+@once
 @pytest.mark.parametrize("method", SEEDINGS)
 def test_from_its_own_seeding_as_good_or_better(method):
     def mean_score(estimator):
@@ -124,6 +129,7 @@ def test_results_depend_on_the_data_alone_not_on_the_setting_of_jax():
     assert fits[0].score_samples(IRIS).dtype == np.float64
 
 
+@once
 def test_weights_are_repetitions_and_absent_rows_are_absent():
     weights = np.arange(150) % 3
     repeated = np.repeat(IRIS, weights, axis=0)
@@ -140,6 +146,7 @@ def test_weights_are_repetitions_and_absent_rows_are_absent():
     assert np.abs(unlike.means_ - seeded[0].means_).max() > 1e-3
 
 
+@once
 @pytest.mark.parametrize(
     "weights",
     [-np.ones(150), np.zeros(150), np.ones(3), np.full(150, np.nan), np.eye(150)[:, 0]],
@@ -150,6 +157,7 @@ def test_weights_that_cannot_be(weights):
         GaussianMixture(2).fit(IRIS, sample_weight=weights)
 
 
+@once
 def test_thirty_lengths_cost_a_handful_of_compilations():
     x = np.random.default_rng(0).normal(size=(1000, 2))
     lengths = np.linspace(100, 1000, 30).astype(int)
@@ -164,6 +172,7 @@ def test_thirty_lengths_cost_a_handful_of_compilations():
     assert others == []
 
 
+@once
 def test_the_likeliest_of_several_starts_wins():
     several = GaussianMixture(3, init_params="random_from_data", n_init=4, random_state=0).fit(IRIS)
     one = GaussianMixture(3, init_params="random_from_data", random_state=np.random.RandomState(0))
@@ -171,6 +180,7 @@ def test_the_likeliest_of_several_starts_wins():
     assert several.lower_bound_ == max(alone) > min(alone)
 
 
+@once
 def test_a_warm_start_goes_on():
     cold = GaussianMixture(**started("full", max_iter=6, tol=0))
     warm = GaussianMixture(**started("full", max_iter=2, tol=0), warm_start=True)
@@ -185,12 +195,14 @@ def test_a_warm_start_goes_on():
         warm.set_params(n_components=2, weights_init=None, means_init=None, precisions_init=None).fit(IRIS)
 
 
+@once
 def test_no_steps_leave_the_start():
     idle = GaussianMixture(**started("diag", max_iter=0)).fit(IRIS)
     assert (idle.n_iter_, idle.converged_, idle.lower_bounds_, idle.lower_bound_) == (0, False, [], -np.inf)
     near(idle.precisions_, START["diag"])
 
 
+@once
 def test_failures_are_told_as_scikit_learn_tells_them():
     with pytest.warns(ConvergenceWarning, match="did not converge"):
         GaussianMixture(**started("full", max_iter=2)).fit(IRIS)
@@ -205,6 +217,7 @@ def test_failures_are_told_as_scikit_learn_tells_them():
         GaussianMixture().predict(IRIS)
 
 
+@once
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -224,6 +237,7 @@ def test_starts_and_options_that_cannot_be(given, message):
         GaussianMixture(**({"n_components": 3} | given)).fit(IRIS)
 
 
+@once
 def test_it_prints_when_asked_to(capsys):
     GaussianMixture(**started("full", verbose=2, verbose_interval=5)).fit(IRIS)
     printed = capsys.readouterr().out.splitlines()
@@ -232,6 +246,7 @@ def test_it_prints_when_asked_to(capsys):
     assert printed[-1].startswith("Initialization converged.\t lower bound -")
 
 
+@once
 def test_at_home_in_scikit_learn():
     frame = pandas.DataFrame(np.random.default_rng(0).permutation(IRIS), columns=list("abcd"))
     pipeline = make_pipeline(StandardScaler(), GaussianMixture(random_state=0)).set_output(transform="pandas")

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 TOLERANCES = {
     # a few roundings of numbers of order one
@@ -16,6 +17,11 @@ TOLERANCES = {
 def dtype() -> type:
     """The floating point type the suite runs in."""
     return np.dtype(jnp.result_type(float)).type
+
+
+# For what depends on no setting of JAX: pictures of given numbers, what the package holds, an estimator that takes the
+# dtype of its data.
+once = pytest.mark.skipif(dtype() is not np.float32, reason="the same whatever the dtype, so run once")
 
 
 def tolerance(kind: str) -> float:

@@ -227,8 +227,10 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
         proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
     mixture, free, held = proposal
     # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
-    # small, and it is resolved far below the rounding of the log-likelihood itself.
-    there = task.visit(mixture, free, here.reference + here.value / task.total, held)
+    # small, and it is resolved far below the rounding of the log-likelihood itself. Not from far below, where the first
+    # step may have fallen to: they would all be rounded to its size.
+    before = here.reference + here.value / task.total
+    there = task.visit(mixture, free, jnp.where(first, before, jnp.maximum(before, here.reference)), held)
     gain = task.gain(here, there)
     taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
     point = pytree.where(taken, there, here)
