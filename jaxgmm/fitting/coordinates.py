@@ -4,8 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
+from jaxgmm.families.family import Family
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.model.mixture import Mixture
 
@@ -36,6 +37,20 @@ class Coordinates:
         """Where a mixture is."""
         free = _finite(mixture.unconstrain(), self.present)
         return jax.tree.map(lambda leaf, start, unit: (leaf - start) / unit, free, self.origin, self.unit)
+
+    def held(self, position: Mixture) -> Mixture:
+        """The position, but at the origin in all coordinates that belong to absent components alone."""
+
+        def read(place: Int[Array, ""], present: Bool[Array, ""]) -> Family:
+            """Not 0 in what this component is made of."""
+            one, back = jax.vjp(lambda components: components.take(place[None]), position.components)
+            return back(jax.tree.map(lambda leaf: jnp.full_like(leaf, present), one))[0]
+
+        reads = jax.vmap(read)(jnp.arange(self.present.size), self.present)
+        components = jax.tree.map(
+            lambda leaf, marks: jnp.where(jnp.any(marks > 0, axis=0), leaf, 0), position.components, reads
+        )
+        return _finite(dataclasses.replace(position, components=components), self.present)
 
     def leave(self, position: Mixture) -> Mixture:
         """The mixture that is there."""

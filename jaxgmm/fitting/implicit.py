@@ -1,7 +1,7 @@
 """Derivatives of a fit, by the implicit function theorem at the fixed point of EM.
 
-Where EM stops, theta = M(theta, x, w, r). So d theta = (I - dM/dtheta)^-1 (dM/dx dx + dM/dw dw + dM/dr dr): one linear
-solve with Jacobian-vector products of a single EM step, in memory that does not depend on the number of iterations.
+Where EM comes to rest, theta = M(theta, x, w, r). So d theta = (I - dM/dtheta)^-1 (dM/dx dx + dM/dw dw + dM/dr dr): one
+linear solve with Jacobian-vector products of a single EM step, in memory that does not depend on the number of steps.
 """
 
 import functools
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from jaxgmm.fitting.acceleration import Place
 from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.ground.krylov import gmres
 from jaxgmm.ground.rows import Rows
@@ -24,6 +25,9 @@ from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
 _KRYLOV, _RESTARTS = 30, 20
 # A solution larger than its right-hand side by more than rounding to this power has lost the digits of an EM step.
 _MOST_DIGITS = -0.6
+# A Newton step to rest is trusted up to this length in the metric of the Fisher information, and if it solves its
+# equation up to this share. Where EM itself steps no further than some roundings, none is needed.
+_NEAR, _MISS, _ROUNDINGS = 0.1, 0.01, 10
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -34,33 +38,103 @@ def at_fixed_point(
     regularization: Float[Array, ""],
     block_size: int,
 ) -> Mixture:
-    """`mixture`, where EM has come to rest, with its derivatives in the rows, their weights and the regularization."""
+    """`mixture`, where a fit ended, with derivatives in the rows, their weights and the regularization.
+
+    They are those of the point where EM comes to rest, one Newton step away; NaN where that is far.
+    """
     return mixture
 
 
 @at_fixed_point.defjvp
 def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
-    given = primals[1:]
+    mixture, *given = primals
+    end = _nearer_to_rest(*jax.lax.stop_gradient(tuple(primals)), block_size)
+    rested, moved = jax.jvp(lambda *given: _at_rest(end, *given, block_size), tuple(given), tuple(tangents[1:]))
+    return _moving_as(mixture, rested), moved
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _at_rest(
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    regularization: Float[Array, ""],
+    block_size: int,
+) -> Mixture:
+    """`mixture`, where EM has come to rest, with its derivatives."""
+    return mixture
+
+
+@_at_rest.defjvp
+def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
     # With the derivative it has itself, so that this one can be differentiated again.
-    mixture = at_fixed_point(*primals, block_size)
+    mixture = _at_rest(*primals, block_size)
     coordinates = Coordinates.at(mixture)
     here = jax.tree.map(jnp.zeros_like, mixture)
-
-    def step(position: Mixture, x: Array, weights: Array, regularization: Array) -> Mixture:
-        statistics = take_statistics(coordinates.leave(position), Rows.of(x, weights, block_size))
-        return coordinates.enter(maximize(coordinates.leave(position), statistics, regularization)[0])
-
-    _, moved = jax.jvp(functools.partial(step, here), tuple(given), tuple(tangents[1:]))
-    _, contract = jax.linearize(lambda position: step(position, *given), here)
+    (x, weights, regularization), (dx, dweights, dregularization) = primals[1:], tangents[1:]
+    # Apart from the step, so that both of its derivatives read the same rows.
+    rows, drows = jax.jvp(functools.partial(Rows.of, block_size=block_size), (x, weights), (dx, dweights))
+    given = rows, regularization
+    _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, dregularization))
+    _, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
 
     # One vector: the solve's transpose wants either all of the right-hand side linear or none.
     target, as_position = ravel_pytree(moved)
-
-    def away(direction: Float[Array, " p"]) -> Float[Array, " p"]:
-        return direction - ravel_pytree(contract(as_position(direction)))[0]
-
+    away = functools.partial(_away, contract, as_position)
     solution = jax.lax.custom_linear_solve(away, target, solve=_solved, transpose_solve=_solved)
     return mixture, jax.jvp(coordinates.leave, (here,), (as_position(solution),))[1]
+
+
+@jax.custom_jvp
+def _moving_as(mixture: Mixture, other: Mixture) -> Mixture:
+    """`mixture` with the derivatives of another one."""
+    return mixture
+
+
+@_moving_as.defjvp
+def _(primals: tuple[Mixture, Mixture], tangents: tuple[Mixture, Mixture]) -> tuple[Mixture, Mixture]:
+    return _moving_as(*primals), tangents[1]
+
+
+def _nearer_to_rest(
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    regularization: Float[Array, ""],
+    block_size: int,
+) -> Mixture:
+    """One Newton step on, NaN where that leads too far to be one.
+
+    A fit ends where little likelihood is left to be gained. Where EM is slow, the likelihood is flat, and its
+    parameters may still be some way from rest.
+    """
+    coordinates = Coordinates.at(mixture)
+    given = Rows.of(x, weights, block_size), regularization
+    here = jax.tree.map(jnp.zeros_like, mixture)
+    moved, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
+    target, as_position = ravel_pytree(moved)
+    eps = float(jnp.finfo(target.dtype).eps)
+    solution, miss = gmres(functools.partial(_away, contract, as_position), target, math.sqrt(eps), _KRYLOV, _RESTARTS)
+    there = coordinates.leave(as_position(solution))
+    place = Place.of(mixture, there)
+    near = jnp.sum(place.metric * place.change**2) <= _NEAR**2
+    near = near & (miss <= _MISS * jnp.linalg.norm(target))
+    # Of a step that is all rounding, nothing follows.
+    free = ravel_pytree(jax.tree.map(jnp.divide, coordinates.origin, coordinates.unit))[0]
+    arrived = jnp.linalg.norm(target) <= _ROUNDINGS * eps * jnp.linalg.norm(1 + jnp.abs(free))
+    return jax.tree.map(lambda new, old: jnp.where(near, new, jnp.where(arrived, old, jnp.nan)), there, mixture)
+
+
+def _step(coordinates: Coordinates, position: Mixture, rows: Rows, regularization: Array) -> Mixture:
+    """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
+    mixture = coordinates.leave(position)
+    step, _ = maximize(mixture, take_statistics(mixture, rows), regularization)
+    return coordinates.held(coordinates.enter(step))
+
+
+def _away(contract: Callable[[Mixture], Mixture], as_position: Callable[[Array], Mixture], direction: Array) -> Array:
+    """(I - dM/dtheta) times a direction."""
+    return direction - ravel_pytree(contract(as_position(direction)))[0]
 
 
 @jax.custom_jvp
