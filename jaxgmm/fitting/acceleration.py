@@ -171,31 +171,32 @@ def look_ahead(memory: Memory, place: Place) -> Outlook:
     (1993), JASA 88, for the metric.
     """
     f, m = place.change, _MOVES
-    vectors = jnp.concatenate([f[None], memory.paths.reshape(2 * m, -1)]) * jnp.sqrt(place.metric)
-    products = linalg.einsum("ap,bp->ab", vectors, vectors)
-    ff, xf, yf = products[0, 0], products[1 : m + 1, 0], products[m + 1 :, 0]
-    xx, xy, yy = products[1 : m + 1, 1 : m + 1], products[1 : m + 1, m + 1 :], products[m + 1 :, m + 1 :]
+    moves = memory.paths[0] * place.metric
+    vectors = jnp.concatenate([memory.paths.reshape(2 * m, -1), f[None]])
+    products = linalg.einsum("ap,bp->ab", moves, vectors)
+    xx, xy, xf = products[:, :m], products[:, m : 2 * m], products[:, 2 * m]
+    ff = jnp.sum(place.metric * f**2)
     curvature, basis = _ritz(xx, -xy)
+    steepness = jnp.abs(curvature)
     share = jnp.sum(basis * xf[:, None], axis=0)
-    combination = jnp.sum(basis * (share / jnp.maximum(jnp.abs(curvature), memory.caution)), axis=1)
-    lean = jnp.sum(combination * (xf + yf))
-    along = ff + lean
-    bent = jnp.sum(combination[:, None] * (xx + xy + xy.T + yy) * combination)
-    length = jnp.sqrt(ff + 2 * lean + bent)
+    combination = jnp.sum(basis * (share / jnp.maximum(steepness, memory.caution)), axis=1)
+    way = f + jnp.sum(combination[:, None] * (memory.paths[0] + memory.paths[1]), axis=0)
+    along = jnp.sum(place.metric * f * way)
+    length = jnp.sqrt(jnp.sum(place.metric * way**2))
     shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
-    correction = linalg.einsum("ap,a->p", memory.paths[0] + memory.paths[1], combination)
     least = jnp.min(curvature)
-    slow = memory.leapt | (ff > _FAST**2 * (ff - 2 * yf[0] + yy[0, 0]))
+    before = jnp.sum(place.metric * (f - memory.paths[1, 0]) ** 2)
+    slow = memory.leapt | (ff > _FAST**2 * before)
     # The metric may be known only up to a factor, which past moves tell.
     gained, foretold = jnp.sum(memory.gains, axis=1)
     unit = gained / foretold
     sure = (memory.size >= 2) & (least > 0) & (unit > 0)
     return Outlook(
         # Adding to -inf leaves it: what EM took away stays away.
-        leap=place.step + shrink * correction + (shrink - 1) * f,
+        leap=place.step + (shrink * way - f),
         worthwhile=(memory.size > 0) & (along > 0) & slow & jnp.isfinite(length),
         remaining=jnp.where(sure, unit * ff / (2 * least), jnp.inf),
-        least=jnp.min(jnp.abs(curvature)),
+        least=jnp.min(steepness),
     )
 
 

@@ -5,6 +5,7 @@ Each pair keeps the shape of its argument, so that constrained and unconstrained
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -20,14 +21,14 @@ def free_to_positive(free: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 def tril_to_free(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """Cholesky factors to free lower triangles: the diagonal by its logarithm, the strict upper triangle stays 0."""
-    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
-    return jnp.tril(factor, -1) + _diagonal_matrix(positive_to_free(diagonal))
+    inside = np.eye(factor.shape[-1], dtype=bool)
+    return jnp.where(inside, positive_to_free(jnp.where(inside, factor, 1)), jnp.where(_below(factor), factor, 0))
 
 
 def free_to_tril(free: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """Inverse of `tril_to_free`; whatever stands above the diagonal is ignored."""
-    diagonal = jnp.diagonal(free, axis1=-2, axis2=-1)
-    return jnp.tril(free, -1) + _diagonal_matrix(free_to_positive(diagonal))
+    inside = np.eye(free.shape[-1], dtype=bool)
+    return jnp.where(inside, free_to_positive(jnp.where(inside, free, 0)), jnp.where(_below(free), free, 0))
 
 
 def free_to_log_simplex(free: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
@@ -35,5 +36,5 @@ def free_to_log_simplex(free: Float[Array, "*batch k"]) -> Float[Array, "*batch 
     return jax.nn.log_softmax(free, axis=-1)
 
 
-def _diagonal_matrix(diagonal: Float[Array, "*batch d"]) -> Float[Array, "*batch d d"]:
-    return diagonal[..., None] * jnp.eye(diagonal.shape[-1], dtype=diagonal.dtype)
+def _below(matrix: Float[Array, "*batch d d"]) -> np.ndarray:
+    return np.tri(matrix.shape[-1], k=-1, dtype=bool)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float
 
@@ -12,8 +13,9 @@ from jaxtyping import Array, Bool, Float
 _ROUNDING_UNITS = 8
 # Contractions of no more multiplications than this are faster as a loop than as a call of a library.
 _FEW_PRODUCTS = 2**12
-# Up to this size an inverse that is written out compiles and runs faster than a call of LAPACK.
-_WRITTEN_OUT = 4
+# Up to this size an inverse that is written out compiles and runs faster than a call of LAPACK, and up to the next one
+# of two halves that are.
+_WRITTEN_OUT, _HALVED = 3, 4
 # From this size on OpenBLAS solves on threads of its own, matrix by matrix, and on a busy machine waits for them each
 # time: some ten milliseconds for one solve.
 _THREADED = 32
@@ -35,17 +37,18 @@ def einsum(subscripts: str, *operands: Array) -> Array:
         sizes = dict(zip(first + second, operands[0].shape + operands[1].shape, strict=True))
         if math.prod(sizes.values()) <= _FEW_PRODUCTS:
             order = result[0] + "".join(name for name in sizes if name not in result[0])
-            product = _spread(operands[0], first, order) * _spread(operands[1], second, order)
+            product = _spread(operands[0], first, order, sizes) * _spread(operands[1], second, order, sizes)
             return jnp.sum(product, axis=tuple(range(len(result[0]), len(order))))
     chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return jnp.einsum(subscripts, *operands, precision=jax.lax.Precision.HIGHEST if chosen is None else None)
 
 
-def _spread(array: Array, names: str, order: str) -> Array:
-    """Axes in the order of the names, with axes of length 1 for those it lacks."""
+def _spread(array: Array, names: str, order: str, sizes: dict[str, int]) -> Array:
+    """Repeated along the axes that it lacks, all of them in the order of their names."""
     present = [name for name in order if name in names]
-    moved = jnp.transpose(array, [names.index(name) for name in present])
-    return jnp.expand_dims(moved, [place for place, name in enumerate(order) if name not in names])
+    moved = jax.lax.transpose(array, [names.index(name) for name in present]) if present != [*names] else array
+    shape = [sizes[name] for name in order]
+    return jax.lax.broadcast_in_dim(moved, shape, [order.index(name) for name in present])
 
 
 def saturation(dtype: Any) -> float:
@@ -61,8 +64,8 @@ def tril_inverse(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d
     """
     d = factor.shape[-1]
     if d <= _WRITTEN_OUT:
-        return _substituted(factor)
-    if d < _THREADED:
+        return _written_out(factor)
+    if _HALVED < d < _THREADED:
         identity = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
         return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
     if d % 2:
@@ -81,18 +84,13 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return inverse, -_product(_product(inverse, jnp.tril(tangents[0])), inverse)
 
 
-def _substituted(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
-    """Inverse of lower triangular matrices, entry by entry."""
+def _written_out(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Inverse of lower triangular matrices of up to three rows: for L = D (1 + N), it is (1 - N + N^2) D^-1."""
     d = factor.shape[-1]
-    zero = jnp.zeros_like(factor[..., 0, 0])
-    columns = []
-    for j in range(d):
-        column = [zero] * j + [1 / factor[..., j, j]]
-        for i in range(j + 1, d):
-            known = sum((factor[..., i, m] * column[m] for m in range(j + 1, i)), factor[..., i, j] * column[j])
-            column.append(-known / factor[..., i, i])
-        columns.append(jnp.stack(column, axis=-1))
-    return jnp.stack(columns, axis=-1)
+    diagonal = jnp.sum(jnp.where(np.eye(d, dtype=bool), factor, 0), axis=-1)
+    inside = jnp.where(np.tri(d, k=-1, dtype=bool), factor, 0) / diagonal[..., :, None]
+    series = np.eye(d, dtype=factor.dtype) - inside
+    return (series + _product(inside, inside) if d > 2 else series) / diagonal[..., None, :]
 
 
 def _product(first: Float[Array, "*batch i j"], second: Float[Array, "*batch j k"]) -> Float[Array, "*batch i k"]:
@@ -125,7 +123,7 @@ def _factor_tangent(
 
 def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     """Sum of the logarithms of a Cholesky factor's diagonal: half the log-determinant of the covariance."""
-    return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return jnp.sum(jnp.log(jnp.where(np.eye(factor.shape[-1], dtype=bool), factor, 1)), axis=(-2, -1))
 
 
 def lower_factor(rows: Float[Array, "*batch m r"]) -> Float[Array, "*batch m m"]:
@@ -160,9 +158,10 @@ def tril_information(
 
     A change T = L^-1 dL has |T|^2 + tr(T^2), with `precisions` the diagonal of (L L^T)^-1.
     """
-    below = jnp.broadcast_to(precisions[..., :, None], factor.shape)
-    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2 * precisions + 1
-    return jnp.tril(below, -1) + diagonal[..., None] * jnp.eye(factor.shape[-1], dtype=factor.dtype)
+    d = factor.shape[-1]
+    precisions = precisions[..., :, None]
+    inside = jnp.where(np.eye(d, dtype=bool), factor**2 * precisions + 1, precisions)
+    return jnp.where(np.tri(d, dtype=bool), inside, 0)
 
 
 def floored_variance(
