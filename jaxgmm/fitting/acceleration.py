@@ -102,7 +102,7 @@ class Memory:
     paths: Leaf
     gains: Leaf
     caution: Leaf
-    size: Leaf
+    size: Leaf  # of the type of the others, so that they pack
     leapt: Leaf
 
     @classmethod
@@ -112,7 +112,7 @@ class Memory:
             paths=jnp.zeros((2, _MOVES, free.size), free.dtype),
             gains=jnp.zeros((2, _MOVES), free.dtype),
             caution=jnp.asarray(_CAUTION, free.dtype),
-            size=jnp.asarray(0, jnp.int32),
+            size=jnp.zeros((), free.dtype),
             leapt=jnp.asarray(False),
         )
 
@@ -171,22 +171,21 @@ def look_ahead(memory: Memory, place: Place) -> Outlook:
     (1993), JASA 88, for the metric.
     """
     f, m = place.change, _MOVES
-    moves = memory.paths[0] * place.metric
-    vectors = jnp.concatenate([memory.paths.reshape(2 * m, -1), f[None]])
-    products = linalg.einsum("ap,bp->ab", moves, vectors)
-    xx, xy, xf = products[:, :m], products[:, m : 2 * m], products[:, 2 * m]
-    ff = jnp.sum(place.metric * f**2)
+    before = f - memory.paths[1, 0]
+    vectors = jnp.concatenate([memory.paths.reshape(2 * m, -1), f[None], before[None]])
+    products = linalg.einsum("ap,bp->ab", vectors * place.metric, vectors)
+    xx, xy, xf = products[:m, :m], products[:m, m : 2 * m], products[:m, 2 * m]
+    ff, bb = products[2 * m, 2 * m], products[2 * m + 1, 2 * m + 1]
     curvature, basis = _ritz(xx, -xy)
     steepness = jnp.abs(curvature)
     share = jnp.sum(basis * xf[:, None], axis=0)
     combination = jnp.sum(basis * (share / jnp.maximum(steepness, memory.caution)), axis=1)
     way = f + jnp.sum(combination[:, None] * (memory.paths[0] + memory.paths[1]), axis=0)
-    along = jnp.sum(place.metric * f * way)
-    length = jnp.sqrt(jnp.sum(place.metric * way**2))
+    along, square = jnp.sum(place.metric * jnp.stack([f, way]) * way, axis=1)
+    length = jnp.sqrt(square)
     shrink = jnp.minimum(1, jnp.maximum(_RADIUS, jnp.sqrt(ff)) / length)
     least = jnp.min(curvature)
-    before = jnp.sum(place.metric * (f - memory.paths[1, 0]) ** 2)
-    slow = memory.leapt | (ff > _FAST**2 * before)
+    slow = memory.leapt | (ff > _FAST**2 * bb)
     # The metric may be known only up to a factor, which past moves tell.
     gained, foretold = jnp.sum(memory.gains, axis=1)
     unit = gained / foretold

@@ -12,7 +12,7 @@ from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import Leaf, Packed, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.mixture import Mixture, check_weighted_rows
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
@@ -144,10 +144,8 @@ class _Point:
 
 @record
 class _State:
-    point: _Point
-    memory: Memory
-    outlook: Outlook
-    turned_down: Leaf  # whether the latest step was
+    point: Packed  # a _Point
+    ahead: Packed  # Memory, Outlook, and whether the latest step was turned down
     n_iter: Leaf
     status: Leaf
     history: Leaf
@@ -181,7 +179,7 @@ def _fit(
         functools.partial(_advance, task, scheme, tol, max_iter),
         _start(task, mixture, history_size),
     )
-    point = end.point
+    point, (_, outlook, _) = end.point.tree, end.ahead.tree
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     # A component that was absent from the start is no part of the model.
     degenerate = (point.degenerate | ~(point.counts >= average)) & (mixture.log_weights > -jnp.inf)
@@ -195,7 +193,7 @@ def _fit(
         history=end.history,
         degenerate_components=degenerate,
         # NaN where the step from there is not finite.
-        remaining=jnp.where(end.outlook.remaining >= 0, end.outlook.remaining, jnp.inf),
+        remaining=jnp.where(outlook.remaining >= 0, outlook.remaining, jnp.inf),
     )
 
 
@@ -205,10 +203,8 @@ def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
     nobody, nowhere = jnp.zeros_like(mixture.log_weights), jnp.zeros(mixture.log_weights.shape, bool)
     nothing, place = jnp.zeros((), dtype), Place.unmoved(mixture)
     return _State(
-        point=_Point(mixture, nothing, nobody, nothing, nowhere, mixture, nowhere, place),
-        memory=Memory.blank(place.mixture),
-        outlook=Outlook.blank(place.mixture),
-        turned_down=jnp.asarray(False),
+        point=Packed.of(_Point(mixture, nothing, nobody, nothing, nowhere, mixture, nowhere, place)),
+        ahead=Packed.of((Memory.blank(place.mixture), Outlook.blank(place.mixture), jnp.asarray(False))),
         n_iter=jnp.asarray(-1, jnp.int32),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
         history=jnp.full((history_size,), jnp.nan, dtype),
@@ -217,13 +213,14 @@ def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
 
 def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[Array, ""], state: _State) -> _State:
     """One step: propose a mixture, take its statistics, go there or stay. The first arrives at the start."""
-    here, outlook = state.point, state.outlook
+    here: _Point = state.point.tree
+    memory, outlook, turned_down = state.ahead.tree
     arrives, first = state.n_iter < 0, state.n_iter == 0
     proposal = here.step, here.place.step, here.held
     leaps = jnp.asarray(False)
     if scheme.leaps:
         # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
-        leaps = outlook.worthwhile & ~state.turned_down & ~here.on_the_floor
+        leaps = outlook.worthwhile & ~turned_down & ~here.on_the_floor
         proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
     mixture, free, held = proposal
     # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
@@ -233,8 +230,9 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     there = task.visit(mixture, free, jnp.where(first, before, jnp.maximum(before, here.reference)), held)
     gain = task.gain(here, there)
     taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
-    point = pytree.where(taken, there, here)
-    memory = state.memory.judged(leaps, taken, outlook.least)
+    packed = pytree.where(taken, Packed.of(there), state.point)
+    point: _Point = packed.tree
+    memory = memory.judged(leaps, taken, outlook.least)
     longer = memory.extended(here.place, there.place, gain)
     memory = pytree.where(taken & (gain > 0) & ~arrives, longer, memory)
     outlook = look_ahead(memory, point.place)
@@ -251,11 +249,9 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     latest = jnp.where(arrives | first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
     value = jnp.maximum(task.log_likelihood(point), latest)
     return _State(
-        point=point,
-        memory=memory,
-        outlook=outlook,
-        turned_down=~taken,
+        point=packed,
+        ahead=Packed.of((memory, outlook, ~taken)),
         n_iter=n_iter,
         status=status.astype(jnp.int32),
-        history=state.history.at[jnp.minimum(n_iter, last)].set(value),
+        history=jax.lax.dynamic_update_index_in_dim(state.history, value, jnp.minimum(n_iter, last), 0),
     )

@@ -1,6 +1,7 @@
 """Records: frozen dataclasses that JAX sees as pytrees, and the few tree operations the library needs."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
@@ -74,3 +75,32 @@ def without_nan(tree: Any) -> Bool[Array, ""]:
     """Whether no leaf holds NaN or +inf; -inf is allowed, as the log of a zero weight."""
     leaves = [jnp.all(leaf < jnp.inf) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(leaves))
+
+
+@record
+class Packed:
+    """A tree of numbers of one type and of truth values as one vector, which a loop moves by one operation.
+
+    Fields: `vector` (m,); `layout`, how the tree lies in it.
+    """
+
+    vector: Leaf
+    layout: Any = static()
+
+    @classmethod
+    def of(cls, tree: Any) -> "Packed":
+        leaves, structure = jax.tree.flatten(tree)
+        dtype = jnp.result_type(*(leaf.dtype for leaf in leaves))
+        vector = jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
+        return cls(vector, (structure, tuple((leaf.shape, leaf.dtype == bool) for leaf in leaves)))
+
+    @property
+    def tree(self) -> Any:
+        structure, shapes = self.layout
+        ends = np.cumsum([math.prod(shape) for shape, _ in shapes]).tolist()
+        leaves = [
+            self.vector[end - math.prod(shape) : end].reshape(shape)
+            for end, (shape, _) in zip(ends, shapes, strict=True)
+        ]
+        values = [leaf != 0 if truth else leaf for leaf, (_, truth) in zip(leaves, shapes, strict=True)]
+        return jax.tree.unflatten(structure, values)
