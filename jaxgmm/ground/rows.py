@@ -36,6 +36,11 @@ class Rows:
     x: Leaf
     weights: Leaf
 
+    @property
+    def n(self) -> int:
+        """Number of rows, with what fills up the last block."""
+        return math.prod(self.weights.shape)
+
     @classmethod
     def of(cls, x: Float[Array, "n d"], weights: Float[Array, " n"], block_size: int) -> "Rows":
         """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included."""

@@ -12,7 +12,7 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
 from jaxgmm.model.seeding import SEEDINGS, Columns
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
@@ -207,14 +207,16 @@ def _from_shares(
 
             return finish(kernel, sum_over_blocks(block, blocks))
 
-        statistics = mixture.components.with_kernel(take)
+        statistics = with_kernel(mixture.components, present.size, x.shape, take)
         mixture, degenerate = maximize(mixture, statistics, regularization)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
     def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:
         mixture, _, degenerate = state
         needed = (pass_number == 0) | jnp.any(degenerate)
-        needed = needed | ((pass_number == 1) & mixture.components.needs_centring())
+        # Where a pass costs less than finding out, it is taken.
+        tight = True if few_rows(present.size, x.shape) else mixture.components.needs_centring()
+        needed = needed | ((pass_number == 1) & tight)
         return jax.lax.cond(linalg.any_lane(needed), lambda: again(state, pass_number), lambda: state), None
 
     start = Mixture(jnp.log(even), blank), even, jnp.zeros(present.shape, bool)

@@ -1,7 +1,7 @@
 """The mixture: log-weights over components of any family."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,11 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
 from jaxgmm.model import geometry
+
+T = TypeVar("T")
+
+# Rows times columns times components, up to which components are their own kernel.
+_FEW = 2**12
 
 
 @record
@@ -313,6 +318,17 @@ def draw_labels(key: jax.Array, mixture: Mixture, n: int) -> Int[Array, " n"]:
     return draws.places(key, jax.nn.softmax(jax.lax.stop_gradient(mixture.log_weights)), n)
 
 
+def few_rows(n_components: int, shape: tuple[int, ...]) -> bool:
+    """Whether what makes components ready for many rows, (n, d), costs more than it saves on these."""
+    n, d = shape
+    return n <= d or n * d * n_components <= _FEW
+
+
+def with_kernel(components: Family, n_components: int, shape: tuple[int, ...], use: Callable[[Kernel], T]) -> T:
+    """`use` of the kernel that suits a pass over so many rows, (n, d)."""
+    return use(components) if few_rows(n_components, shape) else components.with_kernel(use)
+
+
 @program
 def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
@@ -345,9 +361,7 @@ def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Arr
 
         return map_rows(block, x, block_size_of(mixture, x.shape[0]))
 
-    # What makes components ready for many rows costs more than it saves on few, as when every row has its own mixture.
-    few = x.shape[0] <= mixture.n_columns
-    return of(mixture.components) if few else mixture.components.with_kernel(of)
+    return with_kernel(mixture.components, mixture.n_components, x.shape, of)
 
 
 @program(static=("n",))

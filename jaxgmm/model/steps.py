@@ -11,7 +11,7 @@ from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, sum_over_blocks, total_over_blocks
-from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior
+from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior, with_kernel
 from jaxgmm.model.statistics import Statistics
 
 
@@ -93,7 +93,7 @@ def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | 
 
         return finish(kernel, sum_over_blocks(block, rows))
 
-    return mixture.components.with_kernel(take)
+    return with_kernel(mixture.components, mixture.n_components, (rows.n, mixture.n_columns), take)
 
 
 def sum_over_rows(
@@ -111,7 +111,10 @@ def sum_over_rows(
         log_prob = kernel.log_prob(kernel.read(rows.x))
         return _weighted_sum(function(*posterior(log_weights, log_prob)), rows.weights)
 
-    return mixture.components.with_kernel(lambda kernel: total_over_blocks(block, (mixture.log_weights, kernel), rows))
+    def total(kernel: Kernel) -> Float[Array, ""]:
+        return total_over_blocks(block, (mixture.log_weights, kernel), rows)
+
+    return with_kernel(mixture.components, mixture.n_components, x.shape, total)
 
 
 def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
