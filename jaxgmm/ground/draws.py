@@ -5,11 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+# Draws, or masses to draw from, up to which every one is compared with every other.
+_FEW = 64
+
 
 def places(key: jax.Array, mass: Float[Array, " n"], draws: int) -> Int[Array, " draws"]:
-    """Places drawn in proportion to `mass`, by inversion; never one without mass."""
+    """Places drawn in proportion to `mass`; never one without mass."""
+    return places_at(jax.random.uniform(key, (draws,), mass.dtype), mass)
+
+
+def places_at(shares: Float[Array, " draws"], mass: Float[Array, " n"]) -> Int[Array, " draws"]:
+    """The places up to which `mass` sums to these shares of all of it, from 0 to 1; never one without mass."""
     cumulative = jnp.cumsum(mass)
-    found = jnp.searchsorted(cumulative, jax.random.uniform(key, (draws,), mass.dtype) * cumulative[-1], side="right")
+    # Counting what lies below is one operation, a search a loop of many.
+    way = "compare_all" if min(mass.size, shares.size) <= _FEW else "scan"
+    found = jnp.searchsorted(cumulative, shares * cumulative[-1], side="right", method=way)
     last = mass.size - 1 - jnp.argmax(mass[::-1] > 0)
     return jnp.minimum(found, last)
 

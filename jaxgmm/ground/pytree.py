@@ -79,7 +79,9 @@ def without_nan(tree: Any) -> Bool[Array, ""]:
 
 @record
 class Packed:
-    """A tree of numbers of one type and of truth values as one vector, which a loop moves by one operation.
+    """A tree of numbers of one floating point type, with whole numbers and truth values, as one vector.
+
+    A loop moves it by one operation. Whole numbers must be ones that the type holds.
 
     Fields: `vector` (m,); `layout`, how the tree lies in it.
     """
@@ -92,7 +94,7 @@ class Packed:
         leaves, structure = jax.tree.flatten(tree)
         dtype = jnp.result_type(*(leaf.dtype for leaf in leaves))
         vector = jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
-        return cls(vector, (structure, tuple((leaf.shape, leaf.dtype == bool) for leaf in leaves)))
+        return cls(vector, (structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))
 
     @property
     def tree(self) -> Any:
@@ -102,5 +104,4 @@ class Packed:
             self.vector[end - math.prod(shape) : end].reshape(shape)
             for end, (shape, _) in zip(ends, shapes, strict=True)
         ]
-        values = [leaf != 0 if truth else leaf for leaf, (_, truth) in zip(leaves, shapes, strict=True)]
-        return jax.tree.unflatten(structure, values)
+        return jax.tree.unflatten(structure, [leaf.astype(of) for leaf, (_, of) in zip(leaves, shapes, strict=True)])

@@ -5,16 +5,17 @@ standardised columns (mean 0, variance 1), in which the units of the data do not
 map of the data matters; or unscaled, the columns as they come, which is what spherical covariances see.
 """
 
-import functools
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.ground import draws, linalg
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.rows import Rows, block_size_for, map_rows, sum_over_blocks
 
 
@@ -31,9 +32,6 @@ class Columns:
     center: Leaf
     scale: Leaf
 
-
-Seeding = Callable[[jax.Array, Columns, Bool[Array, " k"]], Int[Array, " n"]]
-"""From a key, the data and which components are present to the component of each row."""
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
 _LloydState = tuple[Array, Array, Array]
@@ -63,50 +61,77 @@ def correlation_factor(columns: Columns) -> Float[Array, "d d"]:
     return linalg.scaled_cholesky(products / total)
 
 
-def kmeans(
-    key: jax.Array, columns: Columns, present: Bool[Array, " k"], coordinates: _Coordinates = standardised
-) -> Int[Array, " n"]:
-    """k-means++ followed by Lloyd's algorithm; each row belongs to its nearest center.
+@dataclasses.dataclass(frozen=True)
+class Seeding:
+    """From a key, the data and which components are present to the component of each row.
 
-    Source: Lloyd (1982), IEEE Trans. Inf. Theory 28. A center without rows stays where it is.
+    Centers are rows, each other row belongs to the nearest. They are drawn one after the other in proportion to their
+    squared distance to those before, the best of several candidates each: k-means++ in its greedy form. With
+    `distinct`, any other row is as good as another. With `lloyd`, Lloyd's algorithm moves them; one without rows stays
+    where it is. Or every row goes to a component drawn at `random`: all components start near the mean of the data, the
+    nearer the more rows there are. That is a saddle of the likelihood, which a fit leaves slowly: it may need a `tol`
+    far below the default to get away.
+
+    Sources: Arthur & Vassilvitskii (2007), SODA; Lloyd (1982), IEEE Trans. Inf. Theory 28.
     """
-    z, weights = coordinates(columns), columns.weights
-    centers = _spread(key, z, weights, present.size, _squared_distance, _n_candidates(present.size))
-    return _nearest(_lloyd(z, weights, centers, present), present, z)
 
+    coordinates: _Coordinates = standardised
+    distinct: bool = False
+    lloyd: bool = False
+    random: bool = False
 
-def kmeans_plus_plus(key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
-    """Centers drawn one after the other in proportion to their squared distance, the best of several candidates each.
-
-    Source: Arthur & Vassilvitskii (2007), SODA, in its greedy form.
-    """
-    z, weights = columns.z, columns.weights
-    centers = _spread(key, z, weights, present.size, _squared_distance, _n_candidates(present.size))
-    return _nearest(centers, present, z)
-
-
-def random_from_data(key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
-    """Centers are distinct rows drawn in proportion to their weight."""
-    return _nearest(_spread(key, columns.z, columns.weights, present.size, _is_elsewhere, 1), present, columns.z)
-
-
-def random(key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
-    """Every row goes to a component drawn at random.
-
-    All components start near the mean of the data, the nearer the more rows there are. That is a saddle of the
-    likelihood, which a fit leaves slowly: it may need a `tol` far below the default to get away.
-    """
-    return jax.random.randint(key, columns.z.shape[:1], 0, jnp.sum(present))
+    def __call__(self, key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
+        return Seedings.of((self,), columns, present).labels(key, 0)
 
 
 SEEDINGS: dict[str, Seeding] = {
-    "kmeans": kmeans,
-    "kmeans_whitened": functools.partial(kmeans, coordinates=whitened),
-    "kmeans_unscaled": functools.partial(kmeans, coordinates=unscaled),
-    "k-means++": kmeans_plus_plus,
-    "random_from_data": random_from_data,
-    "random": random,
+    "kmeans": Seeding(lloyd=True),
+    "kmeans_whitened": Seeding(whitened, lloyd=True),
+    "kmeans_unscaled": Seeding(unscaled, lloyd=True),
+    "k-means++": Seeding(),
+    "random_from_data": Seeding(distinct=True),
+    "random": Seeding(random=True),
 }
+
+
+@record
+class Seedings:
+    """Several seedings of one data set as one program, which compiles once what they have in common.
+
+    Fields: `coordinates`, an array (n, d) for each kind of them; `weights` (n,); `present` (k,); `methods`.
+    """
+
+    coordinates: dict[_Coordinates, Array]
+    weights: Leaf
+    present: Leaf
+    methods: tuple[Seeding, ...] = static()
+
+    @classmethod
+    def of(cls, methods: Sequence[Seeding], columns: Columns, present: Bool[Array, " k"]) -> "Seedings":
+        kinds = dict.fromkeys(method.coordinates for method in methods)
+        return cls({kind: kind(columns) for kind in kinds}, columns.weights, present, tuple(methods))
+
+    def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
+        """The component of each row, by the method at that place."""
+
+        def chosen(values: Sequence[Any]) -> Any:
+            if all(value is values[0] for value in values):
+                return values[0]
+            return jax.lax.select_n(jnp.asarray(which, jnp.int32), *map(jnp.asarray, values))
+
+        def anywhere() -> Int[Array, " n"]:
+            return jax.random.randint(jax.random.fold_in(key, 0), self.weights.shape, 0, jnp.sum(self.present))
+
+        random = chosen([method.random for method in self.methods])
+        if random is True:
+            return anywhere()
+        z = chosen([self.coordinates[method.coordinates] for method in self.methods])
+        centers = _spread(key, z, self.weights, self.present.size, chosen([method.distinct for method in self.methods]))
+        moves = chosen([method.lloyd for method in self.methods])
+        if moves is not False:
+            centers = _lloyd(z, self.weights, centers, self.present, moves)
+        labels = _nearest(centers, self.present, z)
+        return labels if random is False else jnp.where(random, anywhere(), labels)
 
 
 def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"]) -> Int[Array, " n"]:
@@ -121,10 +146,6 @@ def _squared_distance(centers: Float[Array, "c d"], z: Float[Array, "n d"]) -> F
     return jnp.sum((z - centers[:, None, :]) ** 2, axis=2)
 
 
-def _is_elsewhere(centers: Float[Array, "c d"], z: Float[Array, "n d"]) -> Float[Array, "c n"]:
-    return jnp.any(z != centers[:, None, :], axis=2).astype(z.dtype)
-
-
 def _n_candidates(n_components: int) -> int:
     return 2 + int(math.log(n_components))
 
@@ -134,32 +155,36 @@ def _spread(
     z: Float[Array, "n d"],
     weights: Float[Array, " n"],
     n_components: int,
-    distance: Callable[[Array, Array], Array],
-    n_candidates: int,
+    distinct: bool | Bool[Array, ""],
 ) -> Float[Array, "k d"]:
-    """Rows drawn one after the other in proportion to weight times distance to those drawn before.
+    """Rows drawn one after the other in proportion to weight times squared distance to those drawn before.
 
-    Of `n_candidates` draws the one that leaves the smallest total cost is taken. Once every row is at a center, the
-    draw is in proportion to weight alone.
+    Of several draws the one that leaves the smallest total cost is taken. Once every row is at a center, the draw is in
+    proportion to weight alone. If they are only to be `distinct`, all distances are alike and the first draw is taken.
     """
-    for_first, for_others = jax.random.split(key)
-    first = z[draws.places(for_first, weights, 1)]
 
-    def step(cost: Float[Array, " n"], key: jax.Array) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
+    def step(cost: Float[Array, " n"], drawn: tuple[Array, Array]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
+        shares, begins = drawn
         mass = weights * cost
-        places = draws.places(key, jnp.where(jnp.any(mass > 0), mass, weights), n_candidates)
-        costs = jnp.minimum(cost, distance(z[places], z))
-        best = jnp.argmin(jnp.sum(weights * costs, axis=1))
+        places = draws.places_at(shares, jnp.where(begins | ~jnp.any(mass > 0), weights, mass))
+        distance = _squared_distance(z[places], z)
+        costs = jnp.minimum(cost, jnp.where(distinct & (distance > 0), 1, distance))
+        best = jnp.where(begins | distinct, 0, jnp.argmin(jnp.sum(weights * costs, axis=1)))
         return costs[best], z[places[best]]
 
-    keys = jax.random.split(for_others, n_components - 1)
-    _, others = jax.lax.scan(step, distance(first, z)[0], keys)
-    return jnp.concatenate([first, others])
+    shares = jax.random.uniform(key, (n_components, _n_candidates(n_components)), z.dtype)
+    nowhere = jnp.full(z.shape[:1], jnp.inf, z.dtype)
+    return jax.lax.scan(step, nowhere, (shares, jnp.arange(n_components) == 0))[1]
 
 
 def _lloyd(
-    z: Float[Array, "n d"], weights: Float[Array, " n"], centers: Float[Array, "k d"], present: Bool[Array, " k"]
+    z: Float[Array, "n d"],
+    weights: Float[Array, " n"],
+    centers: Float[Array, "k d"],
+    present: Bool[Array, " k"],
+    moves: bool | Bool[Array, ""],
 ) -> Float[Array, "k d"]:
+    """The centers after Lloyd's algorithm, if it `moves` them."""
     rows = Rows.of(z, weights, block_size_for(z.shape[0], centers.size))
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
@@ -179,6 +204,6 @@ def _lloyd(
 
     def unfinished(state: _LloydState) -> Array:
         _, shift, iteration = state
-        return (shift > _LLOYD_TOLERANCE) & (iteration < _LLOYD_ITERATIONS)
+        return moves & (shift > _LLOYD_TOLERANCE) & (iteration < _LLOYD_ITERATIONS)
 
     return jax.lax.while_loop(unfinished, step, (centers, jnp.asarray(jnp.inf, z.dtype), jnp.asarray(0)))[0]

@@ -1,7 +1,6 @@
 """The best of many fits of one mixture, from starts of several kinds, in one compiled call."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +17,10 @@ from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, linalg, pytree
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.pytree import Leaf, record, static
+from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.seeding import SEEDINGS, Columns, Seeding, correlation_factor
+from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
 
 METHODS = ("k-means++", "random_from_data", "kmeans_whitened", "random")
@@ -196,36 +195,28 @@ def best_of_restarts(
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, x, weights = jax.lax.stop_gradient((plan, x, weights))
     rows, columns = standard(x, weights)
-    n_restarts, methods = plan.n_restarts, plan.methods[: plan.n_restarts]
-    # A round has a start of each method, or as many of each as run side by side.
-    each = max(1, min(plan.lanes, n_restarts) // len(methods))
-    width = each * len(methods)
-    side_by_side = None if plan.lanes == 1 else width
-    n_rounds = math.ceil(n_restarts / width)
+    methods = plan.methods[: plan.n_restarts]
+    seedings = Seedings.of([SEEDINGS[method] for method in methods], columns, present)
+    # So many side by side, the first ones in whole rounds of the methods.
+    width = 1 if plan.lanes == 1 else len(methods) * max(1, min(plan.lanes, plan.n_restarts) // len(methods))
+    n_rounds = math.ceil(plan.n_restarts / width)
     # Where all are to be continued, they need not stop in between.
-    at_once = plan.n_finalists >= n_restarts
+    at_once = plan.n_finalists >= plan.n_restarts
     n_last = 0 if at_once else math.ceil(plan.n_finalists / width)
     pool_size = max(1, n_last) * width
-    n_all = n_rounds * width
     screening_tol = plan.tol if at_once else jnp.maximum(plan.tol, plan.screening_tol)
     factor = correlation_factor(columns)
 
-    def start(labels: Int[Array, " n"]) -> Mixture:
+    @jax.jit
+    def start(number: Int[Array, ""]) -> Mixture:
+        labels = seedings.labels(jax.random.fold_in(key, number), number % len(methods))
         floor = plan.regularization
         return from_labels(
             rows, columns, labels, present, floor, covariance_type=plan.covariance_type, family=plan.family
         )
 
-    def seeded(number: Int[Array, ""]) -> Mixture:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, number * width + jnp.arange(width))
-        keys = keys.reshape(each, len(methods), *keys.shape[1:])
-        by_method = [
-            _over(functools.partial(_seed, SEEDINGS[method], columns, present), keys[:, i], side_by_side)
-            for i, method in enumerate(methods)
-        ]
-        return _over(start, jnp.stack(by_method, axis=1).reshape(width, -1), side_by_side)
-
-    def run(mixture: Mixture, tol: Float[Array, ""]) -> tuple[FitResult, Bool[Array, ""]]:
+    @jax.jit
+    def run(mixture: Mixture, number: Int[Array, ""], tol: Float[Array, ""]) -> _Run:
         result = fit(
             mixture,
             x,
@@ -238,39 +229,47 @@ def best_of_restarts(
             block_size=plan.block_size,
         )
         regular = jnp.all(_is_regular(result.mixture, columns, factor)) & (result.status != Status.NON_FINITE)
-        return result, regular & (result.status != Status.DEGENERATE)
+        return _Run(result, number, regular & (result.status != Status.DEGENERATE))
 
-    blank = jax.eval_shape(lambda: run(start(jnp.zeros(x.shape[:1], jnp.int32)), plan.tol)[0])
-    blank = jax.tree.map(lambda leaf: jnp.zeros((pool_size, *leaf.shape), leaf.dtype), blank)
-    nobody = jnp.full((pool_size,), n_all)
-    pool = _Run(blank, nobody, jnp.zeros((pool_size,), bool))
+    nobody = jnp.asarray(plan.n_restarts, jnp.int32)
+    blank = jax.eval_shape(lambda: run(start(nobody), nobody, plan.tol))
+    blank = Packed.of(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), blank))
+    none = dataclasses.replace(blank.tree, start=nobody)
+    pool = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (pool_size, leaf.size)), Packed.of(none))
+    open_all = jax.vmap(lambda packed: packed.tree)
 
-    def step(pool: _Run, number: Int[Array, ""]) -> tuple[_Run, tuple[Array, Array, Array]]:
+    def step(pool: Packed, number: Int[Array, ""]) -> tuple[Packed, tuple[Array, Array, Array]]:
         last = number >= n_rounds
         place = (number - n_rounds) * width
         mine = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, place, width), pool)
-        mixtures = jax.lax.cond(last, lambda: mine.fit.mixture, lambda: seeded(number))
-        starts = jnp.where(last, mine.start, number * width + jnp.arange(width))
-        fits, regular = _over(
-            lambda mixture: run(mixture, jnp.where(last, plan.tol, screening_tol)), mixtures, side_by_side
-        )
-        fits = dataclasses.replace(fits, n_iter=fits.n_iter + jnp.where(last, mine.fit.n_iter, 0))
-        done = _Run(fits, starts, regular)
+
+        def attempt(kept: Packed, start_number: Int[Array, ""]) -> Packed:
+            before: _Run = kept.tree
+            start_number = jnp.where(last, before.start, start_number)
+            mixture = jax.lax.cond(last, lambda: before.fit.mixture, lambda: start(start_number))
+            after = run(mixture, start_number, jnp.where(last, plan.tol, screening_tol))
+            n_iter = after.fit.n_iter + jnp.where(last, before.fit.n_iter, 0)
+            return Packed.of(dataclasses.replace(after, fit=dataclasses.replace(after.fit, n_iter=n_iter)))
+
+        done = _over(attempt, mine, number * width + jnp.arange(width, dtype=jnp.int32))
         continued = jax.tree.map(lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, place, 0), pool, done)
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pool, done)
-        best = _ranked(both, n_restarts, plan.spurious)[:pool_size]
+        best = _ranked(open_all(both), plan.n_restarts, plan.spurious)[:pool_size]
         merged = jax.tree.map(lambda leaf: leaf[best], both)
-        return pytree.where(last, continued, merged), (fits.log_likelihood, fits.status, regular)
+        ends: _Run = open_all(done)
+        return pytree.where(last, continued, merged), (ends.fit.log_likelihood, ends.fit.status, ends.regular)
 
-    pool, ends = jax.lax.scan(step, pool, jnp.arange(n_rounds + n_last))
-    first = _ranked(pool, n_restarts, plan.spurious)[0]
-    winner = jax.tree.map(lambda leaf: leaf[first], pool)
-    log_likelihood, status, regular = (leaf.reshape(-1)[:n_all] for leaf in ends)
-    at = pool.start
-    log_likelihood = log_likelihood.at[at].set(pool.fit.log_likelihood, mode="drop")[:n_restarts]
-    status = status.at[at].set(pool.fit.status, mode="drop")[:n_restarts]
-    regular = regular.at[at].set(pool.regular, mode="drop")[:n_restarts]
-    finished = jnp.full((n_all,), at_once).at[at].set(True, mode="drop")[:n_restarts]
+    packed, ends = jax.lax.scan(step, pool, jnp.arange(n_rounds + n_last, dtype=jnp.int32))
+    finalists: _Run = open_all(packed)
+    first = _ranked(finalists, plan.n_restarts, plan.spurious)[0]
+    winner: _Run = jax.tree.map(lambda leaf: leaf[first], finalists)
+    everyone = [leaf.reshape(-1)[: n_rounds * width] for leaf in ends]
+    kept = finalists.fit.log_likelihood, finalists.fit.status, finalists.regular
+    log_likelihood, status, regular = (
+        leaf.at[finalists.start].set(own, mode="drop")[: plan.n_restarts]
+        for leaf, own in zip(everyone, kept, strict=True)
+    )
+    finished = jnp.full((plan.n_restarts,), at_once).at[finalists.start].set(True, mode="drop")
     size = block_size_or_default(plan.block_size, winner.fit.mixture, x.shape[0])
     mixture = at_fixed_point(winner.fit.mixture, *given, size)
     best = FitResult(
@@ -285,13 +284,12 @@ def best_of_restarts(
     return Restarts(best, log_likelihood, status, regular, finished, winner.start)
 
 
-def _seed(seeding: Seeding, columns: Columns, present: Bool[Array, " k"], key: jax.Array) -> Int[Array, " n"]:
-    return seeding(key, columns, present)
-
-
-def _over(function: Callable[..., Any], given: Any, side_by_side: int | None) -> Any:
-    """`function` over the leading axis: one after the other, or that many at a time."""
-    return jax.lax.map(function, given, batch_size=side_by_side)
+def _over(function: Callable[..., Any], *given: Any) -> Any:
+    """`function` over the leading axis, side by side; alone where there is one only, whose branches then stay such."""
+    if jax.tree.leaves(given)[0].shape[0] > 1:
+        return jax.vmap(function)(*given)
+    alone = function(*jax.tree.map(lambda leaf: leaf[0], given))
+    return jax.tree.map(lambda leaf: leaf[None], alone)
 
 
 def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array, " r"]:
