@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Made again whenever the list of dependencies changes; one stamp per set of extras.
 STAMP := $(VENV)/.installed-
 
-.PHONY: demo test test-examples test-newest test-perturbed lint types docs numerics bench clean
+.PHONY: demo test test-examples test-newest test-perturbed lint types docs numerics bench stress clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
@@ -80,6 +80,11 @@ benchmarks/.venv/.installed: benchmarks/requirements.txt pyproject.toml
 	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep ^torch $<)"
 	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+SECONDS ?= 60
+STRESS_PYTHON ?= $(BIN)/python
+stress: $(if $(filter $(BIN)/python,$(STRESS_PYTHON)),$(STAMP)progress)  ## two threads, SECONDS each: all return?
+	$(STRESS_PYTHON) -m benchmarks.stress --seconds $(SECONDS)
 
 $(STAMP)%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"

@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import jaxgmm.ground.forks  # noqa: F401  from here on, it sees what process is forked from what
+
 if TYPE_CHECKING:
     from jaxgmm.adapters.numpyro import to_numpyro
     from jaxgmm.adapters.scipy import to_scipy

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import jaxgmm
+from jaxgmm.ground import versions
 
 from tolerance import once
 
@@ -88,3 +89,22 @@ def test_no_branch_on_names_or_types_of_families():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
                 kind = ast.unparse(node.args[1])
                 assert not any(name in kind for name in ("Gaussian", "Full", "Tied", "Diagonal", "Spherical"))
+
+
+@pytest.mark.parametrize("version", ["0.10.0", "0.10.2", "0.11.0"])
+def test_a_jaxlib_that_hangs_is_warned_of(version):
+    with pytest.warns(RuntimeWarning, match=f"jaxlib {version} .* pip install"):
+        versions.warn_of_hangs(version)
+
+
+@pytest.mark.parametrize("version", ["0.8.0", "0.9.2", "0.11.1", "0.12.0.1", "0.12.1.dev20260101", "1.0.0"])
+def test_a_jaxlib_that_returns_is_not(version):
+    versions.warn_of_hangs(version)
+
+
+def test_the_warning_comes_once_and_everything_works_all_the_same():
+    faked = "import jaxlib; jaxlib.__version__ = '0.10.2'; import warnings; import jaxgmm"
+    told = "told = warnings.catch_warnings(record=True); caught = told.__enter__(); warnings.simplefilter('always')"
+    uses = "start = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], 'spherical')"
+    many = f"{faked}; {told}; {uses}; {uses}; start.sample; print(sum('0.10.2' in str(one.message) for one in caught))"
+    assert run(many).strip() == "1"

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground import programs
+from jaxgmm.ground import forks, programs
 
 _ROWS_NAMED = 5
 # Numbers in a key of the old kind, by the generators that JAX has.
@@ -132,6 +132,7 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
 
 def real_array(name: str, value: Any) -> Float[Array, "..."]:
     """Anything array-like as floating point of at least float32; integers and booleans take JAX's default float."""
+    forks.check()  # before there is an array to wait for
     if not isinstance(value, jax.Array):
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
         try:

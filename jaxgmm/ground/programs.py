@@ -14,12 +14,17 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
+
+from jaxgmm.ground import forks, versions
 
 try:
     from jax.extend.core import get_opaque_trace_state
 except ImportError:  # where jax < 0.10 has it
     from jax.core import get_opaque_trace_state  # type: ignore[attr-defined, no-redef]
+
+versions.warn_of_hangs(jaxlib.__version__)
 
 # Programs kept at a time. A fit takes some hundred of the 65,530 memory maps that Linux gives a process.
 _KEPT = 100
@@ -58,6 +63,7 @@ class _Program:
         self._traced = jax.jit(function, static_argnames=static)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        forks.check()
         if not at_top_level():
             return self._traced(*args, **kwargs)
         given = self._signature.bind(*args, **kwargs).arguments
