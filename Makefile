@@ -38,7 +38,7 @@ test-newest:  ## the same, or "test-float32 TESTS=..." by RUN, on the newest JAX
 	else $(MAKE) VENV=.venv-newest PYTHON="$(NEWEST)" $(or $(RUN),test); fi
 
 # The whole suite where rounding goes elsewhere: other instructions, other optimisation, one thread, and other orders of
-# the rows of the cases. What is about files, pictures, processes and counts of programs is left out.
+# the rows of the cases. The library's own choice of options is set aside. What is about files, pictures, processes and counts of programs is left out.
 PERTURBATIONS := sse avx2 avx512 level2 level3 thread rows1 rows2
 BARELY_OPTIMISED = --xla_backend_optimization_level=1 $(CHEAP)
 FLAGS_sse = $(BARELY_OPTIMISED) --xla_cpu_max_isa=SSE4_2
@@ -46,13 +46,13 @@ FLAGS_avx2 = $(BARELY_OPTIMISED) --xla_cpu_max_isa=AVX2
 FLAGS_avx512 = $(BARELY_OPTIMISED) --xla_cpu_max_isa=AVX512
 FLAGS_level2 = --xla_backend_optimization_level=2 $(CHEAP)
 FLAGS_level3 = --xla_backend_optimization_level=3
-FLAGS_thread = $(QUICK) --xla_cpu_multi_thread_eigen=false
+FLAGS_thread = $(QUICK)
 FLAGS_rows1 = $(QUICK)
 FLAGS_rows2 = $(QUICK)
 NOT_NUMBERS := $(patsubst %,--ignore=tests/test_%.py,cli compilation examples package plot saving)
 test-perturbed: $(PERTURBATIONS:%=perturbed-%)  ## the suite in both dtypes where rounding goes elsewhere: hours
 perturbed-%: $(STAMP)test
-	for x64 in 0 1; do JAX_ENABLE_X64=$$x64 XLA_FLAGS="$(FLAGS_$*)" ROWS_SHUFFLED=$(patsubst rows%,%,$(filter rows%,$*)) \
+	for x64 in 0 1; do JAX_ENABLE_X64=$$x64 XLA_FLAGS="$(FLAGS_$*)" $(if $(filter thread,$*),NPROC=1) OWN_OPTIONS=0 ROWS_SHUFFLED=$(patsubst rows%,%,$(filter rows%,$*)) \
 	$(PYTEST) --dist worksteal $(NOT_NUMBERS) $(or $(TESTS),tests) || exit; done
 
 lint: $(STAMP)lint  ## style, and that lower layers never import upper ones

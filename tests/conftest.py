@@ -1,7 +1,11 @@
+import os
 import pathlib
+import sys
 
 import jax
 import pytest
+
+from jaxgmm.ground import programs
 
 from cases import CASES
 from compilations import total
@@ -9,6 +13,12 @@ from compilations import total
 # Every compiled program takes memory maps, of which Linux gives a process 65,530; beyond them the compiler crashes.
 MANY_MAPS = 30_000
 MAPS = pathlib.Path("/proc/self/maps")
+# A suite calls far more kinds of programs, and by turns, than its users do.
+programs._store.size = sys.maxsize
+
+if os.environ.get("OWN_OPTIONS") == "0":
+    # What XLA_FLAGS say then holds for every program (`make test-perturbed`).
+    programs._options = lambda work, leaves: None
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from jaxgmm.fitting.acceleration import _ritz
 
 from cases import COVARIANCES, WEIGHTS
 from compilations import counted
-from tolerance import assert_close, dtype
+from tolerance import assert_close, dtype, once
 
 KEY = jax.random.key(3)
 in_float64 = pytest.mark.skipif(dtype() is not np.float64, reason="gains this small are rounded away in float32")
@@ -166,6 +166,7 @@ def test_vmap_is_a_loop_in_every_phase():
     assert_close(together.log_likelihood, jnp.stack([result.log_likelihood for result in alone]), "close", scale=10)
 
 
+@once
 def test_each_scheme_compiles_once():
     x = overlapping(131)
     start = jaxgmm.init(KEY, x, 3, "diag")
@@ -179,6 +180,7 @@ def test_each_scheme_compiles_once():
     assert again == []
 
 
+@once
 def test_one_pass_per_step():
     """The rows are read at one place of the program, by either kernel."""
     x = overlapping(100)
@@ -187,6 +189,7 @@ def test_one_pass_per_step():
     assert program.count("scan[") == 2
 
 
+@once
 @pytest.mark.parametrize("name", ["squarem", ""])
 def test_unknown_scheme(name):
     with pytest.raises(ValueError, match=r"acceleration is .*; expected one of 'anderson'"):

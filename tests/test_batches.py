@@ -7,6 +7,10 @@ import pytest
 
 from jaxgmm.selection.batches import side_by_side
 
+from tolerance import once
+
+pytestmark = once
+
 
 def elsewhere(function):
     """What `function` gives on a thread of its own, twice, as a thread may be used again."""

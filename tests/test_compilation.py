@@ -6,6 +6,9 @@ import numpy as np
 import jaxgmm
 
 from compilations import counted
+from tolerance import once
+
+pytestmark = once
 
 
 def data(seed):

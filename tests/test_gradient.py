@@ -17,7 +17,7 @@ from jaxgmm.fitting.optimiser import Optimizer, Rule
 
 from cases import CASES
 from compilations import counted
-from tolerance import assert_close, dtype, tolerance
+from tolerance import assert_close, dtype, once, tolerance
 
 N = 200
 FULL = CASES[0]
@@ -71,6 +71,7 @@ def test_two_calls_are_one():
         jax.tree.map(lambda a, b: assert_close(a, b, "exact"), both.mixture, whole.mixture)
 
 
+@once
 def test_what_compiles():
     """Optimisers that compute the same share a program; what differs in a number does not."""
     start, x = start_of(FULL)
@@ -95,6 +96,7 @@ def test_what_compiles():
     assert np.any(np.abs(slower.mixture.means - fitted(lambda: optax.adam(0.05)).mixture.means) > 0.01)
 
 
+@once
 @pytest.mark.parametrize("inner", [jax.jit, lambda function: function, lambda f: lambda c: jax.lax.map(f, c[None])[0]])
 def test_optimisers_that_differ_in_an_array_alone(inner):
     """A schedule read from a table, inside a program of its own or not."""
@@ -136,6 +138,7 @@ def on_the_host(host):
     return optax.GradientTransformation(lambda position: (), update)
 
 
+@once
 def test_optimisers_that_differ_in_a_function_of_the_host():
     start, x = start_of(FULL)
 
@@ -150,6 +153,7 @@ def test_optimisers_that_differ_in_a_function_of_the_host():
     assert again == []
 
 
+@once
 @pytest.mark.parametrize("wrap", [functools.partial, lambda host: host.__call__])
 def test_functions_of_the_host_in_other_forms(wrap):
     start, hosts = FULL.mixture(), [Host(-0.1), Host(-0.2)]
@@ -159,6 +163,7 @@ def test_functions_of_the_host_in_other_forms(wrap):
     assert one != other
 
 
+@once
 @pytest.mark.parametrize("kind", ["jvp", "vjp"])
 def test_optimisers_that_differ_in_a_rule_of_derivatives(kind):
     start = FULL.mixture()
@@ -179,6 +184,7 @@ def test_optimisers_that_differ_in_a_rule_of_derivatives(kind):
     assert one != other
 
 
+@once
 def test_what_an_optimiser_holds_is_let_go():
     start, x = start_of(FULL)
 
@@ -316,6 +322,7 @@ def test_under_vmap():
     assert_close(fitted(xs), jnp.stack(expected), "close")
 
 
+@once
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -331,6 +338,7 @@ def test_bad_arguments(options, error, message):
         jaxgmm.fit_gradient(start, x, **({"optimizer": optax.adam(0.1), "n_steps": 3} | options))
 
 
+@once
 def test_state_of_another_optimiser():
     start, x = start_of(FULL)
     result = jaxgmm.fit_gradient(start, x, optax.adam(0.1), n_steps=3)

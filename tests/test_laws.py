@@ -89,9 +89,12 @@ def test_gradient_is_zero_at_the_fixed_point(case):
         return jaxgmm.log_likelihood(free.constrain(), x) / x.shape[0]
 
     elsewhere, end = gradient(case.mixture().unconstrain()), gradient(result.mixture.unconstrain())
+    # A slope g promises g^2 / 2 I per row, of information I up to 4. Rounding hides that in a mean over n rows of sums
+    # of terms of up to 60 (counts of 20 times their logarithms); and three times as much.
+    limit = 3 * np.sqrt(2 * 4 * 60 * np.finfo(dtype()).eps / np.sqrt(len(x)))
+    assert limit < 5e-3
     assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(elsewhere)) > 1e-2
-    for leaf in jax.tree.leaves(end):
-        assert_close(leaf, 0, "close")
+    assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(end)) < limit
 
 
 def test_gradient_agrees_with_finite_differences(case):

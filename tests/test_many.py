@@ -7,7 +7,7 @@ import pytest
 import jaxgmm
 
 from compilations import counted
-from tolerance import tolerance
+from tolerance import once, tolerance
 
 
 def blobs(seed, n=60):
@@ -67,6 +67,7 @@ def test_threads_keep_the_setting_of_the_caller():
     assert found.best.mixture.means.dtype == np.float64
 
 
+@once
 def test_progress_is_shown(capsys):
     jaxgmm.fit_many(KEY, np.stack([blobs(0), blobs(1)]), 2, "diag", progress=True)
     assert "fits of 60 rows" in capsys.readouterr().err

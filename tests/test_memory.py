@@ -8,6 +8,9 @@ import pytest
 
 import jaxgmm
 
+from tolerance import once
+
+pytestmark = once
 K, D = 16, 8
 
 

@@ -27,7 +27,7 @@ from numpyro.infer.util import log_density
 import jaxgmm
 
 from cases import CASES, COVARIANCES, MEANS, WEIGHTS
-from tolerance import assert_close, dtype
+from tolerance import assert_close, dtype, once
 
 KEY = jax.random.key(0)
 # One family over structures, and one without: what is the same for all structures is tried on these.
@@ -159,6 +159,7 @@ def test_support(case):
         jaxgmm.to_numpyro(case.mixture()).log_prob(outside)
 
 
+@once
 def test_invalid_parameters():
     good = CASES[0].mixture()
     for bad in (jaxgmm.Mixture(good.log_weights + 1, good.components), jax.tree.map(lambda leaf: leaf * jnp.nan, good)):
@@ -193,6 +194,7 @@ def test_vmap(case):
     assert_close(value, stacked.log_prob(rows), "exact", scale=10)
 
 
+@once
 def test_expand(case):
     single, stacked = jaxgmm.to_numpyro(case.mixture()), jaxgmm.to_numpyro(stack(case))
     column = jaxgmm.to_numpyro(jax.tree.map(lambda leaf: leaf[:, None], stack(case)))
@@ -341,6 +343,7 @@ def test_nuts_finds_the_means():
     np.testing.assert_allclose(draws.std(axis=0), error, rtol=0.3)
 
 
+@once
 def test_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "jaxgmm.adapters.numpyro_distribution")
     monkeypatch.setitem(sys.modules, "numpyro.distributions", None)

@@ -8,7 +8,7 @@ import pytest
 import jaxgmm
 
 from compilations import counted
-from tolerance import tolerance
+from tolerance import once, tolerance
 
 FEW = {"n_restarts": 6, "n_finalists": 2}
 
@@ -84,6 +84,7 @@ def test_a_spurious_spike_is_reported_and_not_preferred():
     assert asked.best.log_likelihood > found.best.log_likelihood + 1
 
 
+@once
 def test_one_program_for_every_number_of_components_tolerance_and_weight():
     x = spiked()[:120]
 
@@ -155,6 +156,7 @@ def test_lanes_side_by_side_find_the_same():
     np.testing.assert_allclose(found[0].best.log_likelihood, found[1].best.log_likelihood, rtol=1e-4)
 
 
+@once
 def test_memory_does_not_grow_with_the_number_of_starts():
     x = jnp.asarray(spiked()[:120])
 
@@ -179,6 +181,7 @@ def test_derivatives_are_those_of_the_winner():
     np.testing.assert_allclose(jax.grad(through_restarts)(x), jax.grad(through_fit)(x), rtol=1e-2, atol=1e-3)
 
 
+@once
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -19,8 +19,8 @@ def dtype() -> type:
     return np.dtype(jnp.result_type(float)).type
 
 
-# For what depends on no setting of JAX: pictures of given numbers, what the package holds, an estimator that takes the
-# dtype of its data.
+# For what depends on no dtype: counts of programs, bytes of scratch, pictures of given numbers, what the package holds,
+# errors, settings of threads, and the estimator, which takes the dtype of its data whatever JAX is set to.
 once = pytest.mark.skipif(dtype() is not np.float32, reason="the same whatever the dtype, so run once")
 
 
