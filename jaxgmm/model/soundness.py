@@ -42,7 +42,7 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
         return False
     single = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch) :], leaf.dtype), mixture)
     try:
-        stepped = _step.eval_shape(single)
+        stepped = jax.eval_shape(_step, single)
     # Arrays that a family was not written for make it raise nearly anything.
     except Exception:
         return False
