@@ -21,7 +21,10 @@ HALF = ("full", "spherical") if IN_FLOAT32 else ("tied", "diag")
 @both_dtypes
 def test_offsets():
     for row in experiments.offsets():
-        assert row["variance"] < 1e-3, row
+        # Where columns in their own units share one variance, rows lie between the components, and one unit in the last
+        # place of a mean at 1e5 moves so much of them that the variance changes by 5e-4. A few such units are rounding.
+        between = row["offset"].startswith("own") and row["structure"] == "spherical"
+        assert row["variance"] < (3e-3 if between else 1e-3), row
         assert row["mean log-likelihood"] < 1e-4, row
 
 
