@@ -116,7 +116,7 @@ def _nearer_to_rest(
     eps = float(jnp.finfo(target.dtype).eps)
     solution, miss = gmres(functools.partial(_away, contract, as_position), target, math.sqrt(eps), _KRYLOV, _RESTARTS)
     there = coordinates.leave(as_position(solution))
-    place = Place.of(mixture, there)
+    place = Place.of(ravel_pytree(mixture.unconstrain())[0], mixture, there)
     near = jnp.sum(place.metric * place.change**2) <= _NEAR**2
     near = near & (miss <= _MISS * jnp.linalg.norm(target))
     # Of a step that is all rounding, nothing follows.
