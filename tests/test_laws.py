@@ -219,6 +219,20 @@ def test_n_parameters_is_the_rank_of_the_free_coordinates(case):
     assert np.linalg.matrix_rank(jacobian, tol=1e-4) == mixture.n_parameters
 
 
+def test_n_parameters_may_be_more_than_integers_of_32_bits_hold():
+    k, d = 512, 2048
+    components = jaxgmm.Gaussian(np.zeros((k, d), np.float32), jaxgmm.Full(None))  # the factors would take 8 gigabytes
+    log_weights = jnp.full((k,), -np.log(k), np.float32)
+    count = lambda log_weights: jaxgmm.Mixture(log_weights, components).n_parameters  # noqa: E731
+    expected = k - 1 + k * d + k * d * (d + 1) // 2
+    assert count(log_weights) == expected > 2**30
+    assert count(log_weights.at[0].set(-np.inf)) == expected - 1 - d - d * (d + 1) // 2
+    for traced in (jax.jit(count)(log_weights), jax.vmap(count)(log_weights[None])[0], count(log_weights[None])[0]):
+        np.testing.assert_allclose(np.float64(traced), expected, rtol=1e-6)
+    few = jaxgmm.from_parameters([0.5, 0.5], [[0.0], [1.0]], [1.0, 1.0], "spherical")
+    assert jnp.issubdtype(jax.jit(lambda mixture: mixture.n_parameters)(few).dtype, jnp.integer)
+
+
 def test_constrain_inverts_unconstrain_and_takes_any_numbers(case):
     mixture, x = case.mixture(), case.data()
     leaves_close(mixture.unconstrain().constrain(), mixture, "exact")

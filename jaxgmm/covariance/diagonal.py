@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, ScaledFrame, scaled_expansion
 from jaxgmm.ground import bijectors, factors, linalg
@@ -130,5 +130,5 @@ class Diagonal(Expandable):
         return type(self)(jnp.broadcast_to(2 * weights[:, None], self.scale.shape))
 
     @staticmethod
-    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
+    def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components * n_columns

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
 from jaxgmm.ground import bijectors, checks, factors, linalg
@@ -158,7 +158,7 @@ class Full(Expandable):
         return type(self)(weights[:, None, None] * linalg.tril_information(self.scale_tril, precisions))
 
     @staticmethod
-    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
+    def n_parameters(n_components: int, n_columns: int) -> int:
         return n_components * n_columns * (n_columns + 1) // 2
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground.pytree import Columns, Places
 
@@ -170,5 +170,5 @@ class Structure(ABC):
 
     @staticmethod
     @abstractmethod
-    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
-        """Number of free parameters; also of a traced number of components."""
+    def n_parameters(n_components: int, n_columns: int) -> int:
+        """Number of free parameters."""

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expandable, Expansion, LinearFrame
 from jaxgmm.ground import bijectors, checks, factors, linalg
@@ -151,7 +151,7 @@ class Tied(Expandable):
         return self
 
     @staticmethod
-    def n_parameters(n_components: int | Int[Array, "*batch"], n_columns: int) -> int | Int[Array, "*batch"]:
+    def n_parameters(n_components: int, n_columns: int) -> int:
         return n_columns * (n_columns + 1) // 2
 
 

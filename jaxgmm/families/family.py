@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.geometry import Geometry
+from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import Places
 
 T = TypeVar("T")
@@ -119,8 +120,9 @@ class Family(Geometry, Kernel):
 
     def take(self, places: Places) -> "Family":
         """The components at these places, in this order. By default every leaf's, along axis 0."""
+        places = checks.places("places", places, self.means.shape[0], "component")
         return jax.tree.map(lambda leaf: leaf[places], self)
 
     @abstractmethod
-    def n_parameters(self, n_components: int | Int[Array, "*batch"]) -> int | Int[Array, "*batch"]:
-        """Number of free parameters of that many components together; also of a traced number of them."""
+    def n_parameters(self, n_components: int) -> int:
+        """Number of free parameters of that many components together."""

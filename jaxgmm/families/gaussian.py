@@ -14,7 +14,7 @@ from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
-from jaxgmm.ground import linalg
+from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import Columns, Leaf, Places, record, static
 
 T = TypeVar("T")
@@ -98,6 +98,7 @@ class Gaussian(Family):
         return type(self)(weights[:, None] * precisions, self.covariance.information(weights, precisions))
 
     def take(self, places: Places) -> "Gaussian":
+        places = checks.places("places", places, self.means.shape[0], "component")
         return type(self)(self.means[places], self.covariance.take(places))
 
     def marginal(self, columns: Columns) -> "Gaussian":
@@ -137,7 +138,7 @@ class Gaussian(Family):
         spread = pairs.first.squared_bures(pairs.second, *pairs.gaps.shape)
         return pairs.table(jnp.sum(pairs.gaps**2, axis=1) + spread)
 
-    def n_parameters(self, n_components: int | Int[Array, "*batch"]) -> int | Int[Array, "*batch"]:
+    def n_parameters(self, n_components: int) -> int:
         n_columns = self.means.shape[-1]
         return n_components * n_columns + self.covariance.n_parameters(n_components, n_columns)
 

@@ -284,6 +284,26 @@ def columns(name: str, value: Any, n_columns: int) -> tuple[int, ...]:
     return chosen
 
 
+def places(name: str, value: Any, size: int, each: str) -> Int[Array, " j"] | Int[np.ndarray, " j"]:
+    """Whole numbers (j,) that are places of `size` ones, or -1 backwards, where that can be seen."""
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value)
+        except Exception as error:
+            raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    if value.dtype == bool:
+        raise TypeError(f"{name} has dtype bool; expected whole numbers. Use jax.numpy.flatnonzero({name}).")
+    if value.ndim != 1 or value.size == 0:
+        advice = f" Use [{value}] for a single {each}." if value.ndim == 0 and value.dtype.kind in "iu" else ""
+        raise ValueError(f"{name} has shape {value.shape}; expected (j,), at least one, such as [0, 2].{advice}")
+    if not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name} has dtype {value.dtype}; expected whole numbers, such as [0, 2].")
+    if not holds(lambda found: np.all((found >= -size) & (found < size)), value):
+        wrong = next(place for place in np.asarray(value).tolist() if not -size <= place < size)
+        raise ValueError(f"{name} holds {wrong}; expected 0 to {size - 1}, or -{size} to -1 from the end.")
+    return value
+
+
 def vector(name: str, value: Any, size: int, each: str) -> Float[Array, " size"]:
     """As many numbers as there are of `each`, finite where that can be seen."""
     vector = real_array(name, value)

@@ -61,18 +61,35 @@ class Mixture:
         return self.components.covariances
 
     @property
-    def n_parameters(self) -> Int[Array, "*batch"]:
-        """Number of free parameters: those of the k components that are present, and k - 1 weights."""
+    def n_parameters(self) -> int | Int[Array, "*batch"] | Float[Array, "*batch"]:
+        """Number of free parameters: those of the k components that are present, and k - 1 weights.
+
+        An int of Python, and so exact. Under `jit` or `vmap`, and of a stack, an array of integers, or of floats where
+        there may be more than integers of 32 bits can hold.
+        """
+        if self.log_weights.ndim == 1 and not isinstance(self.log_weights, jax.core.Tracer):
+            present = np.asarray(self.log_weights) > -np.inf
+            return _n_parameters(self.components, int(np.count_nonzero(present)))
+        counts = [_n_parameters(self.components, count) for count in range(self.n_components + 1)]
         present = jnp.sum(self.log_weights > -jnp.inf, axis=-1)
-        return present - 1 + self.components.n_parameters(present)
+        integers = max(counts) <= jnp.iinfo(jnp.int32).max
+        return jnp.asarray(counts, jnp.int32 if integers else self.log_weights.dtype)[present]
 
     def take(self, places: Any) -> "Mixture":
         """The components at these `places` (j,), integers, in this order, their weights scaled to sum to one.
 
         `mixture.take(jnp.argsort(mixture.means[:, 0]))` sorts them by their first column.
+
+        Raises:
+            TypeError, ValueError: places that are not integers in a sequence, none, or, outside `jit`, that are not
+                there or name absent components only.
         """
-        places = jnp.asarray(places)
-        return type(self)(jax.nn.log_softmax(self.log_weights[places]), self.components.take(places))
+        mixture = check_mixture(self)
+        places = checks.places("places", places, mixture.n_components, "component")
+        log_weights = mixture.log_weights[places]
+        if not checks.holds(lambda taken: np.any(taken > -np.inf), log_weights):
+            raise ValueError(f"places is {np.asarray(places).tolist()}, where all components are absent; expected one.")
+        return type(self)(jax.nn.log_softmax(log_weights), mixture.components.take(places))
 
     @property
     def mean(self) -> Float[Array, "*batch d"]:
@@ -306,6 +323,10 @@ def posterior(
     underflow = impossible | (value < -linalg.saturation(value.dtype))
     share = 1 / total if weights is None else weights / total
     return jnp.where(underflow, -jnp.inf, value), (mass * share).T
+
+
+def _n_parameters(components: Family, n_components: int) -> int:
+    return n_components - 1 + components.n_parameters(n_components)
 
 
 def block_size_of(mixture: Mixture, n: int) -> int:
