@@ -1,14 +1,18 @@
 """Choosing a model: the table, its winner, and what a sweep costs."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 import jaxgmm
 from jaxgmm.selection import select as module
 
 from compilations import counted
-from tolerance import tolerance
+from tolerance import dtype, tolerance
 
 QUICK = {"n_restarts": 4, "n_finalists": 1}
 
@@ -74,6 +78,93 @@ def test_the_table_reads_in_a_terminal_and_in_pandas(table):
 def test_one_number_of_components_and_one_structure(table):
     found = jaxgmm.select(jax.random.key(0), blobs(), 3, "diag", **QUICK)
     assert [(one.covariance_type, one.n_components) for one in found.candidates] == [("diag", 3)]
+
+
+def density(mixture, x):
+    """In numpy and float64, of spherical and diagonal components: the joint log-density (n, k)."""
+    weights, means = (np.asarray(value, np.float64) for value in (mixture.weights, mixture.means))
+    variances = np.asarray(jnp.diagonal(mixture.covariances, axis1=1, axis2=2), np.float64)
+    gaps = np.asarray(x, np.float64)[:, None] - means
+    return np.log(weights) - np.sum(gaps**2 / variances + np.log(2 * np.pi * variances), axis=2) / 2
+
+
+def test_numbers_are_those_of_float64_however_large_the_total(table):
+    """A float32 near 1e9 is 64 apart from the next."""
+    x = blobs().astype(dtype())
+    weights = np.full(150, 1e6)
+    found = jaxgmm.select(jax.random.key(0), x, range(1, 5), ("diag", "spherical"), weights=weights, **QUICK)
+    for candidate in found.candidates:
+        joint = density(candidate.result.mixture, x)
+        value, completed = 1e6 * np.sum(scipy.special.logsumexp(joint, axis=1)), 1e6 * np.sum(np.max(joint, axis=1))
+        assert abs(value) > 4e8
+        # The variances are those of the float32 factors, squared again in float32.
+        np.testing.assert_allclose(candidate.log_likelihood, value, rtol=1e-7)
+        p, price = candidate.n_parameters, candidate.n_parameters * np.log(150e6)
+        assert candidate.aic == 2 * p - 2 * candidate.log_likelihood
+        np.testing.assert_allclose(candidate.bic, price - 2 * candidate.log_likelihood, rtol=1e-14)
+        np.testing.assert_allclose(candidate.icl - candidate.bic, 2 * (value - completed), rtol=1e-4, atol=1e3)
+
+
+@pytest.mark.parametrize("criterion", ["bic", "icl", "cv"])
+@pytest.mark.parametrize("order", [("full", "diag", "spherical"), ("spherical", "full", "diag")])
+def test_ties_go_to_the_first_asked_for(criterion, order):
+    """In one column these are one model, whose fits end where rounding leads them."""
+    x = np.random.default_rng(1).normal(size=(80, 1)) + np.repeat([[0.0], [3.0]], [60, 20], axis=0)
+    found = jaxgmm.select(jax.random.key(0), x, 2, order, criterion=criterion, n_folds=2, **QUICK)
+    assert [one.covariance_type for one in found.ranked] == list(order)
+    assert [row["behind"] for row in found.rows()] == [0.0, 0.0, 0.0]
+
+
+def test_a_tie_needs_as_many_parameters_and_as_good_a_fit():
+    def ranked(*likelihoods, p=(5, 5, 5)):
+        names = ("full", "diag", "spherical")
+        candidates = [
+            module.Candidate(name, 2, n, regular=True, log_likelihood=value, bic=-2 * value)
+            for name, n, value in zip(names, p, likelihoods, strict=True)
+        ]
+        return [one.covariance_type for one in jaxgmm.Selection(tuple(candidates), "bic", 0.5).ranked]
+
+    assert ranked(-10.3, -10.0, -10.4) == ["full", "diag", "spherical"]
+    assert ranked(-10.6, -10.0, -10.4) == ["diag", "full", "spherical"]
+    assert ranked(-10.3, -10.0, -10.4, p=(5, 4, 5)) == ["diag", "full", "spherical"]
+    assert ranked(np.nan, -10.0, -9.0) == ["spherical", "diag", "full"]
+
+
+def test_only_rows_that_are_present_are_dealt_out():
+    weights = np.concatenate([np.ones(10), np.zeros(246)])
+    for seed in range(40):
+        folds = module._folds(jax.random.key(seed), weights, 5)
+        assert np.bincount(folds[:10]).tolist() == [2] * 5
+        assert np.all(folds[10:] == -1)
+    few = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", criterion="cv", **QUICK)
+    padded = np.concatenate([blobs(n=15), np.full((135, 2), np.nan)])
+    weights = np.repeat([1.0, 0.0], [15, 135])
+    found = jaxgmm.select(jax.random.key(0), padded, (1, 4), "spherical", weights=weights, criterion="cv", **QUICK)
+    assert np.isfinite(few.winner.cv)
+    assert np.isfinite(found.winner.cv)
+    with pytest.raises(ValueError, match="x has 15 rows of positive weight; expected no more folds than rows"):
+        jaxgmm.select(jax.random.key(0), padded, 1, weights=weights, criterion="cv", n_folds=16)
+
+
+def test_a_fold_that_fails_is_reported_in_the_row_of_its_candidate(monkeypatch):
+    def fails(plan, key, x, weights, present):
+        found = kept(plan, key, x, weights, present)
+        if int(present.sum()) == 4 and not np.all(np.asarray(weights) > 0):
+            best = dataclasses.replace(found.best, status=jnp.asarray(jaxgmm.Status.NON_FINITE, jnp.int32))
+            return dataclasses.replace(found, best=best)
+        return found
+
+    kept = module.best_of_restarts
+    monkeypatch.setattr(module, "best_of_restarts", fails)
+    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", criterion="cv", **QUICK)
+    assert found.winner.n_components == 1
+    failed = found.candidates[1]
+    assert np.isnan(failed.cv)
+    assert failed.result.mixture.n_components == 4
+    assert "ERROR: NON_FINITE without fold 0 of the cross-validation" in repr(found).splitlines()[-1]
+    none = jaxgmm.select(jax.random.key(0), blobs(), 4, "spherical", criterion="cv", **QUICK)
+    with pytest.raises(RuntimeError, match="No candidate could be fitted; the first one: ERROR: NON_FINITE"):
+        none.best  # noqa: B018
 
 
 def test_a_second_sweep_compiles_nothing(table):

@@ -87,7 +87,7 @@ def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | 
             return Statistics(
                 counts=jnp.sum(responsibilities, axis=0),
                 sums=kernel.statistics(seen, responsibilities),
-                log_likelihood=_weighted_sum(log_prob - reference, rows.weights),
+                log_likelihood=weighted_sum(log_prob - reference, rows.weights),
                 n=jnp.sum(rows.weights),
             )
 
@@ -109,7 +109,7 @@ def sum_over_rows(
     def block(mixture: tuple[Array, Kernel], rows: Rows) -> Float[Array, ""]:
         log_weights, kernel = mixture
         log_prob = kernel.log_prob(kernel.read(rows.x))
-        return _weighted_sum(function(*posterior(log_weights, log_prob)), rows.weights)
+        return weighted_sum(function(*posterior(log_weights, log_prob)), rows.weights)
 
     def total(kernel: Kernel) -> Float[Array, ""]:
         return total_over_blocks(block, (mixture.log_weights, kernel), rows)
@@ -160,5 +160,6 @@ def _log_likelihood(
     return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, x, weights, block_size)
 
 
-def _weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:
+def weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:
+    """Sum of the values of rows that are present."""
     return jnp.sum(jnp.where(weights > 0, weights * values, 0))

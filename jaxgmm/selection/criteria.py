@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
-from jaxgmm.model.mixture import Mixture, check_weighted_rows
-from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows
+from jaxgmm.ground.rows import Rows, sum_over_blocks
+from jaxgmm.model.mixture import Mixture, check_weighted_rows, posterior
+from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows, weighted_sum
 
 
 def aic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -24,7 +27,8 @@ def aic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> f"{jaxgmm.aic(mixture, jnp.zeros((10, 1))):.3f}"  # -2 * 10 log N(0; 0, 1) + 2 * 2
     '22.379'
     """
-    return aic_of(log_likelihood(mixture, x, weights, block_size=block_size), mixture.n_parameters)
+    value = log_likelihood(mixture, x, weights, block_size=block_size)
+    return aic_of(value, _n_parameters(mixture, value))
 
 
 def aicc(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -41,7 +45,7 @@ def aicc(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | Non
     '0.121'
     """
     value = log_likelihood(mixture, x, weights, block_size=block_size)
-    return aicc_of(value, mixture.n_parameters, _n_rows(mixture, x, weights))
+    return aicc_of(value, _n_parameters(mixture, value), _n_rows(mixture, x, weights))
 
 
 def bic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -62,7 +66,7 @@ def bic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     2
     """
     value = log_likelihood(mixture, x, weights, block_size=block_size)
-    return bic_of(value, mixture.n_parameters, _n_rows(mixture, x, weights))
+    return bic_of(value, _n_parameters(mixture, value), _n_rows(mixture, x, weights))
 
 
 def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -84,7 +88,7 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     mixture, x, weights = check_weighted_rows(mixture, x, weights)
     size = block_size_or_default(block_size, mixture, x.shape[0])
     completed = _completed_log_likelihood(mixture, x, weights, block_size=size)
-    return bic_of(completed, mixture.n_parameters, jnp.sum(weights))
+    return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(weights))
 
 
 def aic_of(log_likelihood: Any, n_parameters: Any) -> Any:
@@ -104,6 +108,21 @@ def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any) -> Any:
     return n_parameters * jnp.log(n_rows) - 2 * log_likelihood
 
 
+def totals(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[float, float]:
+    """Log-likelihood and completed log-likelihood in float64, whatever the floating point type of all that is given.
+
+    In float32, totals of 1e8 round to 8 and those of rows to the same share; what candidates differ by is lost.
+    """
+    with jax.enable_x64(True):
+        values = _totals(mixture, x, weights, block_size=block_size_or_default(None, mixture, x.shape[0]))
+        return float(values[0]), float(values[1])
+
+
+def _n_parameters(mixture: Mixture, value: Float[Array, ""]) -> Float[Array, ""]:
+    """As floating point, which holds numbers of any size."""
+    return jnp.asarray(mixture.n_parameters, value.dtype)
+
+
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
     return jnp.sum(check_weighted_rows(mixture, x, weights)[2])
 
@@ -116,3 +135,18 @@ def _completed_log_likelihood(
         return log_prob + jnp.log(jnp.max(responsibilities, axis=1))
 
     return sum_over_rows(of, mixture, x, weights, block_size)
+
+
+@program(static=("block_size",))
+def _totals(
+    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    mixture, x, weights = pytree.cast((mixture, x, weights), jnp.float64)
+    kernel = mixture.components
+
+    def block(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)))
+        completed = log_prob + jnp.log(jnp.max(responsibilities, axis=1))
+        return weighted_sum(log_prob, rows.weights), weighted_sum(completed, rows.weights)
+
+    return sum_over_blocks(block, Rows.of(x, weights, block_size))

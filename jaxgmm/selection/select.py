@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool
 
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, draws
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.steps import log_likelihood
 from jaxgmm.selection.batches import shown, side_by_side
-from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, icl
+from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CRITERIA = ("aic", "aicc", "bic", "icl", "cv")
 _COLUMNS = ("covariance_type", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular")
+# Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
+_OPEN = 4
 _STRUCTURES = ("full", "tied", "diag", "spherical")
 
 
@@ -36,9 +38,10 @@ class Candidate:
         restarts: how all starts ended, a `Restarts` with room for more components than are present.
         regular: whether the best fit is without spurious components. Others are not chosen.
         log_likelihood: total, natural logarithm.
-        aic, aicc, bic, icl: information criteria; NaN after an error.
+        aic, aicc, bic, icl: information criteria; NaN after an error. These, `log_likelihood` and `cv` are evaluated in
+            float64, whatever the rows are in.
         cv: -2 times the total log-likelihood of rows held out, by k-fold cross-validation; NaN if not asked for.
-        error: why there is no result, if so.
+        error: why there is no result, or no `cv`, if so.
     """
 
     covariance_type: str | None
@@ -58,18 +61,27 @@ class Candidate:
     @property
     def status(self) -> str:
         """Name of the status of the best fit, or what went wrong."""
-        return Status(int(self.result.status)).name if self.result is not None else f"ERROR: {self.error}"
+        if self.error is not None or self.result is None:
+            return f"ERROR: {self.error}"
+        return Status(int(self.result.status)).name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Selection:
     """Every candidate of `select`, and which of them the criterion prefers. Its text is a table, the best first.
 
-    Fields: `candidates`, in the order they were asked for; `criterion`, by which lower is better.
+    Fields: `candidates`, in the order they were asked for; `criterion`, by which lower is better; `resolution`, up to
+    which two log-likelihoods are not told apart.
+
+    Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
+    one that was asked for first goes first. In a single column, for instance, all structures but "tied" are one model,
+    and their fits end in slightly different places: `tol` leaves that much open per unit weight. `resolution` is 4
+    times that, as `tol` is compared with an estimate, or with the rounding of the rows' type where that is larger.
     """
 
     candidates: tuple[Candidate, ...]
     criterion: str
+    resolution: float = 0.0
 
     @property
     def ranked(self) -> tuple[Candidate, ...]:
@@ -79,7 +91,17 @@ class Selection:
             value = getattr(candidate, self.criterion)
             return math.isnan(value), not candidate.regular, value
 
-        return tuple(sorted(self.candidates, key=place))
+        rest, ranked = sorted(self.candidates, key=place), []
+        while rest:
+            least = rest[0]
+            tied = [one for one in rest if self._tie(one, least) and place(one)[:2] == place(least)[:2]]
+            ranked.append(min(tied, key=self.candidates.index, default=least))
+            rest.remove(ranked[-1])
+        return tuple(ranked)
+
+    def _tie(self, one: Candidate, other: Candidate) -> bool:
+        gap = abs(one.log_likelihood - other.log_likelihood)
+        return one.n_parameters == other.n_parameters and gap <= self.resolution
 
     @property
     def winner(self) -> Candidate:
@@ -91,18 +113,20 @@ class Selection:
         """The fit of the winner, as `fit` returns it.
 
         Raises:
-            RuntimeError: no candidate could be fitted.
+            RuntimeError: no candidate could be fitted, or has a value of the criterion.
         """
-        if self.winner.result is None:
-            raise RuntimeError(f"No candidate could be fitted; the first one: {self.winner.error}")
-        return self.winner.result
+        winner = self.winner
+        if winner.result is None or math.isnan(getattr(winner, self.criterion)):
+            raise RuntimeError(f"No candidate could be fitted; the first one: {winner.status}")
+        return winner.result
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The table, row by row, the best first; `behind` says how far a candidate is from the winner."""
-        least = getattr(self.winner, self.criterion)
+        """The table, row by row, the best first; `behind` says how far a candidate is from the winner, 0 for a tie."""
+        winner = self.winner
         for candidate in self.ranked:
             row = {name: getattr(candidate, name) for name in _COLUMNS if name != "cv" or self.criterion == "cv"}
-            yield row | {"behind": getattr(candidate, self.criterion) - least}
+            behind = getattr(candidate, self.criterion) - getattr(winner, self.criterion)
+            yield row | {"behind": 0.0 if self._tie(candidate, winner) else behind}
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The table as a data frame (needs pandas)."""
@@ -152,7 +176,8 @@ def select(
         criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
             Lower is better for all of them.
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
-        n_folds: number of folds of "cv". The rows are dealt out at random, and rows of other folds have weight 0.
+        n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
+            candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
         progress: show a progress bar (needs tqdm).
         **options: as for `fit_restarts`; `n_restarts` is 40 by default, as many candidates are far from the winner.
 
@@ -177,8 +202,8 @@ def select(
     plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
     # No number of components is 0.
     for_folds = jax.random.fold_in(key, 0)
-    folds = _folds(for_folds, x.shape[0], checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
-    total = float(jnp.sum(weights))
+    folds = _folds(for_folds, np.asarray(weights), checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
+    total = float(np.sum(np.asarray(weights), dtype=np.float64))
 
     def candidate(structure: str | None, k: int) -> Candidate:
         present = checks.present("n_components", k, "max_components", max(ks))
@@ -186,30 +211,36 @@ def select(
         try:
             restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, x, weights, present))
             mixture = restarts.best.mixture
-            p, value = int(mixture.n_parameters), float(restarts.best.log_likelihood)
-            held_out = math.nan
-            if folds is not None:
-                held_out = 0.0
-                for fold in range(n_folds):
-                    inside = jnp.where(folds == fold, 0, weights)
-                    part = best_of_restarts(plans[structure], jax.random.fold_in(for_folds, fold), x, inside, present)
-                    held_out -= 2 * float(log_likelihood(part.best.mixture, x, weights - inside))
-            return Candidate(
-                covariance_type=structure,
-                n_components=k,
-                n_parameters=p,
-                result=_without_absent(restarts.best, k),
-                restarts=restarts,
-                regular=bool(restarts.regular[restarts.winner]),
-                log_likelihood=value,
-                aic=float(aic_of(value, p)),
-                aicc=float(aicc_of(value, p, total)),
-                bic=float(bic_of(value, p, total)),
-                icl=float(icl(mixture, x, weights)),
-                cv=held_out,
-            )
+            p, (value, completed) = mixture.n_parameters, totals(mixture, x, weights)
+            held_out, error = (math.nan, None) if folds is None else cross_validated(structure, present)
+            with jax.enable_x64(True):
+                return Candidate(
+                    covariance_type=structure,
+                    n_components=k,
+                    n_parameters=p,
+                    result=_without_absent(restarts.best, k),
+                    restarts=restarts,
+                    regular=bool(restarts.regular[restarts.winner]),
+                    log_likelihood=value,
+                    aic=float(aic_of(value, p)),
+                    aicc=float(aicc_of(value, p, total)),
+                    bic=float(bic_of(value, p, total)),
+                    icl=float(bic_of(completed, p, total)),
+                    cv=held_out,
+                    error=error,
+                )
         except jax.errors.JaxRuntimeError as error:
             return Candidate(structure, k, error=str(error).splitlines()[0])
+
+    def cross_validated(structure: str | None, present: Bool[Array, " k"]) -> tuple[float, str | None]:
+        value = 0.0
+        for fold in range(n_folds):
+            inside = jnp.asarray(np.where(folds == fold, 0, np.asarray(weights)))
+            fit = best_of_restarts(plans[structure], jax.random.fold_in(for_folds, fold), x, inside, present).best
+            if fit.status == Status.NON_FINITE:
+                return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
+            value -= 2 * totals(fit.mixture, x, weights - inside)[0]
+        return value, None
 
     wanted = [(structure, k) for structure in structures for k in ks]
     # One of each structure first, so that their programs are compiled side by side.
@@ -217,7 +248,8 @@ def select(
     rest = [pair for pair in wanted if pair not in first]
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
     found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
-    return Selection(tuple(found[pair] for pair in wanted), criterion)
+    least = max(float(plans[structures[0]].tol), float(jnp.finfo(x.dtype).eps))
+    return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -237,11 +269,16 @@ def _without_absent(result: FitResult, k: int) -> FitResult:
     return jax.device_put(dataclasses.replace(result, mixture=mixture, degenerate_components=degenerate))
 
 
-def _folds(key: jax.Array, n: int, n_folds: int) -> jax.Array:
-    """Which of the folds, of equal size but for one, each row is in."""
-    if n < n_folds:
-        raise ValueError(f"n_folds is {n_folds} and x has {n} rows; expected no more folds than rows.")
-    return jax.random.permutation(jax.random.fold_in(key, n_folds), jnp.arange(n) % n_folds)
+def _folds(key: jax.Array, weights: np.ndarray, n_folds: int) -> np.ndarray:
+    """Which of the folds each row is in that is present; these are dealt out evenly, the others are in none, -1."""
+    present = np.flatnonzero(weights > 0)
+    if present.size < n_folds:
+        raise ValueError(
+            f"n_folds is {n_folds} and x has {present.size} rows of positive weight; expected no more folds than rows."
+        )
+    folds = np.full(weights.size, -1)
+    folds[draws.on_the_host(key).permutation(present)] = np.arange(present.size) % n_folds
+    return folds
 
 
 def _text(value: Any) -> str:
