@@ -167,6 +167,16 @@ def test_a_fold_that_fails_is_reported_in_the_row_of_its_candidate(monkeypatch):
         none.best  # noqa: B018
 
 
+def test_where_nothing_can_be_fitted_every_row_says_so():
+    x = blobs() * (1e25 if dtype() is np.float32 else 1e200)
+    found = jaxgmm.select(jax.random.key(0), x, (1, 4), "spherical", **QUICK)
+    assert [one.status for one in found.candidates] == ["NON_FINITE", "NON_FINITE"]
+    assert [one.n_parameters for one in found.candidates] == [3, 15]
+    assert np.all(np.isnan([(one.log_likelihood, one.bic, one.icl) for one in found.candidates]))
+    with pytest.raises(RuntimeError, match="No candidate could be fitted; the first one: NON_FINITE"):
+        found.best  # noqa: B018
+
+
 def test_a_second_sweep_compiles_nothing(table):
     with counted() as again:
         jaxgmm.select(jax.random.key(5), blobs(1), (4, 2, 3), ("diag", "spherical"), tol=1e-4, **QUICK)

@@ -68,10 +68,10 @@ class Mixture:
         there may be more than integers of 32 bits can hold.
         """
         if self.log_weights.ndim == 1 and not isinstance(self.log_weights, jax.core.Tracer):
-            known = int(np.count_nonzero(np.asarray(self.log_weights) > -np.inf))
+            known = int(np.count_nonzero(np.asarray(self.log_weights) != -np.inf))
             return _n_parameters(self.components, known)
         counts = [_n_parameters(self.components, count) for count in range(self.n_components + 1)]
-        present = jnp.sum(self.log_weights > -jnp.inf, axis=-1)
+        present = jnp.sum(self.log_weights != -jnp.inf, axis=-1)
         integers = max(counts) <= jnp.iinfo(jnp.int32).max
         return jnp.asarray(counts, jnp.int32 if integers else self.log_weights.dtype)[present]
 

@@ -211,8 +211,12 @@ def select(
         try:
             restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, x, weights, present))
             mixture = restarts.best.mixture
-            p, (value, completed) = mixture.n_parameters, totals(mixture, x, weights)
-            held_out, error = (math.nan, None) if folds is None else cross_validated(structure, present)
+            p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
+            # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
+            if restarts.best.status != Status.NON_FINITE:
+                value, completed = totals(mixture, x, weights)
+                if folds is not None:
+                    held_out, error = cross_validated(structure, present)
             with jax.enable_x64(True):
                 return Candidate(
                     covariance_type=structure,
