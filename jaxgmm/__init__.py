@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
+    from jaxgmm.ground.schema import Schema
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
-    from jaxgmm.model.saving import load, load_metadata, save
+    from jaxgmm.model.saving import load, load_metadata, load_schema, save
     from jaxgmm.model.statistics import Statistics
     from jaxgmm.model.steps import e_step, log_likelihood, m_step
     from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -54,6 +55,7 @@ __all__ = [
     "LoadError",
     "Mixture",
     "Restarts",
+    "Schema",
     "Selection",
     "Spherical",
     "Stability",
@@ -83,6 +85,7 @@ __all__ = [
     "likelihood_ratio_test",
     "load",
     "load_metadata",
+    "load_schema",
     "log_likelihood",
     "m_step",
     "mixture_wasserstein",
@@ -111,6 +114,7 @@ _PLACES = {
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
     "Restarts": "selection.restarts",
+    "Schema": "ground.schema",
     "Selection": "selection.select",
     "Spherical": "covariance.spherical",
     "Stability": "selection.bootstrap",
@@ -140,6 +144,7 @@ _PLACES = {
     "likelihood_ratio_test": "selection.bootstrap",
     "load": "model.saving",
     "load_metadata": "model.saving",
+    "load_schema": "model.saving",
     "log_likelihood": "model.steps",
     "m_step": "model.steps",
     "mixture_wasserstein": "divergences.wasserstein",

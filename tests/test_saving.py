@@ -66,16 +66,43 @@ def test_float32_stays_float32(path):
         assert jaxgmm.load(path, dtype="float64").means.dtype == np.float64
 
 
-def test_float64_is_never_rounded_unasked(path):
+def test_float64_is_rounded_where_it_does_no_harm(path):
     with jax.enable_x64(True):
         double = jaxgmm.from_parameters([1 / 3, 2 / 3], [[0.1], [0.2]], [0.3, 0.7], "spherical")
         jaxgmm.save(path, double)
         same(jaxgmm.load(path), double)
     with jax.enable_x64(False):
-        with pytest.raises(jaxgmm.LoadError, match=r"64-bit mode is off: pass dtype='float32'"):
-            jaxgmm.load(path)
-        rounded = jaxgmm.load(path, dtype="float32")
+        rounded = jaxgmm.load(path)
+        same(jaxgmm.load(path, dtype="float32"), rounded)
+        with pytest.raises(jaxgmm.LoadError, match=r"64-bit mode is off: turn it on by .* pass dtype='float32'"):
+            jaxgmm.load(path, dtype="float64")
     np.testing.assert_array_equal(rounded.means, np.asarray(double.means, np.float32))
+
+
+@pytest.mark.parametrize(("mean", "fine"), [(8e3, True), (9e3, False), (-9e3, False), (1.7e9, False)])
+def test_float64_is_never_rounded_where_it_matters(path, mean, fine):
+    """Where the mean's rounding is a thousandth of the standard deviation, in any component that is present."""
+    with jax.enable_x64(True):
+        narrow = jaxgmm.from_parameters([0.5, 0.5, 0.0], [[1.0], [mean], [1e12]], [4.0, 1.0, 1.0], "spherical")
+        jaxgmm.save(path, jax.tree.map(lambda leaf: leaf[None], narrow))
+    with jax.enable_x64(False):
+        if fine:
+            assert jaxgmm.load(path).means.dtype == np.float32
+            return
+        with pytest.raises(jaxgmm.LoadError, match=r"narrow and far from 0.*64-bit mode is off.*dtype='float32'"):
+            jaxgmm.load(path)
+        assert jaxgmm.load(path, dtype="float32").means[0, 1, 0] == np.float32(mean)
+
+
+def test_a_schema_comes_back(path):
+    schema = jaxgmm.Schema(["width", "höhe"])
+    jaxgmm.save(path, MIXTURE, {"unit": "cm"}, schema)
+    assert jaxgmm.load_schema(path) == schema
+    assert jaxgmm.load_metadata(path) == {"unit": "cm"}
+    same(jaxgmm.load(path), MIXTURE)
+    jaxgmm.save(path, MIXTURE)
+    assert jaxgmm.load_schema(path) is None
+    assert jaxgmm.load_schema(VERSION_1) == jaxgmm.Schema(["width", "height"])
 
 
 def test_absent_components_and_stacks_come_back(path):
@@ -145,6 +172,8 @@ NOT_SAVED = {
     "no JSON": (lambda: (MIXTURE, {"x": np.ones(1)}), TypeError, "metadata cannot be written as JSON"),
     "not finite": (lambda: (MIXTURE, {"x": float("nan")}), TypeError, "metadata cannot be written as JSON"),
     "no dictionary": (lambda: (MIXTURE, ["a"]), TypeError, "metadata is of type list"),
+    "schema": (lambda: (MIXTURE, None, jaxgmm.Schema(["a"])), ValueError, "schema names 1 columns; the mixture was"),
+    "names": (lambda: (MIXTURE, None, ["a", "b"]), TypeError, "schema is of type list; expected a jaxgmm.Schema"),
     "too long": (lambda: (MIXTURE, {"x": "a" * 2**24}), ValueError, "metadata takes 16"),
 }
 

@@ -4,15 +4,16 @@ Every message says what was found, what was expected and what to do.
 """
 
 import operator
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Hashable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground import forks, programs
+from jaxgmm.ground import containers, digits, forks, frames, programs
+from jaxgmm.ground.digits import Extent
 
 _ROWS_NAMED = 5
 # Numbers in a key of the old kind, by the generators that JAX has.
@@ -133,74 +134,47 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
 def real_array(name: str, value: Any) -> Float[Array, "..."]:
     """Anything array-like as floating point of at least float32; integers and booleans take JAX's default float."""
     forks.check()  # before there is an array to wait for
-    if not isinstance(value, jax.Array):
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-        try:
-            value = jnp.asarray(value) if traced else np.asarray(value)
-        except Exception as error:
-            raise TypeError(f"{name} cannot be read as an array: {error}") from error
-        if value.dtype.kind in "biuf":
-            # JAX reads native byte order only.
-            value = value.astype(value.dtype.newbyteorder("="), copy=False)
-        if value.dtype == np.longdouble:
-            value = value.astype(np.float64)
-    is_float = jnp.issubdtype(value.dtype, jnp.floating)
-    if not (is_float or jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
-        raise TypeError(
-            f"{name} has dtype {value.dtype}; expected real numbers. Convert it first, for example with "
-            f"numpy.asarray({name}, dtype=float)."
-        )
-    dtype = jnp.promote_types(value.dtype, jnp.float32) if is_float else jnp.result_type(float)
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    if isinstance(value, jax.core.Tracer):
-        return value.astype(dtype)
-    # So that a constant stays one, and can be looked at; whether it fits is for others to say.
-    with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
-        return jnp.asarray(value if isinstance(value, jax.Array) else np.asarray(value, dtype), dtype)
+    return _as_jax(_read(name, value))
 
 
 def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, "n d"]:
     """Rows of observations as a float array (n, d) with n, d >= 1, of `n_columns` columns where that is given."""
-    x = real_array(name, x)
-    if x.ndim != 2:
-        advice = f"Use {name}[:, None] if it is one column, {name}[None, :] if it is one row." if x.ndim == 1 else ""
-        if x.ndim > 2:
-            advice = f"Use {name}.reshape(-1, {x.shape[-1]}) if the last axis has the columns, as that of an image."
-        raise ValueError(f"{name} has shape {x.shape}; expected two axes, (rows, columns). {advice}".rstrip())
-    if x.shape[0] < 1 or x.shape[1] < 1:
-        raise ValueError(f"{name} has shape {x.shape}; expected at least one row and one column.")
-    if n_columns is not None and x.shape[1] != n_columns:
-        raise ValueError(f"{name} has {x.shape[1]} columns; the mixture was made for {n_columns}.")
-    return x
+    return _as_jax(_table(name, x, n_columns).array)
 
 
 def finite_data(
     x: Any, n_columns: int | None = None, present: Array | np.ndarray | None = None, name: str = "x"
 ) -> Float[Array, "n d"]:
     """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
-    x = data(x, n_columns, name)
-    present = np.ones((), bool) if present is None else present
-    if not all_finite(x, present):
-        advice = "Remove them, or give them weight 0." if name == "x" else ""
-        bad = ~np.isfinite(np.asarray(x, float)).all(axis=1) & np.asarray(present)
-        raise ValueError(f"{name} is NaN or infinite in {_first_rows(bad, x)} {advice}".rstrip())
-    return x
+    return _table(name, x, n_columns).finite(present)
+
+
+def rows(x: Any, n_columns: int, extent: Callable[[], Extent | None]) -> Float[Array, "n d"]:
+    """Finite rows whose digits are compared with an `extent`, which is asked for only where some might be lost."""
+    return _table("x", x, n_columns).narrowed(None, extent).finite()
+
+
+def keep_digits(name: str, value: Any, extent: Callable[[], Extent | None]) -> None:
+    """Refuse numbers (..., d) that JAX's floats would round by what matters, compared with an `extent`."""
+    array = _read(name, value)
+    _Table(name, array.reshape(-1, array.shape[-1]), ()).narrowed(None, extent)
 
 
 def weighted_data(
-    x: Any, weights: Any = None, n_columns: int | None = None
+    x: Any, weights: Any = None, n_columns: int | None = None, extent: Callable[[], Extent | None] | None = None
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
     """Finite rows with their weights (ones where None was given), which take the dtype of the rows.
 
-    Rows of weight 0 are absent: what they hold is not looked at.
+    Rows of weight 0 are absent: what they hold is not looked at. The digits of a column are compared with its own
+    spread, or with an `extent`.
     """
+    table = _table("x", x, n_columns)
     if weights is None:
-        x = finite_data(x, n_columns)
+        x = table.narrowed(None, extent).finite()
         return x, ones(x.shape[0], x.dtype)
-    x = data(x, n_columns)
-    weights = row_weights(weights, x.shape[0], x.dtype)
+    weights = row_weights(weights, table.array.shape[0], float_of(table.array.dtype))
     present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
-    return finite_data(x, n_columns, present), weights
+    return table.narrowed(present, extent).finite(present), weights
 
 
 def ones(n: int, dtype: Any) -> Float[Array, " n"]:
@@ -235,7 +209,7 @@ def has_a_sum(numbers: Array) -> bool:
 
 def none_lost(name: str, given: Any, kept: Array, advice: str) -> None:
     """Raise where numbers are `kept` as 0 or as infinite that were `given` as neither, if that can be seen."""
-    given = given if isinstance(given, jax.Array) else np.asarray(given)
+    given = _read(name, given)
     if given.dtype == kept.dtype or any(isinstance(array, jax.core.Tracer) for array in (given, kept)):
         return
     before, after = np.asarray(given, np.float64), np.asarray(kept)
@@ -383,7 +357,101 @@ def _all_finite(x: Array, present: Array | np.ndarray) -> Array:
     return jnp.all(jnp.all(jnp.isfinite(x), axis=1) | ~present)
 
 
+def float_of(dtype: Any) -> Any:
+    """The floating point type in which JAX holds numbers of this type."""
+    if dtype == np.longdouble:
+        dtype = np.dtype(np.float64)
+    wide = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+    return jax.dtypes.canonicalize_dtype(wide)
+
+
 def _first_rows(bad: np.ndarray, array: Array) -> str:
     rows = np.flatnonzero(bad)
     shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
     return f"{rows.size} of {bad.size} rows: {shown}. Row {rows[0]} holds {np.asarray(array)[rows[0]].tolist()}."
+
+
+class _Table(NamedTuple):
+    """Rows (n, d) as they were given, of any real type, and names of their columns, if they have some."""
+
+    name: str
+    array: Any
+    labels: tuple[Hashable, ...]
+
+    def narrowed(self, present: Any, extent: Callable[[], Extent | None] | None) -> "_Table":
+        """In JAX's floating point, if that has the digits to tell the entries of every column apart.
+
+        Nothing is looked at where JAX's numbers have all of them, or where rows or what they are compared with are
+        traced, which an `extent` says by None.
+        """
+        name, array, labels = self
+        dtype = float_of(array.dtype)
+        if isinstance(array, jax.core.Tracer) or not digits.holds_more(array.dtype, dtype):
+            return self
+        known = None if isinstance(present, jax.core.Tracer) else present
+        reach = None if extent is None else extent()
+        if extent is not None and reach is None:
+            return self
+        kept = None if known is None else np.asarray(known)
+        return self._replace(array=digits.narrowed(name, np.asarray(array), dtype, kept, reach, labels))
+
+    def finite(self, present: Any = None) -> Float[Array, "n d"]:
+        """As an array of JAX, found to hold no NaN or inf in rows that are present, where that can be seen."""
+        name, x = self.name, _as_jax(self.array)
+        present = np.ones((), bool) if present is None else present
+        if not all_finite(x, present):
+            advice = "Remove them, or give them weight 0." if name == "x" else ""
+            good = np.isfinite(np.asarray(x, float))
+            bad = ~good.all(axis=1) & np.asarray(present)
+            column = np.flatnonzero(~good[np.flatnonzero(bad)[0]])[0]
+            where = f" That is column {self.labels[column]!r}; what is missing counts as NaN." if self.labels else ""
+            raise ValueError(f"{name} is NaN or infinite in {_first_rows(bad, x)}{where} {advice}".rstrip())
+        return x
+
+
+def _table(name: str, x: Any, n_columns: int | None) -> _Table:
+    array = _read(name, x)
+    if array.ndim == 1 and frames.is_column(x):
+        array = array[:, None]
+    if array.ndim != 2:
+        given = name if hasattr(x, "ndim") else f"numpy.asarray({name})"
+        advice = (
+            f"Use {given}[:, None] if it is one column, {given}[None, :] if it is one row." if array.ndim == 1 else ""
+        )
+        if array.ndim > 2:
+            advice = (
+                f"Use {given}.reshape(-1, {array.shape[-1]}) if the last axis has the columns, as that of an image."
+            )
+        raise ValueError(f"{name} has shape {array.shape}; expected two axes, (rows, columns). {advice}".rstrip())
+    if array.shape[0] < 1 or array.shape[1] < 1:
+        raise ValueError(f"{name} has shape {array.shape}; expected at least one row and one column.")
+    if n_columns is not None and array.shape[1] != n_columns:
+        raise ValueError(f"{name} has {array.shape[1]} columns; the mixture was made for {n_columns}.")
+    return _Table(name, array, frames.names_of(x))
+
+
+def _read(name: str, value: Any) -> Any:
+    """Real numbers as they are: an array of JAX, or one of numpy in native byte order."""
+    if not isinstance(value, jax.Array):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            try:
+                value = jnp.asarray(value)
+            except Exception as error:
+                raise TypeError(f"{name} cannot be read as an array: {error}") from error
+        else:
+            value = containers.plain(name, value)
+            if value.dtype.kind in "biuf":
+                # JAX reads native byte order only.
+                value = value.astype(value.dtype.newbyteorder("="), copy=False)
+    if not containers.is_real(value.dtype):
+        raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers, such as {name}.real.")
+    return value
+
+
+def _as_jax(value: Any) -> Float[Array, "..."]:
+    dtype = float_of(value.dtype)
+    if isinstance(value, jax.core.Tracer):
+        return value.astype(dtype)
+    # So that a constant stays one, and can be looked at; whether it fits is for others to say.
+    with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
+        return jnp.asarray(value if isinstance(value, jax.Array) else np.asarray(value, dtype), dtype)

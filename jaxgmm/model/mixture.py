@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bijectors, checks, draws, linalg
+from jaxgmm.ground import bijectors, checks, draws, frames, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
-from jaxgmm.model import geometry
+from jaxgmm.model import extents, geometry
 
 T = TypeVar("T")
 
@@ -153,8 +153,9 @@ class Mixture:
                 f"columns names all {mixture.n_columns} columns, so none is left to have a distribution. Use log_prob "
                 "for the density of a whole row."
             )
-        values = checks.vector("values", values, len(chosen), f"of the columns {list(chosen)}")
-        return geometry.condition(*checks.common_dtype(mixture, values), chosen)
+        known = checks.vector("values", values, len(chosen), f"of the columns {list(chosen)}")
+        checks.keep_digits("values", values, lambda: extents.of_whole(geometry.marginal(mixture, chosen)))
+        return geometry.condition(*checks.common_dtype(mixture, known), chosen)
 
     def affine(self, matrix: Any, offset: Any = None) -> "Mixture":
         """The mixture of y = A x + b: projections, rotations, changes of units.
@@ -267,6 +268,7 @@ def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:
         raise ValueError(
             f"{name} holds a stack of mixtures of shape {shape}; this takes a single one. Use jax.vmap over the stack."
         )
+    extents.check_digits(name, mixture)
     if not checks.holds(lambda *leaves: all(np.all(leaf < np.inf) for leaf in leaves), *jax.tree.leaves(mixture)):
         raise ValueError(
             f"{name} holds NaN or infinite parameters, as a covariance that is not positive definite gives. "
@@ -289,16 +291,34 @@ def check_pair(p: Any, q: Any) -> tuple[Mixture, Mixture]:
 def check_rows(mixture: Any, x: Any) -> tuple[Mixture, Float[Array, "n d"]]:
     """Mixture and rows, checked against each other and of one floating point type."""
     mixture = check_mixture(mixture)
-    return checks.common_dtype(mixture, checks.finite_data(x, mixture.n_columns))
+    _check_unnamed(x)
+    return checks.common_dtype(mixture, checks.rows(x, mixture.n_columns, lambda: extents.of_whole(mixture)))
 
 
 def check_weighted_rows(
-    mixture: Any, x: Any, weights: Any = None
+    mixture: Any, x: Any, weights: Any = None, *, scored: bool = False
 ) -> tuple[Mixture, Float[Array, "n d"], Float[Array, " n"]]:
-    """Mixture, rows and weights, checked against each other and of one floating point type."""
+    """Mixture, rows and weights, checked against each other and of one floating point type.
+
+    Rows that are `scored`, and not fitted to, need the digits that this mixture can tell apart, whatever they are.
+    """
     mixture = check_mixture(mixture)
-    x, weights = checks.weighted_data(x, weights, mixture.n_columns)
+    _check_unnamed(x)
+    extent = (lambda: extents.of_whole(mixture)) if scored else None
+    x, weights = checks.weighted_data(x, weights, mixture.n_columns, extent)
     return checks.common_dtype(mixture, x, weights)
+
+
+def _check_unnamed(x: Any) -> None:
+    """Refuse names of columns: a pytree can hold none to compare them with, and their order may be another one."""
+    names = frames.names_of(x)
+    if len(names) > 1:
+        shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+        raise TypeError(
+            f"x has columns with names, {shown}, and a mixture knows none, so that their order cannot be checked. "
+            "Write schema.rows(x) in the place of x, with schema = jaxgmm.Schema.of(frame) of the frame that the "
+            "mixture was made from. A Selection has it as its schema, and jaxgmm.load_schema reads it from a file."
+        )
 
 
 def posterior(

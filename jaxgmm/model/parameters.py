@@ -8,6 +8,7 @@ import numpy as np
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
+from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 
 
@@ -31,7 +32,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     (2, 2, 2)
     """
     structure = structure_of(covariance_type)
-    means = checks.data(means, name="means")
+    given_means, means = means, checks.data(means, name="means")
     given, weights = weights, checks.real_array("weights", weights)
     covariances = checks.real_array("covariances", covariances)
     n_components, n_columns = means.shape
@@ -52,4 +53,6 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     checks.finite_data(means, name="means")
     covariance = structure.from_covariances(covariances)
     checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))
-    return Mixture(jnp.log(weights) - jnp.log(jnp.sum(weights)), Gaussian(means, covariance))
+    mixture = Mixture(jnp.log(weights) - jnp.log(jnp.sum(weights)), Gaussian(means, covariance))
+    checks.keep_digits("means", given_means, lambda: extents.about(given_means, mixture))
+    return mixture

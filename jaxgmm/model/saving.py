@@ -14,6 +14,8 @@ from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.families.table import FAMILIES
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
+from jaxgmm.ground.schema import Schema
+from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.soundness import fault
 
@@ -22,7 +24,12 @@ _BUILT_IN: dict[str, type] = {**FAMILIES, **STRUCTURES}
 _SCALARS = (bool, int, float, str, type(None))
 
 
-def save(path: str | os.PathLike[str], mixture: Mixture, metadata: dict[str, Any] | None = None) -> None:
+def save(
+    path: str | os.PathLike[str],
+    mixture: Mixture,
+    metadata: dict[str, Any] | None = None,
+    schema: Schema | None = None,
+) -> None:
     """Write `mixture` to a file that `load` reads: plain arrays and a JSON header in an .npz archive, no pickle.
 
     Numbers are kept to the bit. The file appears whole or not at all: what was at `path` stays until it is replaced.
@@ -30,19 +37,22 @@ def save(path: str | os.PathLike[str], mixture: Mixture, metadata: dict[str, Any
     Args:
         path: where, exactly; `.npz` is the usual ending.
         mixture: of any family, float32 or float64; a stack of mixtures, as `vmap` and `fit_many` give, is one file.
-        metadata: what to keep beside it, such as column names; anything that JSON gives back as it was.
+        metadata: what to keep beside it; anything that JSON gives back as it was.
+        schema: names of its columns, for `load_schema` to give back.
 
     Raises:
-        TypeError, ValueError: something other than a mixture, numbers that make none, such as NaN, or metadata that
-            JSON would change.
+        TypeError, ValueError: something other than a mixture, numbers that make none, such as NaN, metadata that JSON
+            would change, or a schema of other columns.
         OSError: the file cannot be written.
 
     >>> import jaxgmm, os, tempfile
     >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
     >>> path = os.path.join(tempfile.mkdtemp(), "mixture.npz")
-    >>> jaxgmm.save(path, mixture, metadata={"columns": ["height"]})
+    >>> jaxgmm.save(path, mixture, metadata={"unit": "cm"}, schema=jaxgmm.Schema(["height"]))
     >>> jaxgmm.load(path).log_prob([[0.0]]) == mixture.log_prob([[0.0]])
     Array([ True], dtype=bool)
+    >>> jaxgmm.load_schema(path)
+    Schema(names=('height',))
     """
     if type(mixture) is not Mixture:
         raise TypeError(
@@ -51,9 +61,14 @@ def save(path: str | os.PathLike[str], mixture: Mixture, metadata: dict[str, Any
     header: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "types": {}, "static": {}}
     arrays: dict[str, np.ndarray] = {}
     _take_apart(mixture, "", header, arrays)
-    if found := fault(mixture):
+    # With all digits that it has: what is right in them is written in them.
+    with jax.enable_x64(any(array.itemsize > 4 for array in arrays.values()) or not _is_lost(np.float64)):
+        found = fault(mixture)
+    if found:
         raise ValueError(f"mixture {found}; expected one whose densities exist. Nothing was written.")
     header["metadata"] = _checked_metadata({} if metadata is None else metadata)
+    if schema is not None:
+        header["schema"] = _described(schema, mixture)
     archive.write(path, header, arrays)
 
 
@@ -66,11 +81,13 @@ def load(path: str | os.PathLike[str], types: Iterable[type] = (), dtype: Any = 
         path: the file.
         types: families and covariance structures that are not part of jaxgmm, such as `(Poisson,)`.
         dtype: "float32" or "float64" to have all numbers of that type; by default they have the type they were saved
-            in.
+            in. While JAX's 64-bit mode is off, float64 becomes float32 where that does no harm: where, in each column
+            of each component, the rounding of the mean is below a thousandth of the standard deviation.
 
     Raises:
         LoadError: the file is damaged, no saved mixture, of a newer format, names a type that is not known, or holds
-            float64 while JAX's 64-bit mode is off and `dtype` does not say "float32".
+            float64 that cannot be rounded without harm, while JAX's 64-bit mode is off and `dtype` does not say
+            "float32".
         OSError: there is no such file, or it may not be read.
     """
     known = _known(types)
@@ -81,7 +98,7 @@ def load(path: str | os.PathLike[str], types: Iterable[type] = (), dtype: Any = 
         mixture = _put_together(Mixture, "", header, source, known)
         if left := [*source.unread(), *header["types"], *header["static"]]:
             raise changed(f"has {left[0]!r}, which is no part of the mixture")
-        mixture = jax.tree.map(lambda leaf: _as_jax(leaf, dtype), mixture)
+        mixture = _as_jax(mixture, dtype)
         if found := fault(mixture):
             raise damaged(found)
     return mixture
@@ -91,6 +108,20 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The `metadata` that `save` was given, `{}` if none. Raises as `load` does; arrays and types are not looked at."""
     with archive.reading(path) as source:
         return _checked_header(source)["metadata"]
+
+
+def load_schema(path: str | os.PathLike[str]) -> Schema | None:
+    """The schema that `save` was given, None if it was given none; raises as `load` does.
+
+    Of a file that the command line wrote, it has the columns that the metadata name.
+    """
+    with archive.reading(path) as source:
+        header = _checked_header(source)
+        if "schema" in header:
+            return Schema(header["schema"]["names"])
+        names = header["metadata"].get("columns")
+        named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return Schema(names) if named and 0 < len(set(names)) == len(names) else None
 
 
 def _take_apart(record: Any, prefix: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -202,12 +233,42 @@ def _as_numpy(place: str, leaf: jax.Array | np.ndarray) -> np.ndarray:
     return array
 
 
-def _as_jax(array: np.ndarray, dtype: Any) -> jax.Array:
-    with np.errstate(over="ignore"):  # what became infinite is found out with the other faults
-        array = array.astype(array.dtype if dtype is None else dtype)
-    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        raise LoadError(
-            "holds float64 numbers, and JAX's 64-bit mode is off: pass dtype='float32' to round them, "
-            "or turn it on by jax.config.update('jax_enable_x64', True)."
-        )
-    return jnp.asarray(array)
+def _as_jax(mixture: Mixture, dtype: Any) -> Mixture:
+    """The same mixture in arrays of JAX, of type `dtype` or, by default, the type they have or are as good in."""
+    if dtype is None and any(_is_lost(leaf.dtype) for leaf in jax.tree.leaves(mixture)):
+        # Looked at in the digits it was saved with.
+        with jax.enable_x64(True):
+            if found := fault(mixture):
+                raise damaged(found)
+        if extents.needs_float64(mixture):
+            raise LoadError(
+                "holds float64 numbers that float32 does not tell apart, as their components are narrow and far from "
+                "0, and JAX's 64-bit mode is off: turn it on by jax.config.update('jax_enable_x64', True), or pass "
+                "dtype='float32' to round them nevertheless."
+            )
+        dtype = np.float32
+
+    def converted(leaf: np.ndarray) -> jax.Array:
+        wanted = leaf.dtype if dtype is None else np.dtype(dtype)
+        if _is_lost(wanted):
+            raise LoadError(
+                "cannot be loaded as float64, as JAX's 64-bit mode is off: turn it on by "
+                "jax.config.update('jax_enable_x64', True), or pass dtype='float32' to round it."
+            )
+        with np.errstate(over="ignore"):  # what became infinite is found out with the other faults
+            return jnp.asarray(leaf.astype(wanted))
+
+    return jax.tree.map(converted, mixture)
+
+
+def _is_lost(dtype: Any) -> bool:
+    """Whether JAX, in its present mode, would take numbers of this type for others."""
+    return jax.dtypes.canonicalize_dtype(dtype) != dtype
+
+
+def _described(schema: Any, mixture: Mixture) -> dict[str, Any]:
+    if not isinstance(schema, Schema):
+        raise TypeError(f"schema is of type {type(schema).__name__}; expected a jaxgmm.Schema.")
+    if len(schema.names) != mixture.n_columns:
+        raise ValueError(f"schema names {len(schema.names)} columns; the mixture was made for {mixture.n_columns}.")
+    return {"names": list(schema.names)}

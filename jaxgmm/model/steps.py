@@ -38,7 +38,7 @@ def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | N
     >>> float(statistics.n)
     100.0
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
     return _e_step(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
 
 
@@ -73,7 +73,7 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     >>> float(jaxgmm.log_likelihood(mixture, jnp.zeros((2, 1)))) # 2 log N(0; 0, 1)
     -1.8378...
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
     return _log_likelihood(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
 
 

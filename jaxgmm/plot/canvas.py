@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxgmm.ground import containers, frames
 from jaxgmm.model.mixture import Mixture, check_mixture, check_stack, check_weighted_rows
 from jaxgmm.plot import style
 
@@ -69,11 +70,12 @@ def single(mixture: Any, n_columns: int | None = None) -> Mixture:
 
 def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
     """The rows that have weight, and the mixture in their floating point type."""
-    names = getattr(x, "columns", None)
-    mixture, rows, shares = check_weighted_rows(mixture, x, weights)
+    names = frames.names_of(x)
+    x = containers.plain("x", x) if names else x
+    mixture, rows, shares = check_weighted_rows(mixture, x, weights, scored=True)
     kept = np.asarray(shares) > 0
     present = np.asarray(shares)[kept]
-    columns = None if names is None else [str(name) for name in names]
+    columns = [str(name) for name in names] or None
     return mixture, Rows(np.asarray(rows)[kept], present / present.mean(), columns)
 
 

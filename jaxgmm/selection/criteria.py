@@ -85,7 +85,7 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))  # three components that overlap
     True
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
     size = block_size_or_default(block_size, mixture, x.shape[0])
     completed = _completed_log_likelihood(mixture, x, weights, block_size=size)
     return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(weights))
@@ -124,7 +124,7 @@ def _n_parameters(mixture: Mixture, value: Float[Array, ""]) -> Float[Array, ""]
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
-    return jnp.sum(check_weighted_rows(mixture, x, weights)[2])
+    return jnp.sum(check_weighted_rows(mixture, x, weights, scored=True)[2])
 
 
 @program(static=("block_size",))

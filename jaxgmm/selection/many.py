@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, containers, digits, frames
 from jaxgmm.ground.programs import program
 from jaxgmm.selection.batches import in_chunks
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
@@ -111,8 +111,9 @@ def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
     if weights is not None and len(weights) != len(xs):
         raise ValueError(f"weights has {len(weights)} entries for {len(xs)} data sets; expected one for each.")
-    sets = np.asarray(xs) if hasattr(xs, "ndim") else [np.asarray(x) for x in xs]
-    shares = [np.ones(np.shape(x)[:1]) for x in sets] if weights is None else [np.asarray(share) for share in weights]
+    sets = _plain("xs", xs) if hasattr(xs, "ndim") else [_plain(f"xs[{place}]", x) for place, x in enumerate(xs)]
+    _check_same_columns(() if hasattr(xs, "ndim") else xs)
+    shares = [np.ones(np.shape(x)[:1]) for x in sets] if weights is None else [_plain("weights", w) for w in weights]
     if not _are_fine(sets, shares):
         checked = []
         for place, (x, share) in enumerate(zip(sets, shares, strict=True)):
@@ -122,13 +123,8 @@ def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
                 raise type(error)(f"data set {place}: {error}") from None
         sets, shares = ([np.asarray(array) for array in arrays] for arrays in zip(*checked, strict=True))
     rows, lengths = np.concatenate(sets), np.array([len(x) for x in sets])
-    return rows.astype(_dtype(rows)), np.concatenate(shares).astype(_dtype(rows)), lengths
-
-
-def _dtype(rows: np.ndarray) -> Any:
-    """The floating point type in which rows are fitted."""
-    kind = rows.dtype if rows.dtype.kind == "f" else jnp.result_type(float)
-    return jax.dtypes.canonicalize_dtype(np.result_type(np.float32, kind))
+    dtype = checks.float_of(rows.dtype)
+    return rows.astype(dtype), np.concatenate(shares).astype(dtype), lengths
 
 
 def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarray]) -> bool:
@@ -142,8 +138,30 @@ def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarr
     if not {rows.dtype.kind, weights.dtype.kind} <= set("biuf"):
         return False
     first = np.cumsum([len(x) for x in sets]) - [len(x) for x in sets]
-    dtype = np.finfo(_dtype(rows))
+    kind = checks.float_of(rows.dtype)
+    dtype = np.finfo(kind)
     rows_fit = np.all(np.abs(rows) <= dtype.max)
     weights_fit = np.all((weights == 0) | ((weights >= dtype.tiny) & (weights <= dtype.max)))
     totals = np.add.reduceat(weights.astype(np.float64), first)
-    return bool(rows_fit and weights_fit and np.all((totals > 0) & (totals <= dtype.max)))
+    if not (rows_fit and weights_fit and np.all((totals > 0) & (totals <= dtype.max))):
+        return False
+    if not digits.holds_more(rows.dtype, kind):
+        return True
+    seen = rows if (weights > 0).all() else np.where(weights[:, None] > 0, rows, np.nan)
+    return digits.all_kept_in_sets(seen, first, kind)
+
+
+def _plain(name: str, value: Any) -> np.ndarray:
+    return np.asarray(value) if isinstance(value, jax.Array) else containers.plain(name, value)
+
+
+def _check_same_columns(xs: Sequence[Any]) -> None:
+    """Refuse frames whose columns have other names or another order than those of the first."""
+    names = [frames.names_of(x) for x in xs]
+    for place, found in enumerate(names):
+        if found != names[0]:
+            raise ValueError(
+                f"data set {place} has the columns {list(found)} and data set 0 {list(names[0])}; expected the same in "
+                "the same order. Write [schema.rows(x) for x in xs] in the place of xs, with schema = "
+                "jaxgmm.Schema.of(xs[0])."
+            )

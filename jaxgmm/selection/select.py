@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool
 
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
+from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.selection.batches import shown, side_by_side
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
@@ -71,7 +72,8 @@ class Selection:
     """Every candidate of `select`, and which of them the criterion prefers. Its text is a table, the best first.
 
     Fields: `candidates`, in the order they were asked for; `criterion`, by which lower is better; `resolution`, up to
-    which two log-likelihoods are not told apart.
+    which two log-likelihoods are not told apart; `schema`, what the columns of the frame were called that it was made
+    from, None if it was none.
 
     Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
     one that was asked for first goes first. In a single column, for instance, all structures but "tied" are one model,
@@ -82,6 +84,7 @@ class Selection:
     candidates: tuple[Candidate, ...]
     criterion: str
     resolution: float = 0.0
+    schema: Schema | None = None
 
     @property
     def ranked(self) -> tuple[Candidate, ...]:
@@ -170,7 +173,7 @@ def select(
 
     Args:
         key: what is drawn is drawn with this key.
-        x: rows (n, d).
+        x: rows (n, d), an array or a frame, whose names the selection keeps.
         n_components: numbers of components to try, or one.
         covariance_types: structures to try, or one; None for a family without any.
         criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
@@ -194,6 +197,7 @@ def select(
     """
     criterion = checks.one_of("criterion", criterion, CRITERIA)
     key = checks.key(key)
+    schema = schema_of(x)
     x, weights = checks.weighted_data(x, weights)
     ks = [checks.count("n_components", k) for k in _listed(n_components)]
     structures = _listed(covariance_types)
@@ -253,7 +257,7 @@ def select(
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
     found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
     least = max(float(plans[structures[0]].tol), float(jnp.finfo(x.dtype).eps))
-    return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total)
+    return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total, schema)
 
 
 def _listed(value: Any) -> list[Any]:

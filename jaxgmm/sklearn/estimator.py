@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.ground.padding import padded
+from jaxgmm.ground.schema import Schema
 from jaxgmm.selection.batches import side_by_side
 from jaxgmm.sklearn.checks import check_previous_fit, checked_start, checked_weights
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
@@ -121,6 +122,13 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Posterior probability of each component for each row (n, k); rows sum to one."""
         return self._evaluate(responsibilities, X)
+
+    @property
+    def schema_(self) -> Schema | None:
+        """Names of the columns it was fitted to, as `jaxgmm.Schema`; None if they had none."""
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else Schema(names)
 
     def _evaluate(self, program: Any, X: Any) -> np.ndarray:
         check_is_fitted(self)

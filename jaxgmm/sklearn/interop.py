@@ -10,6 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.ground import checks
+from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
 from jaxgmm.sklearn.programs import Parameters
@@ -19,10 +21,11 @@ def from_sklearn(estimator: Any) -> Mixture:
     """The mixture that a fitted `GaussianMixture` holds, scikit-learn's own or `jaxgmm.sklearn`'s.
 
     Of a `BayesianGaussianMixture`, it is the mixture at its point estimates; its own `score_samples` adds terms for
-    their uncertainty. float64 parameters become float32 where JAX has no float64 enabled, as everywhere in JAX.
+    their uncertainty. float64 parameters become float32 where JAX has no float64 enabled and nothing is lost by it.
 
     Raises:
         TypeError: not a Gaussian mixture estimator.
+        ValueError: float32 would round its means by what its components can tell apart.
         sklearn.exceptions.NotFittedError: it has not been fitted.
 
     >>> import numpy as np, sklearn.mixture
@@ -40,7 +43,9 @@ def from_sklearn(estimator: Any) -> Mixture:
     kind = estimator.covariance_type
     factor = factor_of_root(kind, estimator.precisions_cholesky_, estimator.means_.dtype)
     parameters = Parameters(*(jnp.asarray(array) for array in (estimator.weights_, estimator.means_, factor)))
-    return parameters.mixture(kind)
+    mixture = parameters.mixture(kind)
+    checks.keep_digits("estimator.means_", estimator.means_, lambda: extents.about(estimator.means_, mixture))
+    return mixture
 
 
 def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
