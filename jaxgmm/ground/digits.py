@@ -69,9 +69,11 @@ def all_kept(rows: np.ndarray, dtype: Any, extent: Extent | None = None) -> bool
     low, high = (_over_rows(of, rows) for of in (np.minimum, np.maximum))
     if extent is not None:
         return _are_close(low, high, extent.deviation, dtype)
-    return _are_close(low, high, _least(low, high, len(rows)), dtype) or _are_close(
-        low, high, np.where(low == high, np.inf, _extent(rows).deviation), dtype
-    )
+    if not np.all(np.isfinite(low) & np.isfinite(high)):
+        return False
+    if _are_close(low, high, _least(low, high, len(rows)), dtype):
+        return True
+    return _are_close(low, high, np.where(low == high, np.inf, _extent(rows).deviation), dtype)
 
 
 def all_kept_in_sets(rows: np.ndarray, first: np.ndarray, dtype: Any) -> bool:
@@ -102,7 +104,7 @@ def holds_more(dtype: Any, other: Any) -> bool:
     digits = jnp.finfo(other).nmant
     if jnp.issubdtype(dtype, jnp.integer):
         return bool(jnp.iinfo(dtype).bits > digits + 1)
-    return dtype != bool and (np.finfo(dtype) if dtype == np.longdouble else jnp.finfo(dtype)).nmant > digits
+    return dtype != np.dtype(bool) and (np.finfo(dtype) if dtype == np.longdouble else jnp.finfo(dtype)).nmant > digits
 
 
 def faint(mean: np.ndarray, deviation: np.ndarray, dtype: Any) -> np.ndarray:
