@@ -39,7 +39,7 @@ def plain(name: str, value: Any) -> np.ndarray:
 def is_real(dtype: np.dtype) -> bool:
     """Whether these are real numbers or truths, in types that numpy has been taught too, such as bfloat16."""
     return dtype.kind != "m" and (
-        dtype == bool or any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
+        dtype == np.dtype(bool) or any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
     )
 
 
