@@ -238,15 +238,6 @@ def test_starts_and_options_that_cannot_be(given, message):
 
 
 @once
-def test_it_prints_when_asked_to(capsys):
-    GaussianMixture(**started("full", verbose=2, verbose_interval=5)).fit(IRIS)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "Initialization 0"
-    assert printed[1].startswith("  Iteration 5\t ll change 0.")
-    assert printed[-1].startswith("Initialization converged.\t lower bound -")
-
-
-@once
 def test_at_home_in_scikit_learn():
     frame = pandas.DataFrame(np.random.default_rng(0).permutation(IRIS), columns=list("abcd"))
     pipeline = make_pipeline(StandardScaler(), GaussianMixture(random_state=0)).set_output(transform="pandas")

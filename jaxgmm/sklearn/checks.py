@@ -3,17 +3,68 @@
 from typing import Any
 
 import numpy as np
+import sklearn.mixture
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight
 
 from jaxgmm.covariance.table import structure_of
+from jaxgmm.ground.frames import filled
 from jaxgmm.sklearn.forms import FORMS, factor_of_root
 from jaxgmm.sklearn.programs import Parameters
+
+# Where scikit-learn lets a subclass step in, and the compiled programs do not call.
+_HOOKS = (
+    "_check_parameters",
+    "_compute_lower_bound",
+    "_e_step",
+    "_estimate_log_prob",
+    "_estimate_log_prob_resp",
+    "_estimate_log_weights",
+    "_estimate_weighted_log_prob",
+    "_get_parameters",
+    "_initialize",
+    "_initialize_parameters",
+    "_m_step",
+    "_set_parameters",
+)
+
+
+def check_nothing_overridden(estimator: Any) -> None:
+    """Refuse an estimator with steps of its own, which would be left out."""
+    theirs = sklearn.mixture.GaussianMixture
+    for name in _HOOKS:
+        own = getattr(type(estimator), name, None) is not getattr(theirs, name, None) or name in vars(estimator)
+        if own and hasattr(estimator, name):
+            raise TypeError(
+                f"{type(estimator).__name__} overrides {name}, which the compiled fit never calls. Derive it from "
+                "sklearn.mixture.GaussianMixture, which does, or write a jaxgmm.Family for other components."
+            )
+
+
+def said(value: Any) -> Any:
+    """What a masked array says: NaN where it is masked, which scikit-learn then refuses."""
+    return filled(value) if isinstance(value, np.ma.MaskedArray) else value
+
+
+def row_counts(estimator: Any, sample_weight: Any, n: int) -> np.ndarray:
+    """How many rows each of n rows counts for in a criterion."""
+    if sample_weight is None and estimator._is_weighted:
+        raise ValueError(
+            "The estimator was fitted with sample_weight, and a criterion of rows that all count once would be one of "
+            "other data. Pass sample_weight for these rows, or numpy.ones(len(X)) where each counts once."
+        )
+    counts = _check_sample_weight(said(sample_weight), np.empty((n, 1)), dtype=np.float64)
+    if np.any(counts < 0) or not np.any(counts):
+        raise ValueError(
+            f"Negative or no positive values in data passed to `sample_weight`: from {counts.min():g} to "
+            f"{counts.max():g}; expected numbers >= 0, not all of them 0."
+        )
+    return counts
 
 
 def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) -> np.ndarray:
     """Weights of the rows in the dtype of X, of largest 1; no fewer of them positive than there are components."""
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    weights = _check_sample_weight(said(sample_weight), X, dtype=np.float64)
     if np.any(weights < 0):
         raise ValueError(
             f"Negative values in data passed to `sample_weight`: the smallest is {weights.min():g}; expected >= 0."

@@ -1,5 +1,7 @@
 """scikit-learn's `GaussianMixture`, computed by jaxgmm."""
 
+import functools
+import math
 import warnings
 from typing import Any
 
@@ -14,10 +16,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.schema import Schema
 from jaxgmm.selection.batches import side_by_side
-from jaxgmm.sklearn.checks import check_previous_fit, checked_start, checked_weights
-from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
+from jaxgmm.sklearn.checks import (
+    check_nothing_overridden,
+    check_previous_fit,
+    checked_start,
+    checked_weights,
+    row_counts,
+    said,
+)
+from jaxgmm.sklearn.forms import covariance_attributes, factor_of
 from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em
 from jaxgmm.sklearn.seeding import SEEDINGS
+from jaxgmm.sklearn.verbose import Runner, told
 
 # The bounds of so many steps are kept, so that few values of `max_iter` differ in shape; no more than the second.
 _SHORTEST, _LONGEST = 128, 2**20
@@ -53,13 +63,16 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
             The estimator itself, fitted.
 
         Raises:
-            ValueError: parameters or data that are not as scikit-learn takes them; or no fit has ended with a finite
-                likelihood and covariances above rounding.
+            ValueError: parameters or data that are not as scikit-learn takes them; or no fit has ended with
+                covariances above rounding.
+            TypeError: a subclass overrides a step of the fit.
 
         Warns:
-            ConvergenceWarning: the likeliest fit did not converge within `max_iter` steps.
+            ConvergenceWarning: the likeliest fit did not converge within `max_iter` steps. Where every fit met rows
+                of likelihood 0, `lower_bound_` is -inf and the parameters are those before.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        check_nothing_overridden(self)
+        X = validate_data(self, said(X), dtype=[np.float64, np.float32], ensure_min_samples=2)
         weights = checked_weights(sample_weight, X, self.n_components)
         given = checked_start(self, X)
         before = self.warm_start and hasattr(self, "converged_")
@@ -72,17 +85,17 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
             drawn = SEEDINGS[self.init_params](random, X, None if sample_weight is None else weights, self.n_components)
             return padded(drawn.astype(np.int32 if drawn.ndim == 1 else X.dtype))
 
-        def run(start: np.ndarray | None) -> Run:
+        def run(start: np.ndarray | None, parameters: Parameters, bound: Any, steps: int) -> Run:
             with jax.enable_x64(X.dtype == np.float64):
                 end = run_em(
                     rows,
                     shares,
                     start,
-                    self._parameters(X.dtype) if before else given,
-                    real(self.lower_bound_ if before else -np.inf),
+                    parameters,
+                    real(bound),
                     real(self.tol),
                     real(self.reg_covar),
-                    np.int32(min(self.max_iter, 2**31 - 1)),
+                    np.int32(min(steps, 2**31 - 1)),
                     n_components=self.n_components,
                     covariance_type=self.covariance_type,
                     history_size=min(max(_SHORTEST, 1 << int(self.max_iter).bit_length()), _LONGEST),
@@ -91,11 +104,15 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
 
         known = before or given.complete
         starts = [None if known else start() for _ in range(1 if before else self.n_init)]
-        # The first alone, so that the others find it compiled.
-        runs = [run(starts[0]), *side_by_side(run, starts[1:])]
-        for number, one in enumerate(runs):
-            self._tell(number, one)
+        first = (self._parameters(X.dtype), self.lower_bound_) if before else (given, -np.inf)
+        if self.verbose:
+            runs = [told(run, self, number, start, *first) for number, start in enumerate(starts)]
+        else:
+            # The first alone, so that the others find it compiled.
+            quiet = functools.partial(_quiet, run, first, self.max_iter)
+            runs = [quiet(starts[0]), *side_by_side(quiet, starts[1:])]
         self._keep(_best(runs), X.dtype)
+        self._is_weighted = sample_weight is not None
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -115,6 +132,19 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         present = weights > 0
         return float(np.average(values[present], weights=weights[present]))
 
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Bayesian information criterion, lower is better; rows count `sample_weight` times each.
+
+        Raises:
+            ValueError: without `sample_weight`, after a fit that had it.
+        """
+        total, n = self._total(X, sample_weight)
+        return -2 * total + self._n_parameters() * math.log(n)
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike information criterion, lower is better; rows and errors as for `bic`."""
+        return -2 * self._total(X, sample_weight)[0] + 2 * self._n_parameters()
+
     def predict(self, X: Any) -> np.ndarray:
         """Most probable component of each row (n,)."""
         return np.argmax(self.predict_proba(X), axis=1)
@@ -130,10 +160,20 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         names = getattr(self, "feature_names_in_", None)
         return None if names is None else Schema(names)
 
+    # Whether the latest fit had weights; attributes that a user sets are of no fit.
+    _is_weighted = False
+
+    def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Log-likelihood of the rows, and how many they are."""
+        values = self.score_samples(X)
+        counts = row_counts(self, sample_weight, len(values))
+        return float(np.sum(counts * np.where(counts > 0, values, 0), dtype=np.float64)), float(counts.sum())
+
     def _evaluate(self, program: Any, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        dtype = np.result_type(X.dtype, self.means_.dtype)
+        check_nothing_overridden(self)
+        X = validate_data(self, said(X), dtype=[np.float64, np.float32], reset=False)
+        dtype = np.result_type(X.dtype, np.asarray(self.means_).dtype)
         rows = padded(X.astype(dtype, copy=False))
         with jax.enable_x64(dtype == np.float64):
             values = program(self._parameters(dtype), rows, covariance_type=self.covariance_type)
@@ -144,19 +184,21 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         return Parameters(
             weights=np.asarray(self.weights_, dtype),
             means=np.asarray(self.means_, dtype),
-            factor=factor_of_root(self.covariance_type, self.precisions_cholesky_, dtype),
+            factor=factor_of(self, dtype),
         )
 
     def _keep(self, run: Run, dtype: Any) -> None:
         n_iter = int(run.n_iter)
         converged = bool(np.abs(run.change) < self.tol)
-        if not (self.max_iter == 0 or np.isfinite(run.bound)) or run.collapsed.any():
+        if not run.bound < np.inf or run.collapsed.any():
             raise ValueError(_failure(run, dtype))
         if not converged and self.max_iter > 0:
+            last = f"the last one changed the mean log-likelihood by {float(run.change):.3g}, and tol is {self.tol:g}"
+            if run.bound == -np.inf:
+                last = "some rows were so far from all components that their likelihood is 0"
             warnings.warn(
-                f"Best performing initialization did not converge: after {n_iter} steps, the last one changed the mean "
-                f"log-likelihood by {float(run.change):.3g}, and tol is {self.tol:g}. Try different init parameters, "
-                "or increase max_iter, tol, or check for degenerate data.",
+                f"Best performing initialization did not converge: after {n_iter} steps, {last}. Try different init "
+                "parameters, or increase max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -168,27 +210,24 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         self.lower_bound_ = float(run.bound)
         self.lower_bounds_ = run.bounds[:n_iter].tolist()
 
-    def _tell(self, number: int, run: Run) -> None:
-        """What scikit-learn prints; of the steps, once they are done."""
-        if not self.verbose:
-            return
-        print(f"Initialization {number}")
-        bounds = run.bounds[: int(run.n_iter)]
-        for place in range(self.verbose_interval - 1, len(bounds), self.verbose_interval):
-            change = f"\t ll change {bounds[place] - bounds[place - 1]:.5f}" if place and self.verbose > 1 else ""
-            print(f"  Iteration {place + 1}{change}")
-        end = "converged." if np.abs(run.change) < self.tol else "did not converge."
-        print(f"Initialization {end}" + (f"\t lower bound {float(run.bound):.5f}." if self.verbose > 1 else ""))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.array_api_support = False
         return tags
 
 
+def _quiet(run: Runner, first: tuple[Parameters, Any], steps: int, start: np.ndarray | None) -> Run:
+    return run(start, *first, steps)
+
+
 def _best(runs: list[Run]) -> Run:
     """The likeliest that has not failed; the first if all have."""
-    return max(runs, key=lambda run: -np.inf if run.collapsed.any() or np.isnan(run.bound) else run.bound)
+
+    def height(run: Run) -> tuple[bool, float]:
+        failed = bool(run.collapsed.any() or np.isnan(run.bound))
+        return not failed, -np.inf if failed else float(run.bound)
+
+    return max(runs, key=height)
 
 
 def _failure(run: Run, dtype: Any) -> str:

@@ -34,6 +34,11 @@ class Matrices:
         return np.linalg.cholesky(precisions)
 
     @staticmethod
+    def factor_of_covariances(covariances: np.ndarray) -> np.ndarray:
+        """L."""
+        return np.linalg.cholesky(covariances)
+
+    @staticmethod
     def factor(root: np.ndarray) -> np.ndarray:
         """L from any root P of the precisions, triangular or not."""
         # The covariance P^-T P^-1 is not formed: that would square the condition number.
@@ -68,6 +73,11 @@ class Scales:
         return np.sqrt(precisions)
 
     @staticmethod
+    def factor_of_covariances(covariances: np.ndarray) -> np.ndarray:
+        """Standard deviations."""
+        return np.sqrt(covariances)
+
+    @staticmethod
     def factor(root: np.ndarray) -> np.ndarray:
         """Standard deviations."""
         return 1 / root
@@ -92,6 +102,17 @@ def covariance_attributes(covariance_type: str, factor: Any, dtype: Any) -> dict
         "precisions_": form.precisions(root),
     }
     return {name: array.astype(dtype) for name, array in arrays.items()}
+
+
+def factor_of(estimator: Any, dtype: Any) -> np.ndarray:
+    """What the structure holds, by the attributes of a fitted estimator or by those that a user has set.
+
+    It is `precisions_cholesky_` that counts, as in scikit-learn, and `covariances_` where there is none.
+    """
+    kind, root = estimator.covariance_type, getattr(estimator, "precisions_cholesky_", None)
+    if root is not None:
+        return factor_of_root(kind, root, dtype)
+    return FORMS[kind].factor_of_covariances(np.asarray(estimator.covariances_, np.float64)).astype(dtype)
 
 
 def factor_of_root(covariance_type: str, root: Any, dtype: Any) -> np.ndarray:

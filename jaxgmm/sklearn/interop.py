@@ -13,7 +13,7 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
-from jaxgmm.sklearn.forms import covariance_attributes, factor_of_root
+from jaxgmm.sklearn.forms import covariance_attributes, factor_of
 from jaxgmm.sklearn.programs import Parameters
 
 
@@ -41,8 +41,8 @@ def from_sklearn(estimator: Any) -> Mixture:
         )
     check_is_fitted(estimator)
     kind = estimator.covariance_type
-    factor = factor_of_root(kind, estimator.precisions_cholesky_, estimator.means_.dtype)
-    parameters = Parameters(*(jnp.asarray(array) for array in (estimator.weights_, estimator.means_, factor)))
+    weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
+    parameters = Parameters(*(jnp.asarray(array) for array in (weights, means, factor_of(estimator, means.dtype))))
     mixture = parameters.mixture(kind)
     checks.keep_digits("estimator.means_", estimator.means_, lambda: extents.about(estimator.means_, mixture))
     return mixture

@@ -112,6 +112,8 @@ def run_em(
         statistics = take_statistics(mixture, rows, reference)
         after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), rounding)
         bound = reference + statistics.log_likelihood / total
+        # No step leads on from where the likelihood is not finite.
+        after = pytree.where(jnp.isfinite(bound), after, mixture)
         return after, dataclasses.replace(
             run,
             bound=bound,
