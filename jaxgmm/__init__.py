@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
+    from jaxgmm.ground.kept import keep_programs
     from jaxgmm.ground.schema import Schema
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
@@ -79,6 +80,7 @@ __all__ = [
     "from_responsibilities",
     "icl",
     "init",
+    "keep_programs",
     "kl_bounds",
     "kl_divergence",
     "l2_distance",
@@ -138,6 +140,7 @@ _PLACES = {
     "from_responsibilities": "model.init",
     "icl": "selection.criteria",
     "init": "model.init",
+    "keep_programs": "ground.kept",
     "kl_bounds": "divergences.bounds",
     "kl_divergence": "divergences.estimates",
     "l2_distance": "divergences.l2",

@@ -2,7 +2,7 @@
 
 import sys
 
-_EXTRA = ("filelock", "pandas", "platformdirs", "pyarrow", "rich", "tqdm", "typer")
+_EXTRA = ("filelock", "pandas", "pyarrow", "rich", "tqdm", "typer")
 
 
 def main() -> None:

@@ -32,32 +32,31 @@ app = typer.Typer(
 )
 
 
-_Settled = Callable[[], contextlib.AbstractContextManager[None]]
-
-
 def run() -> None:
     """Run the command that the arguments of the process say, and exit."""
-    execute(sys.argv[1:], _settled)
+    execute(sys.argv[1:], _settle)
 
 
-def _settled() -> contextlib.AbstractContextManager[None]:
-    """Settings of JAX."""
+def _settle() -> None:
+    """Settings of JAX: this program owns its process, so it may say so."""
+    # Before XLA is there: it warns that it does not know which version a kept program is of, which JAX does.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import jax
 
-    from jaxgmm.cli.compiled import kept_programs
-
-    # float64, as files hold numbers: this program owns its process, so it may say so.
+    # float64, as files hold numbers.
     jax.config.update("jax_enable_x64", True)
-    return kept_programs()
+    # Where there is no folder for programs, they are compiled for this run alone.
+    with contextlib.suppress(OSError, RuntimeError):
+        jaxgmm.keep_programs()
 
 
-def execute(arguments: list[str], settled: _Settled = contextlib.nullcontext) -> None:
+def execute(arguments: list[str], before: Callable[[], None] = lambda: None) -> None:
     """Run a command and exit, with one line of what is wrong with its input if something is.
 
-    The command runs within `settled`, which is not called before it is clear what is to be run.
+    `before` is called once it is clear what is to be run.
     """
     try:
-        app(arguments, prog_name="jaxgmm", obj=settled)
+        app(arguments, prog_name="jaxgmm", obj=before)
     except Problem as problem:
         _end(problem, problem.code)
     except BrokenPipeError:
@@ -79,8 +78,8 @@ class _Command(typer.core.TyperCommand):
 
         # Entries that no column has a name for would be dropped with a warning.
         warnings.simplefilter("error", pandas.errors.ParserWarning)
-        with context.obj():
-            return super().invoke(context)
+        context.obj()
+        return super().invoke(context)
 
 
 def _end(message: Any, code: int) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import jaxgmm
-from jaxgmm.cli import applying, report, trust
+from jaxgmm.cli import applying, report
 from jaxgmm.cli.figure import check_figure, draw
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
@@ -67,20 +67,15 @@ class Task:
             rows = self._rows(table)
             if len(rows.x) < max(ks):
                 raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
-            selection = trust.confirmed(
-                lambda: jaxgmm.select(
-                    jax.random.key(self.seed),
-                    padded(rows.x),
-                    ks,
-                    structures,
-                    criterion=self.criterion,
-                    weights=padded(rows.weights),
-                    progress=sys.stderr.isatty(),
-                    **self.options,
-                ),
-                lambda selection: trust.likelihood_agrees(
-                    sound(selection).mixture, rows.x, rows.weights, selection.winner.log_likelihood
-                ),
+            selection = jaxgmm.select(
+                jax.random.key(self.seed),
+                padded(rows.x),
+                ks,
+                structures,
+                criterion=self.criterion,
+                weights=padded(rows.weights),
+                progress=sys.stderr.isatty(),
+                **self.options,
             )
             mixture = sound(selection).mixture
             loaded = applying.Loaded(out or "the model", mixture, self._metadata(table, rows, selection, mixture))
