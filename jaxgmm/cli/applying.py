@@ -15,6 +15,7 @@ from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table, opened, writing
 from jaxgmm.ground.padding import padded
+from jaxgmm.ground.programs import program
 
 _CHUNK = 2**16
 # Shares of rows whose log-densities are kept with a model, denser towards 0, where anomalies are.
@@ -105,7 +106,7 @@ def assign(
         names += [f"{prefix}p{place}" for place in range(model.mixture.n_components)]
 
     def added(values: np.ndarray) -> list[pd.Series]:
-        shares = responsibilities(model.mixture, values)
+        _, shares = densities(model.mixture, values)
         whole = ~np.isnan(shares).any(axis=1)
         component = pd.Series(np.argmax(shares, axis=1), dtype="Int64").where(whole, pd.NA)
         return [
@@ -137,7 +138,7 @@ def score(
     summary |= {"rows": 0, "rows_missing": 0, "anomalies": 0, "mean_log_density": 0.0}
 
     def added(values: np.ndarray) -> list[pd.Series]:
-        scores = log_prob(model.mixture, values).astype(np.float64)
+        scores = densities(model.mixture, values)[0].astype(np.float64)
         whole = ~np.isnan(scores)
         summary["rows"] += len(scores)
         summary["rows_missing"] += int(np.sum(~whole))
@@ -157,21 +158,30 @@ def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: s
     """Rows drawn from the mixture, under the names of its columns."""
     added = [f"{prefix}component"] if labels else []
     names = [*model.columns, *added]
-    key = jax.random.key(seed)
+    key = drawn_with(seed)
     size = min(_CHUNK, 1 << (n - 1).bit_length())
     with writing(out, layout, names) as write:
-        for start in range(0, n, size):
-            rows, components = _sample(model.mixture, jax.random.fold_in(key, start // size), size)
+        for part, start in enumerate(range(0, n, size)):
+            rows, components = _sample(model.mixture, key, np.uint32(part), size)
             frame = pd.DataFrame(np.asarray(rows), columns=model.columns)
             if labels:
                 frame[added[0]] = np.asarray(components, np.int64)
             write(frame[: n - start])
 
 
+def drawn_with(seed: int) -> jax.Array:
+    """The key of a seed."""
+    return _key(np.int64(seed))
+
+
+# By itself each of its operations would be a program.
+_key = program(jax.random.key)
+
+
 def quantiles_of(mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
     """Log-densities that these shares of the rows lie below."""
     parts = [x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)]
-    scores = np.concatenate([log_prob(mixture, part) for part in parts])
+    scores = np.concatenate([densities(mixture, part)[0] for part in parts])
     order = np.argsort(scores)
     below = np.cumsum(weights[order], dtype=np.float64)
     below = (below - 0.5 * weights[order]) / below[-1]
@@ -200,25 +210,18 @@ def _in_dtype(model: Loaded, added: Callable[[np.ndarray], list[pd.Series]]) -> 
     return lambda values: added(values.astype(dtype))
 
 
-def log_prob(mixture: jaxgmm.Mixture, x: np.ndarray) -> np.ndarray:
-    """Log-density of each row (n,), NaN where an entry is missing."""
-    return np.asarray(_log_prob(mixture, padded(x)))[: len(x)]
+def densities(mixture: jaxgmm.Mixture, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-density (n,) and probability of each component (n, k) for each row, NaN where an entry is missing."""
+    log_prob, responsibilities = _densities(mixture, padded(x))
+    return np.asarray(log_prob)[: len(x)], np.asarray(responsibilities)[: len(x)]
 
 
-def responsibilities(mixture: jaxgmm.Mixture, x: np.ndarray) -> np.ndarray:
-    """Probability of each component for each row (n, k), NaN where an entry is missing."""
-    return np.asarray(_responsibilities(mixture, padded(x)))[: len(x)]
+# Both in one program. Inside it, rows with NaN are no error: they get NaN.
+@program
+def _densities(mixture: jaxgmm.Mixture, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return mixture.log_prob(x), mixture.responsibilities(x)
 
 
-# Inside jit, rows with NaN are no error: they get NaN.
-@jax.jit
-def _log_prob(mixture: jaxgmm.Mixture, x: jax.Array) -> jax.Array:
-    return mixture.log_prob(x)
-
-
-@jax.jit
-def _responsibilities(mixture: jaxgmm.Mixture, x: jax.Array) -> jax.Array:
-    return mixture.responsibilities(x)
-
-
-_sample = jax.jit(lambda mixture, key, n: mixture.sample_with_labels(key, n), static_argnums=2)
+@program(static=("n",))
+def _sample(mixture: jaxgmm.Mixture, key: jax.Array, part: Any, n: int) -> tuple[jax.Array, jax.Array]:
+    return mixture.sample_with_labels(jax.random.fold_in(key, part), n)

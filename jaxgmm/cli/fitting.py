@@ -5,7 +5,6 @@ import math
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 import jaxgmm
@@ -68,7 +67,7 @@ class Task:
             if len(rows.x) < max(ks):
                 raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
             selection = jaxgmm.select(
-                jax.random.key(self.seed),
+                applying.drawn_with(self.seed),
                 padded(rows.x),
                 ks,
                 structures,

@@ -4,11 +4,13 @@ import json as to_json
 import math
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
 import jaxgmm
+from jaxgmm.ground.programs import program
 
 if TYPE_CHECKING:
     from jaxgmm.cli.applying import Loaded
@@ -97,9 +99,10 @@ def scored(summary: dict[str, Any], *, json: bool) -> None:
 def _components(console: Console, model: "Loaded") -> None:
     """A row for each component: its weight, and mean and standard deviation in each column."""
     names = model.columns[:_COLUMNS]
-    means, deviations = _moments(model.mixture)
+    weights, means, covariances = _parameters(model.mixture)
+    deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
     table = _table("component>", "weight>", *(f"{name}>" for name in names))
-    for place, weight in enumerate(np.asarray(model.mixture.weights)):
+    for place, weight in enumerate(weights):
         cells = [_measured(mean, sd) for mean, sd in zip(means[place], deviations[place], strict=True)]
         table.add_row(str(place), f"{weight:.4f}", *cells[:_COLUMNS])
     console.print(table)
@@ -108,21 +111,26 @@ def _components(console: Console, model: "Loaded") -> None:
 
 
 def _described(model: "Loaded") -> dict[str, Any]:
-    mixture = model.mixture
-    known = {"covariances": np.asarray(mixture.covariances)} if hasattr(mixture.components, "covariance") else {}
+    weights, means, covariances = _parameters(model.mixture)
+    known = {"covariances": covariances} if hasattr(model.mixture.components, "covariance") else {}
     return {
-        "n_components": mixture.n_components,
+        "n_components": model.mixture.n_components,
         "columns": model.columns,
-        "weights": np.asarray(mixture.weights),
-        "means": np.asarray(mixture.means),
+        "weights": weights,
+        "means": means,
         **known,
         **({"fit": model.metadata["fit"]} if "fit" in model.metadata else {}),
     }
 
 
-def _moments(mixture: jaxgmm.Mixture) -> tuple[np.ndarray, np.ndarray]:
-    variances = np.diagonal(np.asarray(mixture.covariances), axis1=-2, axis2=-1)
-    return np.asarray(mixture.means), np.sqrt(variances)
+def _parameters(mixture: jaxgmm.Mixture) -> Any:
+    """Weights, means and dense covariances, in numpy."""
+    return jax.device_get(_read(mixture))
+
+
+@program
+def _read(mixture: jaxgmm.Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return mixture.weights, mixture.means, mixture.covariances
 
 
 def _measured(mean: float, deviation: float) -> str:

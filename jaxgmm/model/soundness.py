@@ -23,7 +23,8 @@ def fault(mixture: Mixture) -> str:
             for path, leaf in jax.tree_util.tree_leaves_with_path(mixture)
         )
         return f"holds arrays whose shapes do not fit each other: {shapes}"
-    lanes = jax.tree.map(lambda leaf: leaf.reshape(math.prod(batch), *leaf.shape[len(batch) :]), mixture)
+    # In numpy, or each shape would be a program of its own.
+    lanes = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[len(batch) :]), mixture)
     weights, components = map(np.asarray, _sound(lanes))
     if not weights.all():
         return f"holds weights that are not numbers summing to one{_where(weights, batch)}"

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxgmm.ground import containers, frames
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_mixture, check_stack, check_weighted_rows
 from jaxgmm.plot import style
 
@@ -88,10 +90,20 @@ def around(mixture: Mixture, reach: float = _AROUND) -> tuple[np.ndarray, np.nda
 
 def deviations(mixture: Mixture) -> np.ndarray:
     """Standard deviations of the components (k, d)."""
-    variances = np.diagonal(np.asarray(mixture.covariances, float), axis1=1, axis2=2)
+    variances = np.diagonal(covariances(mixture), axis1=1, axis2=2)
     if not np.all(np.isfinite(variances[style.present(mixture)])):
         raise ValueError("mixture has components without a finite covariance, so there is no extent to draw them in.")
     return np.sqrt(variances)
+
+
+def covariances(mixture: Mixture) -> np.ndarray:
+    """Dense covariances of the components (k, d, d)."""
+    return np.asarray(_covariances(mixture), float)
+
+
+@program
+def _covariances(mixture: Mixture) -> jax.Array:
+    return mixture.covariances
 
 
 def extent(mixture: Mixture, rows: Rows | None) -> tuple[np.ndarray, np.ndarray]:

@@ -69,9 +69,9 @@ def draw(
 
     radii = np.sqrt(-2 * np.log1p(-np.array(levels)))
     kept = style.present(mixture)
-    weights = np.asarray(mixture.weights, float)
+    weights = style.weights(mixture).astype(float)
     means = np.asarray(mixture.means, float)[:, columns]
-    covariances = np.asarray(mixture.covariances, float)[:, columns[:, None], columns]
+    covariances = canvas.covariances(mixture)[:, columns[:, None], columns]
     # The smallest on top, so that none is hidden.
     for place in kept[np.argsort(-np.linalg.det(covariances[kept]), kind="stable")].tolist():
         variances, directions = np.linalg.eigh(covariances[place])

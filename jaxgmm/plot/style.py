@@ -71,9 +71,14 @@ def shades(name: str, low: float, high: float, n: int) -> np.ndarray:
     return pyplot().get_cmap(name)(np.linspace(low, high, n))
 
 
+def weights(mixture: Mixture) -> np.ndarray:
+    """Of the components (k,), in numpy: outside of a program, each operation of JAX is compiled as one of its own."""
+    return np.exp(np.asarray(mixture.log_weights))
+
+
 def present(mixture: Mixture) -> np.ndarray:
     """Places of the components that have weight."""
-    return np.flatnonzero(np.asarray(mixture.weights) > 0)
+    return np.flatnonzero(weights(mixture) > 0)
 
 
 def color(place: int) -> str:

@@ -96,16 +96,16 @@ def aic_of(log_likelihood: Any, n_parameters: Any) -> Any:
     return 2 * n_parameters - 2 * log_likelihood
 
 
-def aicc_of(log_likelihood: Any, n_parameters: Any, n_rows: Any) -> Any:
-    """AICc from a total log-likelihood."""
+def aicc_of(log_likelihood: Any, n_parameters: Any, n_rows: Any, xp: Any = jnp) -> Any:
+    """AICc from a total log-likelihood, by the functions of numpy or JAX."""
     spare = n_rows - n_parameters - 1
-    more = 2 * n_parameters * (n_parameters + 1) / jnp.where(spare > 0, spare, 1)
-    return jnp.where(spare > 0, aic_of(log_likelihood, n_parameters) + more, jnp.inf)
+    more = 2 * n_parameters * (n_parameters + 1) / xp.where(spare > 0, spare, 1)
+    return xp.where(spare > 0, aic_of(log_likelihood, n_parameters) + more, xp.inf)
 
 
-def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any) -> Any:
-    """BIC from a total log-likelihood."""
-    return n_parameters * jnp.log(n_rows) - 2 * log_likelihood
+def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any, xp: Any = jnp) -> Any:
+    """BIC from a total log-likelihood, by the functions of numpy or JAX."""
+    return n_parameters * xp.log(n_rows) - 2 * log_likelihood
 
 
 def totals(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[float, float]:
@@ -131,6 +131,8 @@ def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
 def _completed_log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:
+    """The log-likelihood of the rows together with their most probable components."""
+
     def of(log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"]) -> Float[Array, " n"]:
         return log_prob + jnp.log(jnp.max(responsibilities, axis=1))
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool
 
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
+from jaxgmm.ground.programs import program
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.selection.batches import shown, side_by_side
@@ -205,13 +206,13 @@ def select(
         raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
     plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
     # No number of components is 0.
-    for_folds = jax.random.fold_in(key, 0)
+    for_folds = _folded(key, np.uint32(0))
     folds = _folds(for_folds, np.asarray(weights), checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
     total = float(np.sum(np.asarray(weights), dtype=np.float64))
 
     def candidate(structure: str | None, k: int) -> Candidate:
         present = checks.present("n_components", k, "max_components", max(ks))
-        own = jax.random.fold_in(key, k)
+        own = _folded(key, np.uint32(k))
         try:
             restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, x, weights, present))
             mixture = restarts.best.mixture
@@ -221,22 +222,21 @@ def select(
                 value, completed = totals(mixture, x, weights)
                 if folds is not None:
                     held_out, error = cross_validated(structure, present)
-            with jax.enable_x64(True):
-                return Candidate(
-                    covariance_type=structure,
-                    n_components=k,
-                    n_parameters=p,
-                    result=_without_absent(restarts.best, k),
-                    restarts=restarts,
-                    regular=bool(restarts.regular[restarts.winner]),
-                    log_likelihood=value,
-                    aic=float(aic_of(value, p)),
-                    aicc=float(aicc_of(value, p, total)),
-                    bic=float(bic_of(value, p, total)),
-                    icl=float(bic_of(completed, p, total)),
-                    cv=held_out,
-                    error=error,
-                )
+            return Candidate(
+                covariance_type=structure,
+                n_components=k,
+                n_parameters=p,
+                result=_without_absent(restarts.best, k),
+                restarts=restarts,
+                regular=bool(np.asarray(restarts.regular)[restarts.winner]),
+                log_likelihood=value,
+                aic=float(aic_of(value, p)),
+                aicc=float(aicc_of(value, p, total, np)),
+                bic=float(bic_of(value, p, total, np)),
+                icl=float(bic_of(completed, p, total, np)),
+                cv=held_out,
+                error=error,
+            )
         except jax.errors.JaxRuntimeError as error:
             return Candidate(structure, k, error=str(error).splitlines()[0])
 
@@ -244,7 +244,7 @@ def select(
         value = 0.0
         for fold in range(n_folds):
             inside = jnp.asarray(np.where(folds == fold, 0, np.asarray(weights)))
-            fit = best_of_restarts(plans[structure], jax.random.fold_in(for_folds, fold), x, inside, present).best
+            fit = best_of_restarts(plans[structure], _folded(for_folds, np.uint32(fold)), x, inside, present).best
             if fit.status == Status.NON_FINITE:
                 return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
             value -= 2 * totals(fit.mixture, x, weights - inside)[0]
@@ -268,6 +268,12 @@ def _listed(value: Any) -> list[Any]:
         return [value]
 
 
+@program
+def _folded(key: jax.Array, number: Any) -> jax.Array:
+    return jax.random.fold_in(key, number)
+
+
+# One program for all that is asked of a candidate: each operation outside of one would be compiled by itself.
 def _without_absent(result: FitResult, k: int) -> FitResult:
     """A fit of k components in arrays that have room for more."""
     # In numpy, or every k would compile slices of its own.
