@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground.pytree import Leaf, record
 
@@ -43,9 +43,50 @@ class Rows:
 
     @classmethod
     def of(cls, x: Float[Array, "n d"], weights: Float[Array, " n"], block_size: int) -> "Rows":
-        """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included."""
-        x = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
+        """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included.
+
+        Not so for derivatives in the weights, which say what an absent row would do if it were there. They are NaN
+        where a row is not finite, or so far out that its square is not.
+        """
+        x, weights = _with_stand_ins(x, weights)
         return cls(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"))
+
+
+@jax.custom_jvp
+def _with_stand_ins(x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Array, Array]:
+    return jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)]), weights
+
+
+def _with_stand_ins_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    (given, dx), dweights = (primals[0], tangents[0]), tangents[1]
+    x, weights = _with_stand_ins(*primals)
+    # Squares are summed over columns and doubled on the way.
+    bound = math.sqrt(float(jnp.finfo(x.dtype).max) / 2**16)
+    seen = (primals[1] > 0) | jnp.all(jnp.abs(given) < bound, axis=1)
+    if not _stays(dx):
+        dx = jnp.where(seen[:, None], dx, 0)
+    if not _stays(dweights):
+        x, dweights = jnp.where(seen[:, None], given, x), unknown(~seen, dweights)
+    return (x, weights), (dx, dweights)
+
+
+_with_stand_ins.defjvp(_with_stand_ins_jvp, symbolic_zeros=True)
+
+
+def unknown(where: Bool[Array, " n"], tangent: Float[Array, " n"]) -> Float[Array, " n"]:
+    """The tangent, but NaN `where` what it is multiplied by is not known; 0 stays 0.
+
+    NaN times 0 would be NaN: that nothing is known of one entry must not take away what is known of the others.
+    """
+
+    def forward(_: Any, tangent: Array) -> Array:
+        return jnp.where(where & (tangent != 0), jnp.nan, tangent)
+
+    def reverse(_: Any, cotangent: Array) -> Array:
+        return jnp.where(where, jnp.nan, cotangent)
+
+    # The one linear function of JAX that says for itself what it is forward and in reverse.
+    return jax.lax.custom_linear_solve(lambda tangent: tangent, tangent, solve=forward, transpose_solve=reverse)
 
 
 def into_blocks(array: Array, block_size: int, padding: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bijectors, checks, draws, frames, linalg
+from jaxgmm.ground import bijectors, checks, draws, frames, linalg, shares
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
@@ -71,7 +71,7 @@ class Mixture:
             known = int(np.count_nonzero(np.asarray(self.log_weights) != -np.inf))
             return _n_parameters(self.components, known)
         counts = [_n_parameters(self.components, count) for count in range(self.n_components + 1)]
-        present = jnp.sum(self.log_weights != -jnp.inf, axis=-1)
+        present = jnp.sum(shares.present(self.log_weights), axis=-1)
         integers = max(counts) <= jnp.iinfo(jnp.int32).max
         return jnp.asarray(counts, jnp.int32 if integers else self.log_weights.dtype)[present]
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
+from jaxgmm.ground.shares import log_shares
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 
@@ -53,6 +54,6 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     checks.finite_data(means, name="means")
     covariance = structure.from_covariances(covariances)
     checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))
-    mixture = Mixture(jnp.log(weights) - jnp.log(jnp.sum(weights)), Gaussian(means, covariance))
+    mixture = Mixture(log_shares(weights), Gaussian(means, covariance))
     checks.keep_digits("means", given_means, lambda: extents.about(given_means, mixture))
     return mixture

@@ -160,6 +160,15 @@ def _log_likelihood(
     return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, x, weights, block_size)
 
 
+@jax.custom_jvp
 def weighted_sum(values: Float[Array, " n"], weights: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum of the values of rows that are present."""
+    """Sum of the values of rows that are present; an absent one would add its own if it were there."""
     return jnp.sum(jnp.where(weights > 0, weights * values, 0))
+
+
+@weighted_sum.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (values, weights), (dvalues, dweights) = primals, tangents
+    # Where even the logarithm underflows, the lowest number: -inf times 0 would be NaN.
+    slopes = jnp.maximum(values, jnp.finfo(values.dtype).min)
+    return weighted_sum(values, weights), jnp.sum(weights * dvalues) + jnp.sum(dweights * slopes)
