@@ -17,6 +17,8 @@ from tabulate import tabulate
 
 jax.config.update("jax_enable_x64", True)
 
+import derivatives  # noqa: E402
+
 import experiments  # noqa: E402
 from bad_input import BAD_INPUT, evaluate  # noqa: E402
 
@@ -32,7 +34,7 @@ def cell(value: object) -> object:
 
 def rows_of(name: str) -> list[dict[str, object]]:
     """The rows of an experiment, in both dtypes where it takes one."""
-    experiment = getattr(experiments, name)
+    experiment = getattr(derivatives, name, None) or getattr(experiments, name)
     if inspect.signature(experiment).parameters.keys() & {"dtype"}:
         rows = [row for dtype in (np.float32, np.float64) for row in experiment(dtype)]
     else:

@@ -76,6 +76,11 @@ class Place:
         """What the EM step changes."""
         return _difference(self.step, self.mixture)
 
+    @property
+    def length(self) -> Float[Array, ""]:
+        """Of the EM step, squared, in the metric."""
+        return jnp.sum(self.metric * self.change**2)
+
 
 def coordinates(mixture: Mixture) -> Float[Array, " p"]:
     """The free coordinates of a mixture in one row."""

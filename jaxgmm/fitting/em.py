@@ -229,7 +229,11 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     before = here.reference + here.value / task.total
     there = task.visit(mixture, free, jnp.where(first, before, jnp.maximum(before, here.reference)), held)
     gain = task.gain(here, there)
-    taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, (gain >= 0) | first))
+    # Near a saddle steps of EM get longer, and rounding may hide what they gain: that is no end.
+    hidden = ~arrives & ~leaps & (jnp.abs(gain) <= jnp.finfo(gain.dtype).eps * (1 + jnp.abs(here.reference)))
+    growing = hidden & jnp.isinf(outlook.remaining) & (there.place.length > here.place.length)
+    uphill = (gain >= 0) | first | growing
+    taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, uphill))
     packed = pytree.where(taken, Packed.of(there), state.point)
     point: _Point = packed.tree
     memory = memory.judged(leaps, taken, outlook.least)
@@ -238,7 +242,7 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     outlook = look_ahead(memory, point.place)
     n_iter = state.n_iter + 1
     settled = taken & (outlook.remaining <= tol)
-    nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives
+    nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives & ~growing
     status = jnp.select(
         [~leaps & ~there.finite, settled | nothing_gained, n_iter >= max_iter],
         [Status.NON_FINITE, Status.CONVERGED, Status.MAX_ITER],
