@@ -14,7 +14,7 @@ from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record
 from jaxgmm.ground.rows import Rows
-from jaxgmm.model.mixture import Mixture, check_weighted_rows
+from jaxgmm.model.mixture import Mixture, check_weighted_rows, of_passes
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
 
@@ -151,7 +151,7 @@ class _State:
     history: Leaf
 
 
-@program(static=("scheme", "history_size", "block_size"))
+@program(static=("scheme", "history_size", "block_size"), work=of_passes(30))
 def _fit(
     mixture: Mixture,
     x: Float[Array, "n d"],

@@ -48,7 +48,8 @@ def at_fixed_point(
 @at_fixed_point.defjvp
 def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
     mixture, *given = primals
-    end = _nearer_to_rest(*jax.lax.stop_gradient(tuple(primals)), block_size)
+    still: Any = jax.lax.stop_gradient(primals)
+    end = _nearer_to_rest(still[0], still[1], still[2], still[3], block_size)
     rested, moved = jax.jvp(lambda *given: _at_rest(end, *given, block_size), tuple(given), tuple(tangents[1:]))
     return _moving_as(mixture, rested), moved
 

@@ -89,7 +89,7 @@ def _written_out(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d
     d = factor.shape[-1]
     diagonal = jnp.sum(jnp.where(np.eye(d, dtype=bool), factor, 0), axis=-1)
     inside = jnp.where(np.tri(d, k=-1, dtype=bool), factor, 0) / diagonal[..., :, None]
-    series = np.eye(d, dtype=factor.dtype) - inside
+    series = jnp.asarray(np.eye(d, dtype=factor.dtype)) - inside
     return (series + _product(inside, inside) if d > 2 else series) / diagonal[..., None, :]
 
 

@@ -14,30 +14,28 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
-import jaxlib
+import jax.extend.core
+import jaxlib.version
 import numpy as np
 
 from jaxgmm.ground import forks, versions
 
-try:
-    from jax.extend.core import get_opaque_trace_state
-except ImportError:  # where jax < 0.10 has it
-    from jax.core import get_opaque_trace_state  # type: ignore[attr-defined, no-redef]
-
-versions.warn_of_hangs(jaxlib.__version__)
+versions.warn_of_hangs(jaxlib.version.__version__)
 
 # Programs kept at a time. A fit takes some hundred of the 65,530 memory maps that Linux gives a process.
 _KEPT = 100
-# Multiplications, over all passes of a call, up to which machine code that is compiled quickly serves best.
-_SMALL = 2e7
+# Multiplications, over all passes of a call, up to which machine code serves best that compiles in a quarter of the
+# time and runs at a quarter of the speed, and up to which such that compiles in half and runs at two thirds.
+_SMALL, _MEDIUM = 2e7, 3e8
 
+_trace_state = getattr(jax.extend.core, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state
 with jax.ensure_compile_time_eval():
-    _TOP_LEVEL = get_opaque_trace_state(convention="flax")
+    _TOP_LEVEL = _trace_state(convention="flax")
 
 
 def at_top_level() -> bool:
     """Whether nothing is being traced here, neither by `jit` nor by any other transformation."""
-    return bool(get_opaque_trace_state(convention="flax") == _TOP_LEVEL)
+    return bool(_trace_state(convention="flax") == _TOP_LEVEL)
 
 
 def program(
@@ -113,13 +111,13 @@ def _entries(*args: Any, **kwargs: Any) -> float:
 
 def _options(work: float, leaves: list[Any]) -> dict[str, Any] | None:
     """What XLA is told. The same for the same shapes, so that the same call gives the same bits."""
-    if work > _SMALL or jax.default_backend() != "cpu" or not all(map(on_cpu, leaves)):
+    if work > _MEDIUM or jax.default_backend() != "cpu" or not all(map(on_cpu, leaves)):
         return None
-    options = {"xla_backend_optimization_level": 0}
-    if jax.version.__version_info__ < (0, 11):
-        # Later ones have no other way to emit fused loops.
-        options |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-    return options
+    level: dict[str, Any] = {"xla_backend_optimization_level": 0 if work <= _SMALL else 1}
+    if jax.__version_info__ < (0, 11):
+        return level | {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+    # Later ones have no other way to emit fused loops, and level 1 takes them as long as the default.
+    return level if work <= _SMALL else None
 
 
 def on_cpu(leaf: Any) -> bool:

@@ -107,7 +107,10 @@ def from_responsibilities(
     return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
 
 
-@program(static=("covariance_type", "method", "family"))
+@program(
+    static=("covariance_type", "method", "family"),
+    work=lambda key, x, weights, regularization, present, **kind: 5 * present.size * x.size,
+)
 def _init(
     key: jax.Array,
     x: Float[Array, "n d"],

@@ -370,22 +370,27 @@ def with_kernel(components: Family, n_components: int, shape: tuple[int, ...], u
     return use(components) if few_rows(n_components, shape) else components.with_kernel(use)
 
 
-@program
+def of_passes(number: int) -> Callable[..., float]:
+    """The work of so many passes of a mixture over rows, for programs that take both first."""
+    return lambda mixture, x, *others, **options: number * mixture.n_components * x.size
+
+
+@program(work=of_passes(1))
 def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
 
 
-@program
+@program(work=of_passes(1))
 def _responsibilities(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: responsibilities)
 
 
-@program
+@program(work=of_passes(1))
 def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
     return _map_posterior(mixture, x, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
 
 
-@program
+@program(work=of_passes(1))
 def _entropy(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
     def of(log_prob: Array, responsibilities: Array) -> Array:
         # The logarithm of 0 must not be taken even where it is not used: its derivative is not finite.

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -11,7 +12,15 @@ from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, sum_over_blocks, total_over_blocks
-from jaxgmm.model.mixture import Mixture, block_size_of, check_mixture, check_weighted_rows, posterior, with_kernel
+from jaxgmm.model.mixture import (
+    Mixture,
+    block_size_of,
+    check_mixture,
+    check_weighted_rows,
+    of_passes,
+    posterior,
+    with_kernel,
+)
 from jaxgmm.model.statistics import Statistics
 
 
@@ -143,7 +152,7 @@ def block_size_or_default(block_size: int | None, mixture: Mixture, n: int) -> i
     return block_size_of(mixture, n) if block_size is None else min(n, checks.count("block_size", block_size))
 
 
-@program(static=("block_size",))
+@program(static=("block_size",), work=of_passes(1))
 def _e_step(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int) -> Statistics:
     return take_statistics(mixture, Rows.of(x, weights, block_size))
 
@@ -153,7 +162,7 @@ def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Arra
     return maximize(mixture, statistics, regularization)[0]
 
 
-@program(static=("block_size",))
+@program(static=("block_size",), work=of_passes(1))
 def _log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Rows, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, check_weighted_rows, posterior
+from jaxgmm.model.mixture import Mixture, check_weighted_rows, of_passes, posterior
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows, weighted_sum
 
 
@@ -127,7 +127,7 @@ def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
     return jnp.sum(check_weighted_rows(mixture, x, weights, scored=True)[2])
 
 
-@program(static=("block_size",))
+@program(static=("block_size",), work=of_passes(1))
 def _completed_log_likelihood(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> Float[Array, ""]:
@@ -139,7 +139,7 @@ def _completed_log_likelihood(
     return sum_over_rows(of, mixture, x, weights, block_size)
 
 
-@program(static=("block_size",))
+@program(static=("block_size",), work=of_passes(1))
 def _totals(
     mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -186,7 +186,7 @@ def fit_restarts(
     return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), checks.key(key), x, weights, present)
 
 
-@program
+@program(work=lambda plan, key, x, weights, present: 20 * plan.n_restarts * present.size * x.size)
 def best_of_restarts(
     plan: Plan, key: jax.Array, x: Float[Array, "n d"], weights: Float[Array, " n"], present: Bool[Array, " k"]
 ) -> Restarts:

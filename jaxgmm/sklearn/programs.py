@@ -67,7 +67,10 @@ class Run:
     collapsed: Leaf
 
 
-@program(static=("n_components", "covariance_type", "history_size"))
+@program(
+    static=("n_components", "covariance_type", "history_size"),
+    work=lambda x, *others, n_components, **options: 30 * n_components * x.size,
+)
 def run_em(
     x: Float[Array, "n d"],
     weights: Float[Array, " n"],

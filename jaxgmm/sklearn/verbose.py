@@ -32,7 +32,7 @@ def told(run: Runner, estimator: Any, number: int, seeds: Any, given: Parameters
 
 
 def _joined(before: Run, after: Run) -> Run:
-    bounds = np.concatenate([before.bounds[: int(before.n_iter)], after.bounds[: int(after.n_iter)]])
+    bounds: Any = np.concatenate([before.bounds[: int(before.n_iter)], after.bounds[: int(after.n_iter)]])
     # What made the likelihood infinite in a first step happened in the last step before it.
     at_once = after.n_iter == 1 and not np.isfinite(after.bound)
     return dataclasses.replace(
