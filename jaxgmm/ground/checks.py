@@ -149,19 +149,19 @@ def finite_data(
     return _table(name, x, n_columns).finite(present)
 
 
-def rows(x: Any, n_columns: int, extent: Callable[[], Extent | None]) -> Float[Array, "n d"]:
+def rows(x: Any, n_columns: int, extent: Callable[[bool], Extent | None]) -> Float[Array, "n d"]:
     """Finite rows whose digits are compared with an `extent`, which is asked for only where some might be lost."""
     return _table("x", x, n_columns).narrowed(None, extent).finite()
 
 
-def keep_digits(name: str, value: Any, extent: Callable[[], Extent | None]) -> None:
+def keep_digits(name: str, value: Any, extent: Callable[[bool], Extent | None]) -> None:
     """Refuse numbers (..., d) that JAX's floats would round by what matters, compared with an `extent`."""
     array = _read(name, value)
     _Table(name, array.reshape(-1, array.shape[-1]), ()).narrowed(None, extent)
 
 
 def weighted_data(
-    x: Any, weights: Any = None, n_columns: int | None = None, extent: Callable[[], Extent | None] | None = None
+    x: Any, weights: Any = None, n_columns: int | None = None, extent: Callable[[bool], Extent | None] | None = None
 ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
     """Finite rows with their weights (ones where None was given), which take the dtype of the rows.
 
@@ -378,22 +378,27 @@ class _Table(NamedTuple):
     array: Any
     labels: tuple[Hashable, ...]
 
-    def narrowed(self, present: Any, extent: Callable[[], Extent | None] | None) -> "_Table":
+    def narrowed(self, present: Any, extent: Callable[[bool], Extent | None] | None) -> "_Table":
         """In JAX's floating point, if that has the digits to tell the entries of every column apart.
 
         Nothing is looked at where JAX's numbers have all of them, or where rows or what they are compared with are
-        traced, which an `extent` says by None.
+        traced, which an `extent` says by None. It is asked for one that may be too short first, which costs less.
         """
         name, array, labels = self
         dtype = float_of(array.dtype)
         if isinstance(array, jax.core.Tracer) or not digits.holds_more(array.dtype, dtype):
             return self
-        known = None if isinstance(present, jax.core.Tracer) else present
-        reach = None if extent is None else extent()
-        if extent is not None and reach is None:
+        kept = None if present is None or isinstance(present, jax.core.Tracer) else np.asarray(present)
+        given = np.asarray(array)
+        if extent is None:
+            return self._replace(array=digits.narrowed(name, given, dtype, kept, None, labels))
+        rough = extent(True)
+        if rough is None:
             return self
-        kept = None if known is None else np.asarray(known)
-        return self._replace(array=digits.narrowed(name, np.asarray(array), dtype, kept, reach, labels))
+        try:
+            return self._replace(array=digits.narrowed(name, given, dtype, kept, rough, labels))
+        except ValueError:
+            return self._replace(array=digits.narrowed(name, given, dtype, kept, extent(False), labels))
 
     def finite(self, present: Any = None) -> Float[Array, "n d"]:
         """As an array of JAX, found to hold no NaN or inf in rows that are present, where that can be seen."""

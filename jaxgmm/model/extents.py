@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxgmm.covariance.structure import Structure
 from jaxgmm.ground import digits
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.programs import program
@@ -18,19 +19,38 @@ else:  # whose checks these are
     Mixture = Any
 
 
-def of_whole(mixture: Mixture) -> Extent | None:
-    """Mean and standard deviation of the mixture as a whole, (d,) each; None where they are traced."""
+def of_whole(mixture: Mixture, rough: bool = False) -> Extent | None:
+    """Mean and standard deviation of the mixture as a whole, (d,) each; None where they are traced.
+
+    A `rough` one is of the means alone, in numpy: it reaches less far, and nothing is compiled for it.
+    """
     if _is_traced(mixture):
         return None
+    if rough:
+        weights, means = (np.asarray(array, np.float64) for array in (mixture.log_weights, mixture.means))
+        weights = np.exp(weights)[:, None] / np.sum(np.exp(weights))
+        # What is absent may be anywhere.
+        mean = np.sum(weights * np.where(weights > 0, means, 0), axis=0)
+        return Extent(mean, np.sqrt(np.sum(weights * np.where(weights > 0, means - mean, 0) ** 2, axis=0)))
     # Or it would become part of what is being traced.
     with jax.ensure_compile_time_eval():
         mean, deviation = _mean_and_deviation(mixture)
     return Extent(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
 
 
-def about(means: Any, mixture: Mixture) -> Extent | None:
-    """Standard deviations of the components about `means` (k, d) that they were given; None where they are traced."""
-    return None if _is_traced(mixture) else Extent(np.asarray(means, np.float64), _components(mixture)[1])
+def about(means: Any, covariances: Any, structure: type[Structure]) -> Extent | None:
+    """Standard deviations of components about `means` (k, d), None where they are traced.
+
+    Of covariances in the shape in which the structure takes them.
+    """
+    if any(isinstance(array, jax.core.Tracer) for array in (means, covariances)):
+        return None
+    means, variances = (np.asarray(array, np.float64) for array in (means, covariances))
+    if structure.covariances_shape(1, 2)[-2:] == (2, 2):
+        variances = np.diagonal(variances, axis1=-2, axis2=-1)
+    elif len(structure.covariances_shape(1, 2)) == 1:
+        variances = variances[:, None]
+    return Extent(means, np.broadcast_to(np.sqrt(variances), means.shape))
 
 
 def needs_float64(mixture: Mixture) -> bool:

@@ -1,5 +1,6 @@
 """The mixture: log-weights over components of any family."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -154,7 +155,7 @@ class Mixture:
                 "for the density of a whole row."
             )
         known = checks.vector("values", values, len(chosen), f"of the columns {list(chosen)}")
-        checks.keep_digits("values", values, lambda: extents.of_whole(geometry.marginal(mixture, chosen)))
+        checks.keep_digits("values", values, lambda rough: extents.of_whole(geometry.marginal(mixture, chosen), rough))
         return geometry.condition(*checks.common_dtype(mixture, known), chosen)
 
     def affine(self, matrix: Any, offset: Any = None) -> "Mixture":
@@ -292,7 +293,7 @@ def check_rows(mixture: Any, x: Any) -> tuple[Mixture, Float[Array, "n d"]]:
     """Mixture and rows, checked against each other and of one floating point type."""
     mixture = check_mixture(mixture)
     _check_unnamed(x)
-    return checks.common_dtype(mixture, checks.rows(x, mixture.n_columns, lambda: extents.of_whole(mixture)))
+    return checks.common_dtype(mixture, checks.rows(x, mixture.n_columns, functools.partial(extents.of_whole, mixture)))
 
 
 def check_weighted_rows(
@@ -304,7 +305,7 @@ def check_weighted_rows(
     """
     mixture = check_mixture(mixture)
     _check_unnamed(x)
-    extent = (lambda: extents.of_whole(mixture)) if scored else None
+    extent = functools.partial(extents.of_whole, mixture) if scored else None
     x, weights = checks.weighted_data(x, weights, mixture.n_columns, extent)
     return checks.common_dtype(mixture, x, weights)
 

@@ -54,5 +54,5 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     covariance = structure.from_covariances(covariances)
     checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))
     mixture = Mixture(log_shares(weights), Gaussian(means, covariance))
-    checks.keep_digits("means", given_means, lambda: extents.about(given_means, mixture))
+    checks.keep_digits("means", given_means, lambda rough: extents.about(given_means, covariances, structure))
     return mixture

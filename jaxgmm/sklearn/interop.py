@@ -44,7 +44,10 @@ def from_sklearn(estimator: Any) -> Mixture:
     weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
     parameters = Parameters(*(jnp.asarray(array) for array in (weights, means, factor_of(estimator, means.dtype))))
     mixture = parameters.mixture(kind)
-    checks.keep_digits("estimator.means_", estimator.means_, lambda: extents.about(estimator.means_, mixture))
+    covariances = covariance_attributes(kind, factor_of(estimator, np.float64), np.float64)["covariances_"]
+    checks.keep_digits(
+        "estimator.means_", estimator.means_, lambda rough: extents.about(means, covariances, STRUCTURES[kind])
+    )
     return mixture
 
 
