@@ -57,7 +57,7 @@ def found(x, weights, k, center, scale, readouts, *, structure):
 
 
 def expected(result, x, k, center, scale, readouts, structure):
-    """The reference's gradients of the same readouts, at the point of rest next to where the fit ended."""
+    """The reference's gradients of the same readouts at the point of rest next to a fit, if there is one."""
     mixture = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), result.mixture)
     z, d = (x - center) / scale, x.shape[1]
     weights, means, covariances = np.asarray(mixture.weights), mixture.means, np.asarray(mixture.covariances)
@@ -66,6 +66,8 @@ def expected(result, x, k, center, scale, readouts, structure):
         weights[:k] / weights[:k].sum(), ((means - center) / scale)[:k], covariances[:k], structure
     )
     theta, last = reference.rested(theta, z, k, structure)
+    if not last < 1e-8:
+        return None
     by_weight, by_row = reference.derivative(theta, z, k, structure)
 
     def seen(theta):
@@ -75,7 +77,7 @@ def expected(result, x, k, center, scale, readouts, structure):
         return np.concatenate([room.reshape(len(theta), -1) for room in rooms], axis=1)
 
     of = readouts @ seen(np.eye(theta.size)).T
-    return last, of @ by_weight, np.einsum("rp,pnd->rnd", of, by_row) / scale
+    return of @ by_weight, np.einsum("rp,pnd->rnd", of, by_row) / scale
 
 
 def errors(dtype, names=None, structures=STRUCTURES):
@@ -92,9 +94,10 @@ def errors(dtype, names=None, structures=STRUCTURES):
                 result, by_row, by_weight = found(*cast[:2], k, *cast[2:], structure=structure)
                 if Status(int(result.status)) != Status.CONVERGED:
                     continue
-                last, weight, row = expected(result, *given, structure)
-                if not last < 1e-8:
+                truth = expected(result, *given, structure)
+                if truth is None:
                     continue
+                weight, row = truth
                 n = len(x)
                 off = {}
                 for what, actual, truth in (

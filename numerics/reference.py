@@ -80,8 +80,8 @@ def jacobian(theta, x, k, structure):
 def rested(theta, x, k, structure, n_steps=20):
     """Where Newton's steps lead from a vector near rest, and how large the last of them was; inf if there is none."""
     for _ in range(n_steps):
-        missing = step(theta, x, k, structure) - theta
         try:
+            missing = step(theta, x, k, structure) - theta
             move = np.linalg.solve(np.eye(theta.size) - jacobian(theta, x, k, structure), missing)
         except np.linalg.LinAlgError:
             return theta, np.inf
