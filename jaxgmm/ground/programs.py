@@ -68,7 +68,9 @@ class _Program:
         fixed = tuple(given[name] for name in self._static if name in given)
         leaves, tree = jax.tree.flatten([value for name, value in given.items() if name not in self._static])
         key = (self, fixed, tree, tuple(map(_kind, leaves)))
-        return _store.get(key, lambda: self._compiled(_options(self._work(*args, **kwargs), leaves)))(*args, **kwargs)
+        return _store.get(key, lambda: self._compiled(_options(float(self._work(*args, **kwargs)), leaves)))(
+            *args, **kwargs
+        )
 
     def _compiled(self, options: dict[str, Any] | None) -> Callable[..., Any]:
         # A function of its own: what JAX keeps for it goes with it.
