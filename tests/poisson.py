@@ -27,10 +27,11 @@ class Poisson(Family):
 
     def log_prob(self, x):
         rates = self.means
-        return x @ jnp.log(rates).T - jnp.sum(rates, axis=1) - jnp.sum(jax.scipy.special.gammaln(x + 1), 1)[:, None]
+        exponents = jnp.matmul(x, jnp.log(rates).T, precision="highest")  # or accelerators round to fewer digits
+        return exponents - jnp.sum(rates, axis=1) - jnp.sum(jax.scipy.special.gammaln(x + 1), axis=1)[:, None]
 
     def statistics(self, x, responsibilities):
-        return responsibilities.T @ x
+        return jnp.matmul(responsibilities.T, x, precision="highest")
 
     def maximize(self, counts, statistics, alive, regularization):
         overall = jnp.sum(statistics, axis=0) / jnp.sum(jnp.where(alive, counts, 0))

@@ -216,7 +216,7 @@ def _ritz(xx: Float[Array, "m m"], curved: Float[Array, "m m"]) -> tuple[Float[A
     real = squares > jnp.finfo(xx.dtype).eps ** (2 / 3) * jnp.maximum(squares[-1], jnp.finfo(xx.dtype).tiny)
     basis = scale[:, None] * vectors * jnp.where(real, 1 / jnp.sqrt(jnp.where(real, squares, 1)), 0)
     inside = linalg.einsum("ab,ac,cd->bd", basis, curved, basis)
-    beside = np.eye(_MOVES, dtype=xx.dtype) * (1 - real.astype(xx.dtype))
+    beside = np.eye(len(xx), dtype=xx.dtype) * (1 - real.astype(xx.dtype))
     values, rotation = jnp.linalg.eigh((inside + inside.T) / 2 + beside, symmetrize_input=False)
     return values, linalg.einsum("ab,bc->ac", basis, rotation)
 

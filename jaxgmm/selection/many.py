@@ -90,9 +90,9 @@ def fit_many(
     return jax.tree.map(lambda *leaves: jax.device_put(np.concatenate(leaves)[back]), *parts)
 
 
-def _work(plan: Plan, key: jax.Array, given: tuple[Array, ...], *, max_components: int, one_by_one: bool) -> float:
+def _work(plan: Plan, key: jax.Array, given: tuple[Any, ...], *, max_components: int, one_by_one: bool) -> float:
     """As many as all fits of the chunk; of a whole one, which is one of many, without end."""
-    return math.inf if len(given[0]) >= _CHUNK else 30 * plan.n_restarts * max_components * given[1].size
+    return math.inf if len(given[0]) >= _CHUNK else 30.0 * plan.n_restarts * max_components * given[1].size
 
 
 @program(static=("max_components", "one_by_one"), work=_work)
