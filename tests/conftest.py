@@ -18,7 +18,7 @@ programs._store.size = sys.maxsize
 
 if os.environ.get("OWN_OPTIONS") == "0":
     # What XLA_FLAGS say then holds for every program (`make test-perturbed`).
-    programs._options = lambda work, leaves: None
+    programs._options = lambda work, leaves: {}
 
 
 @pytest.fixture(autouse=True)

@@ -95,7 +95,7 @@ def test_fit_many_refuses_weights_and_rows_that_float32_does_not_have():
         with pytest.raises(ValueError, match=message):
             jaxgmm.fit_many(KEY, xs, 2, weights=weights)
     if dtype() is np.float32:
-        with pytest.raises(ValueError, match="data set 0: x holds .* float32 cannot hold"):
+        with pytest.raises(ValueError, match=r"data set 0: x holds .* float32 cannot hold"):
             jaxgmm.fit_many(KEY, [X * 1e39, X], 2)
 
 

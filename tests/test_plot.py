@@ -225,7 +225,7 @@ def test_regions_hold_their_mass():
 def test_maps_far_from_the_origin(offset):
     """The contour of the density at one standard deviation is where it should be, closer than float32 numbers are."""
     unit = jaxgmm.from_parameters([1.0], [[offset, offset]], [1.0], "spherical")
-    ax = plot.anomalies(unit, rows(offset), threshold=-np.log(2 * np.pi) - 0.5)
+    ax = plot.anomalies(unit, rows(offset).astype(np.float32), threshold=-np.log(2 * np.pi) - 0.5)
     lines = [path.vertices for c in ax.collections if c.get_linestyle()[0][1] for path in c.get_paths()]
     radius = np.linalg.norm(np.concatenate(lines) - offset, axis=1)
     np.testing.assert_allclose(radius, 1, atol=1e-3)

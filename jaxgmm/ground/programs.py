@@ -15,12 +15,12 @@ from typing import Any
 
 import jax
 import jax.extend.core
-import jaxlib.version
+import jaxlib
 import numpy as np
 
 from jaxgmm.ground import forks, versions
 
-versions.warn_of_hangs(jaxlib.version.__version__)
+versions.warn_of_hangs(jaxlib.__version__)  # type: ignore[attr-defined]
 
 # Programs kept at a time. A fit takes some hundred of the 65,530 memory maps that Linux gives a process.
 _KEPT = 100
@@ -67,18 +67,17 @@ class _Program:
         given = self._signature.bind(*args, **kwargs).arguments
         fixed = tuple(given[name] for name in self._static if name in given)
         leaves, tree = jax.tree.flatten([value for name, value in given.items() if name not in self._static])
-        key = (self, fixed, tree, tuple(map(_kind, leaves)))
-        return _store.get(key, lambda: self._compiled(_options(float(self._work(*args, **kwargs)), leaves)))(
-            *args, **kwargs
-        )
+        options = _options(float(self._work(*args, **kwargs)), leaves)
+        key = (self, fixed, tree, tuple(map(_kind, leaves)), tuple(options.items()))
+        return _store.get(key, lambda: self._compiled(options))(*args, **kwargs)
 
-    def _compiled(self, options: dict[str, Any] | None) -> Callable[..., Any]:
+    def _compiled(self, options: dict[str, Any]) -> Callable[..., Any]:
         # A function of its own: what JAX keeps for it goes with it.
         @functools.wraps(self._function)
         def own(*args: Any, **kwargs: Any) -> Any:
             return self._function(*args, **kwargs)
 
-        return jax.jit(own, static_argnames=self._static, compiler_options=options)
+        return jax.jit(own, static_argnames=self._static, compiler_options=options or None)
 
 
 class _Store:
@@ -111,15 +110,15 @@ def _entries(*args: Any, **kwargs: Any) -> float:
     return float(sum(np.size(leaf) for leaf in jax.tree.leaves((args, kwargs)) if hasattr(leaf, "shape")))
 
 
-def _options(work: float, leaves: list[Any]) -> dict[str, Any] | None:
+def _options(work: float, leaves: list[Any]) -> dict[str, Any]:
     """What XLA is told. The same for the same shapes, so that the same call gives the same bits."""
     if work > _MEDIUM or jax.default_backend() != "cpu" or not all(map(on_cpu, leaves)):
-        return None
+        return {}
     level: dict[str, Any] = {"xla_backend_optimization_level": 0 if work <= _SMALL else 1}
     if jax.__version_info__ < (0, 11):
         return level | {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     # Later ones have no other way to emit fused loops, and level 1 takes them as long as the default.
-    return level if work <= _SMALL else None
+    return level if work <= _SMALL else {}
 
 
 def on_cpu(leaf: Any) -> bool:

@@ -1,0 +1,82 @@
+"""Every program at top level and inside whatever the caller traces; how many are kept, and with which options."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.ground import programs
+
+from compilations import counted
+from tolerance import assert_close, once
+
+KEY = jax.random.key(0)
+X = np.random.default_rng(0).normal(size=(120, 2)) + 3 * (np.arange(120) % 2)[:, None]
+
+ENTRIES = {
+    "init": lambda x: jaxgmm.init(KEY, x, 2, "diag").means,
+    "fit": lambda x: jaxgmm.fit(start(), x, max_iter=3).mixture.means,
+    "m_step": lambda x: jaxgmm.m_step(start(), jaxgmm.e_step(start(), x)).means,
+    "log_likelihood": lambda x: jaxgmm.log_likelihood(start(), x),
+    "log_prob": lambda x: start().log_prob(x),
+    "fit_restarts": lambda x: jaxgmm.fit_restarts(KEY, x, 2, "diag", n_restarts=2, max_iter=3).best.mixture.means,
+}
+
+
+def start():
+    return jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [3.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]], "diag")
+
+
+@once
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_same_wherever_it_is_called(name):
+    entry, x = ENTRIES[name], jnp.asarray(X)
+    alone = entry(x)
+    assert_close(jax.jit(entry)(x), alone, "close", scale=10)
+    assert_close(jax.jit(lambda: entry(x))(), alone, "close", scale=10)
+    assert_close(jax.vmap(entry)(jnp.stack([x, x]))[1], alone, "close", scale=10)
+    assert_close(jax.lax.map(entry, jnp.stack([x, x]))[1], alone, "close", scale=10)
+    assert jax.eval_shape(entry, x).shape == alone.shape
+    slope = jax.grad(lambda x: jnp.sum(entry(x)))(x)
+    assert_close(jax.grad(jax.checkpoint(lambda x: jnp.sum(entry(x))))(x), slope, "close", scale=10)
+    assert_close(jnp.sum(jax.linearize(entry, x)[1](jnp.ones_like(x))), jnp.sum(slope), "converged", scale=10)
+
+
+@once
+def test_programs_let_go_give_their_memory_maps_back(monkeypatch):
+    def maps():
+        return Path("/proc/self/maps").read_text().count("\n")
+
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("this system does not list them")
+    monkeypatch.setattr(programs._store, "size", 5)
+    seen = []
+    for n in range(20, 65):
+        jax.block_until_ready(jaxgmm.log_likelihood(start(), np.zeros((n, 2))))
+        seen.append(maps())
+    # A program takes some ten; that many shapes without a bound took hundreds.
+    assert seen[-1] - seen[10] < 100
+
+
+@once
+def test_the_latest_programs_are_kept(monkeypatch):
+    monkeypatch.setattr(programs._store, "size", 3)
+    rows = [np.zeros((n, 2)) for n in (31, 32, 33)]
+    for x in rows:
+        start().predict(x)
+    with counted() as again:
+        for x in rows:
+            start().predict(x)
+    assert again == []
+
+
+@once
+def test_options_follow_from_the_work_alone():
+    quick, large = programs._options(1e3, []), programs._options(1e12, [])
+    assert programs._options(1e3, [jnp.ones(3), np.ones(3)]) == quick
+    if jax.default_backend() == "cpu":
+        assert quick["xla_backend_optimization_level"] == 0
+    assert large == {}
