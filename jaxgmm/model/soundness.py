@@ -13,6 +13,8 @@ from jaxgmm.model.steps import e_step, m_step
 
 _LANES_NAMED = 5
 
+_MANY = 2**13
+
 
 def fault(mixture: Mixture) -> str:
     """What keeps `mixture`, one or a stack of them, from being sound, as the end of a sentence; "" if nothing does."""
@@ -52,7 +54,8 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
 
 @program
 def _step(mixture: Mixture) -> Mixture:
-    rows = jnp.zeros((2, mixture.n_columns), mixture.log_weights.dtype)
+    # So many that every kernel takes part in it: they are never there.
+    rows = jnp.zeros((_MANY + mixture.n_columns, mixture.n_columns), mixture.log_weights.dtype)
     return m_step(mixture, e_step(mixture, rows))
 
 
