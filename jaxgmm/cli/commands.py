@@ -39,8 +39,10 @@ def run() -> None:
 
 def _settle() -> None:
     """Settings of JAX: this program owns its process, so it may say so."""
-    # Before XLA is there: it warns that it does not know which version a kept program is of, which JAX does.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Before XLA is there: it warns that it does not know which version a kept program is of, which JAX does. 1 is what
+    # JAX itself sets, for the processes that a process with JAX starts too.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import jax
 
     # float64, as files hold numbers.

@@ -25,6 +25,8 @@ _MOVES = 5
 _RADIUS = 0.3
 # After a step of EM that left less than this of the one before it, another one arrives without a leap.
 _FAST = 0.3
+# A step of so many roundings of the coordinates, or of a standard deviation, is none.
+_ROUNDINGS = 64
 # The smallest curvature (1 - rate of EM) that a leap divides by: at the start, at least, and how it changes when a leap
 # is turned down or taken.
 _CAUTION, _LEAST_CAUTION, _RAISE, _LOWER = 1e-3, 1e-6, 8, 2
@@ -80,6 +82,12 @@ class Place:
     def length(self) -> Float[Array, ""]:
         """Of the EM step, squared, in the metric."""
         return jnp.sum(self.metric * self.change**2)
+
+    @property
+    def noise(self) -> Float[Array, ""]:
+        """What `length` may be of a step that is all rounding."""
+        eps = _ROUNDINGS * jnp.finfo(self.metric.dtype).eps
+        return eps**2 * jnp.sum(1 + self.metric * jnp.where(jnp.isfinite(self.mixture), self.mixture, 0) ** 2)
 
 
 def coordinates(mixture: Mixture) -> Float[Array, " p"]:

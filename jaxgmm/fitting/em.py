@@ -231,14 +231,15 @@ def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[A
     gain = task.gain(here, there)
     # Near a saddle steps of EM get longer, and rounding may hide what they gain: that is no end.
     hidden = ~arrives & ~leaps & (jnp.abs(gain) <= jnp.finfo(gain.dtype).eps * (1 + jnp.abs(here.reference)))
-    growing = hidden & jnp.isinf(outlook.remaining) & (there.place.length > here.place.length)
+    longer = there.place.length > jnp.maximum(here.place.length, here.place.noise)
+    growing = hidden & jnp.isinf(outlook.remaining) & longer
     uphill = (gain >= 0) | first | growing
     taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, uphill))
     packed = pytree.where(taken, Packed.of(there), state.point)
     point: _Point = packed.tree
     memory = memory.judged(leaps, taken, outlook.least)
-    longer = memory.extended(here.place, there.place, gain)
-    memory = pytree.where(taken & (gain > 0) & ~arrives, longer, memory)
+    extended = memory.extended(here.place, there.place, gain)
+    memory = pytree.where(taken & (gain > 0) & ~arrives, extended, memory)
     outlook = look_ahead(memory, point.place)
     n_iter = state.n_iter + 1
     settled = taken & (outlook.remaining <= tol)
