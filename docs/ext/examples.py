@@ -27,6 +27,8 @@ def around(gallery_conf: object, name: str, when: str) -> None:
     builtins.__file__ = str(EXAMPLES / Path(name).name)  # type: ignore[attr-defined]
     # Compiled programs take memory maps, of which a process has only so many.
     jax.clear_caches()
+    # Of an example that asks for float64, the next one knows nothing.
+    jax.config.update("jax_enable_x64", False)
     # A folder that an example writes would be taken for a gallery of its own.
     if when == "after":
         shutil.rmtree(EXAMPLES / "out", ignore_errors=True)
