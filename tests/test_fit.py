@@ -78,10 +78,10 @@ def test_history_keeps_the_first_and_the_latest():
 
 @pytest.mark.skipif(dtype() is not np.float64, reason="these gains lie below the resolution of float32")
 def test_growing_gains_do_not_end_a_fit():
-    """Random responsibilities start near a saddle, where a step gains 2e-8 per row and each next one more."""
+    """Random responsibilities start near a saddle, where a step gains 1e-6 per row and each next one more."""
     start = jaxgmm.init(KEY, data(), 2, "tied", method="random")
-    result = jaxgmm.fit(start, data(), tol=1e-6)
-    assert float(result.history[1] - result.history[0]) / 200 < 1e-6
+    result = jaxgmm.fit(start, data(), tol=1e-5)
+    assert float(result.history[1] - result.history[0]) / 200 < 1e-5
     assert float(result.log_likelihood - result.history[0]) / 200 > 0.3
 
 
