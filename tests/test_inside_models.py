@@ -80,7 +80,7 @@ def test_gradient_of_entropy_against_differences(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_optax_climbs_in_free_coordinates(case):
     x = case.data(100)
-    free = case.init(KEY, x).unconstrain()
+    free = case.init(KEY, x, method="random").unconstrain()
     optimizer = optax.adam(0.03)
 
     def loss(free):
@@ -98,7 +98,7 @@ def test_optax_climbs_in_free_coordinates(case):
 
     (end, _), losses = train(free)
     assert jax.tree.structure(end) == jax.tree.structure(free)
-    assert jnp.min(losses) < losses[0]
+    assert losses[-1] < losses[0]
     mixture = end.constrain()
     assert_close(jnp.sum(mixture.weights), 1, "exact")
     assert np.all(np.linalg.eigvalsh(mixture.covariances) > 0)
