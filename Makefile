@@ -15,8 +15,7 @@ test: test-float32 test-float64 test-examples  ## the whole suite, in both dtype
 
 # Nearly all of their time goes into compiling, most of that into optimised machine code and, where this jaxlib still has
 # the choice, into XLA's newer way to emit fused loops; the gallery of the documentation is run with both, as users have
-# them. Nothing is kept on disk: two processes that share JAX's persistent cache read each other's unfinished files, and
-# a program from there was seen to compute other numbers.
+# them. Nothing is kept on disk, so that what a test compiles does not depend on what ran before.
 OLD_LOOPS := --xla_cpu_use_fusion_emitters=false
 HAS_OLD_LOOPS = $(shell ulimit -c 0; XLA_FLAGS="$(OLD_LOOPS)" $(BIN)/python -c "import jax; jax.devices()" 2>/dev/null || echo no)
 CHEAP = --xla_cpu_parallel_codegen_split_count=1 $(if $(HAS_OLD_LOOPS),,$(OLD_LOOPS))

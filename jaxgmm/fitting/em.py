@@ -57,8 +57,8 @@ def fit(
     static ones) change.
 
     How much is still to be gained follows from the length of the EM step and from how fast such steps get shorter,
-    `|f|^2 / (2 (1 - rate))` in units of the Fisher information. A start near a saddle, where steps get longer, is never
-    taken for an end.
+    `|f|^2 / (2 (1 - rate))` in units of the Fisher information. A start near a saddle, where steps get longer, is not
+    taken for an end. In float32 a saddle that a fit is led to may be: rounding hides the way down from it.
 
     Returns:
         A `FitResult`. Failures the data cause are told by its `status`.
