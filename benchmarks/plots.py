@@ -25,7 +25,7 @@ SUMMARY = (
     ("many_fits", {"n": 200}, "1,000 fits of 200 x 2, k = 3"),
     ("restarts", {}, "10 restarts for each k of 1 … 10, 10,000 x 4"),
     ("likelihood", {}, "log-likelihood and its gradient, 100,000 x 4, k = 8"),
-    ("cold_start", {}, "new process to first fit, 500 x 2, compiling"),
+    ("cold_start", {"work": "fit"}, "CPU time of a new process to its first fit, 500 x 2"),
 )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 Row = dict[str, Any]
 # Data sets whose optima nobody has listed.
 OTHERS = ("digits", "cancer")
-POINT = ("structure", "fits", "n", "d", "k", "largest", "restarts")
+POINT = ("work", "structure", "fits", "n", "d", "k", "largest", "restarts")
 
 
 def targets(rows: list[Row]) -> list[Row]:
@@ -169,10 +169,20 @@ def likelihood(rows: list[Row]) -> Iterator[Row]:
 
 
 def cold_start(rows: list[Row]) -> Iterator[Row]:
-    """Against sklearn."""
+    """CPU-seconds of whole processes, against sklearn's or a number of them."""
+    most = {"fit": 1.0, "select": 1 / 3, "grid search": 1.5}
+    seconds = {"fit_restarts": {"jaxgmm": 2.5}, "command": {"jaxgmm": 10.0, "jaxgmm, again": 3.0}}
     for key, g in grouped(rows, "cold_start").items():
-        value = 1 / ratio(g, "sklearn")
-        yield target("cold_start", f"{dict(key)['dtype']}, time over sklearn's: at most 1x", value, value <= 1)
+        work = dict(key)["work"]
+        if work in most:
+            value = 1 / ratio([row for row in g if row["contender"] in ("jaxgmm", "sklearn")], "sklearn")
+            yield target("cold_start", f"{work}, over sklearn's: at most {most[work]:.2g}x", value, value <= most[work])
+        for row in g:
+            limit = seconds.get(work, {}).get(row["contender"])
+            if limit is not None and row.get("median") is not None:
+                value = row["median"]
+                name = f"{work}, {row['contender']}: at most {limit:g} CPU-seconds"
+                yield target("cold_start", name, value, value <= limit, " s")
 
 
 def optimum(rows: list[Row]) -> Iterator[Row]:

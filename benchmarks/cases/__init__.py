@@ -31,6 +31,7 @@ DTYPES = {
     "choice": ("float32",),
     "recovery": ("float32",),
     "gradient": ("float64",),
+    "cold_start": ("float32",),
 }
 
 
