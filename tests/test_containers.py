@@ -17,6 +17,9 @@ from jax.experimental import sparse
 import jaxgmm
 from jaxgmm.ground import containers
 
+from tolerance import once
+
+pytestmark = once
 KEY = jax.random.key(0)
 A, B = np.random.default_rng(0).normal(size=(2, 12)).round(3)
 GAP = 5

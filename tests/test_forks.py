@@ -7,7 +7,9 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+from tolerance import once
+
+pytestmark = [once, pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")]
 
 # As users write it, in a file of their own, which spawned processes read again.
 SCRIPT = """

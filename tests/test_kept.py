@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tolerance import once
+
+pytestmark = once
 ROOT = Path(__file__).parent.parent
 
 WORK = """

@@ -11,6 +11,9 @@ import jaxgmm
 from jaxgmm import Schema
 from jaxgmm.sklearn import GaussianMixture
 
+from tolerance import once
+
+pytestmark = once
 X = np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 5.0] + [0.0, 20.0]
 KEY = jax.random.key(0)
 MIXTURE = jaxgmm.init(KEY, X, 2, "diag")

@@ -12,6 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from jaxgmm.sklearn import GaussianMixture, from_sklearn
 from jaxgmm.sklearn.checks import _HOOKS
 
+from tolerance import once
+
 IRIS = load_iris().data
 THEIRS = sklearn.mixture.GaussianMixture
 START = {"n_components": 3, "covariance_type": "diag", "means_init": IRIS[[0, 60, 120]], "random_state": 0}
@@ -23,6 +25,7 @@ COVARIANCES = {
 }
 
 
+@once
 def test_every_hook_is_one_of_scikit_learn():
     """And none of its steps of a fit is left out."""
     own = {name for name in vars(sklearn.mixture._base.BaseMixture) if re.match(r"_[a-z]", name)}
@@ -32,6 +35,7 @@ def test_every_hook_is_one_of_scikit_learn():
     assert all(hasattr(THEIRS, name) for name in _HOOKS)
 
 
+@once
 @pytest.mark.parametrize("name", _HOOKS)
 def test_a_step_of_ones_own_is_refused_and_not_ignored(name):
     cls = type("Own", (GaussianMixture,), {name: lambda self, *args, **kwargs: None})
@@ -43,6 +47,7 @@ def test_a_step_of_ones_own_is_refused_and_not_ignored(name):
         fitted.predict(IRIS)
 
 
+@once
 def test_other_methods_of_ones_own_are_called():
     class Counted(GaussianMixture):
         def _n_parameters(self):
@@ -79,6 +84,7 @@ def test_attributes_set_by_hand(kind, n_components):
     np.testing.assert_allclose(ours.score(IRIS), theirs.score(IRIS), rtol=1e-9)
 
 
+@once
 def test_criteria_count_weighted_rows():
     weights = np.arange(150) % 3
     repeated = np.repeat(IRIS, weights, axis=0)
@@ -101,6 +107,7 @@ def test_criteria_count_weighted_rows():
                 criterion(IRIS, sample_weight=wrong)
 
 
+@once
 def test_rows_without_any_likelihood_leave_the_start_and_a_warning():
     far = {"n_components": 3, "covariance_type": "diag", "means_init": np.arange(12.0).reshape(3, 4) * 1e180}
     with warnings.catch_warnings():
@@ -122,6 +129,7 @@ def lines(capsys):
     return [re.sub(r"\t? ?time lapse [\d.]+s", "", line) for line in capsys.readouterr().out.splitlines()]
 
 
+@once
 @pytest.mark.parametrize(
     "options",
     [
@@ -148,6 +156,7 @@ def test_it_prints_what_scikit_learn_prints_and_fits_as_if_it_did_not(options, c
     assert lines(capsys) == []
 
 
+@once
 def test_it_prints_while_it_runs():
     seen = []
 
@@ -162,6 +171,7 @@ def test_it_prints_while_it_runs():
     assert seen == [2, 4]
 
 
+@once
 def test_masked_entries_are_missing():
     masked = np.ma.array(IRIS, mask=np.arange(600).reshape(150, 4) == 7)
     with pytest.raises(ValueError, match="NaN"):

@@ -19,8 +19,9 @@ def dtype() -> type:
     return np.dtype(jnp.result_type(float)).type
 
 
-# For what depends on no dtype: counts of programs, bytes of scratch, pictures of given numbers, what the package holds,
-# errors, settings of threads, and the estimator, which takes the dtype of its data whatever JAX is set to.
+# For what depends on no dtype: counts of programs, programs kept on disk, bytes of scratch, pictures of given numbers,
+# what the package holds, errors, containers and names of columns, settings of threads, forks, and the estimator, which
+# takes the dtype of its data whatever JAX is set to.
 once = pytest.mark.skipif(dtype() is not np.float32, reason="the same whatever the dtype, so run once")
 
 
