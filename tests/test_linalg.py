@@ -98,9 +98,9 @@ def test_derivatives_of_factors(name, d):
         assert_close(mine, other, "close", scale=float(jnp.max(jnp.abs(other))))
 
 
-@pytest.fixture
-def eigendecompositions(monkeypatch):
-    """How often the branch for covariances on the floor has been taken, as a list that grows."""
+@pytest.fixture(scope="module")
+def all_eigendecompositions():
+    """One list for all tests of this file, so that they share programs."""
     taken = []
     clip = linalg._clip
 
@@ -108,10 +108,18 @@ def eigendecompositions(monkeypatch):
         jax.debug.callback(lambda: taken.append(matrix.shape))
         return clip(matrix)
 
-    monkeypatch.setattr(linalg, "_clip", counted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linalg, "_clip", counted)
+        jax.clear_caches()
+        yield taken
     jax.clear_caches()
-    yield taken
-    jax.clear_caches()
+
+
+@pytest.fixture
+def eigendecompositions(all_eigendecompositions):
+    """How often the branch for covariances on the floor has been taken, as a list that grows."""
+    all_eigendecompositions.clear()
+    return all_eigendecompositions
 
 
 def two_groups():
