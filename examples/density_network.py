@@ -44,8 +44,8 @@ x_new, y_new = inverse_problem(keys[1], 10_000)
 # The two networks
 # ----------------
 #
-# `unconstrain` gives the free coordinates of a mixture as a pytree of the same shape, and `constrain` leads back. The
-# template is where the untrained network starts from: one component low, one in the middle, one high.
+# `unconstrain` gives the free coordinates of a mixture as a pytree, and their `constrain` leads back. The template is
+# where the untrained network starts from: one component low, one in the middle, one high.
 
 
 class DensityNetwork(eqx.Module):

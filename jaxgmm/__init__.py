@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxgmm.ground.archive import LoadError
     from jaxgmm.ground.kept import keep_programs
     from jaxgmm.ground.schema import Schema
+    from jaxgmm.model.free import Free
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
     from jaxgmm.model.parameters import from_parameters
@@ -48,6 +49,7 @@ __all__ = [
     "Family",
     "FitError",
     "FitResult",
+    "Free",
     "Full",
     "Gaussian",
     "GradientResult",
@@ -108,6 +110,7 @@ _PLACES = {
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
+    "Free": "model.free",
     "Full": "covariance.full",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",

@@ -80,7 +80,7 @@ def test_fit_tells_and_keeps_what_it_found(fitted):
     mixture, metadata = jaxgmm.load(folder / "model.npz"), jaxgmm.load_metadata(folder / "model.npz")
     assert told["best"]["n_components"] == mixture.n_components == 2
     assert mixture.log_weights.dtype == np.float64
-    assert metadata["columns"] == told["columns"] == ["width", "height"]
+    assert list(jaxgmm.load_schema(folder / "model.npz").names) == told["columns"] == ["width", "height"]
     assert told["rows"], told["rows_dropped"] == (199, 1)
     assert told["columns_unused"] == ["name", "id"]
     x = frame()[["width", "height"]].dropna().to_numpy()
@@ -214,6 +214,18 @@ def test_show(run, fitted):
     assert "c2" in run("show", "plain.npz")[0]
 
 
+def test_columns_of_a_model_that_python_saved_are_found_by_name(run):
+    mixture = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 50.0], [9.0, 50.0]], [1.0, 1.0], "spherical")
+    jaxgmm.save("two.npz", mixture, schema=jaxgmm.Schema(["width", "height"]))
+    table = pd.DataFrame({"height": [50.0, 50.5, 49.0], "width": [0.0, 9.0, 8.0]})
+    table.to_csv("turned.csv", index=False)
+    run("predict", "two.npz", "turned.csv", "-o", "assigned.csv")
+    assert pd.read_csv("assigned.csv")["component"].tolist() == [0, 1, 1]
+    assert "height" in run("show", "two.npz")[0]
+    table.drop(columns="width").assign(other=1.0).to_csv("lacking.csv", index=False)
+    assert "lacks the column 'width'" in run("predict", "two.npz", "lacking.csv", "-o", "never.csv")[1]
+
+
 def test_for_people(run, fitted):
     folder, _ = fitted
     out, _, code = run("fit", folder / "data.csv", "-x", "id", *FAST)
@@ -281,7 +293,7 @@ LINES = {
 def test_what_is_wrong_is_one_line(run, fitted, arguments, code, words):
     for name, text in LINES.items():
         Path(name).write_text(text)
-    jaxgmm.save("bare.npz", jaxgmm.load(fitted[0] / "model.npz"), {"columns": ["width", "height"]})
+    jaxgmm.save("bare.npz", jaxgmm.load(fitted[0] / "model.npz"), schema=jaxgmm.Schema(["width", "height"]))
     named = arguments.replace("MODEL", str(fitted[0] / "model.npz")).replace("BARE", "bare.npz")
     out, complaint, ended = run(*named.split())
     assert ended == code, complaint

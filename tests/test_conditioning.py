@@ -119,6 +119,24 @@ def test_a_projection_of_samples_is_a_sample_of_the_projection():
     np.testing.assert_allclose(np.cov(rows.T), image.covariance, rtol=0.05, atol=0.05 * np.max(image.covariance))
 
 
+@pytest.mark.parametrize("offset", [1e5 if dtype() is np.float32 else 1e14, 1e20, -3e30])
+def test_an_offset_that_leaves_no_digits_is_refused(offset):
+    mixture = jaxgmm.from_parameters(
+        [0.5, 0.5, 0.0], [[0.0, 1.3], [4.0, 1.3], [0.0, 0.0]], [1.0, 1.0, 1.0], "spherical"
+    )
+    with pytest.raises(ValueError, match=r"offset holds .* for row 1, beside which float\d\d rounds the mean"):
+        mixture.affine(np.eye(2), [0.0, offset])
+    image = jax.jit(lambda offset: mixture.affine(np.eye(2), offset))(jnp.array([0.0, offset]))
+    assert image.means.shape == (3, 2)
+
+
+def test_an_offset_may_be_as_large_as_the_means():
+    """What is lost beside it were not digits of theirs."""
+    far = jaxgmm.from_parameters([1.0], np.float32([[2e5]]), np.float32([1.0]), "spherical")
+    assert_close(far.affine([[1.0]], [-2e5]).means, [[0.0]], "exact")
+    assert_close(far.affine([[0.5]], [7.0]).means, [[100007.0]], "exact", scale=1e5)
+
+
 def test_affine_keeps_digits_that_the_product_would_lose():
     thin = jaxgmm.from_parameters([1.0], [[0.0, 0.0]], [[1.0, 1.0]], "diag")
     # Both rows say nearly the same; A A^T has no Cholesky factor in float32 below 3e-4.

@@ -163,7 +163,7 @@ def test_support(case):
 def test_invalid_parameters():
     good = CASES[0].mixture()
     for bad in (jaxgmm.Mixture(good.log_weights + 1, good.components), jax.tree.map(lambda leaf: leaf * jnp.nan, good)):
-        with pytest.raises(ValueError, match=r"invalid mixture parameter.*constrain"):
+        with pytest.raises(ValueError, match=r"invalid mixture parameter.*from_parameters"):
             jaxgmm.to_numpyro(bad, validate_args=True)
         with pytest.raises(ValueError, match="invalid mixture parameter"):
             jax.jit(lambda bad=bad: jaxgmm.to_numpyro(bad, validate_args=True))()

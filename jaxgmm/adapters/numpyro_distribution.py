@@ -74,7 +74,7 @@ class MixtureDistribution(Distribution):
         except ValueError as error:
             raise ValueError(
                 f"{error} It holds NaN or infinite parameters, or weights that do not sum to one: make it with "
-                "from_parameters, and call constrain() on free coordinates."
+                "from_parameters."
             ) from None
 
 

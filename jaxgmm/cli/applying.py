@@ -29,6 +29,7 @@ class Loaded:
     name: str
     mixture: jaxgmm.Mixture
     metadata: dict[str, Any]
+    schema: jaxgmm.Schema | None
 
     @classmethod
     def of(cls, path: str) -> "Loaded":
@@ -36,23 +37,24 @@ class Loaded:
         if mixture.log_weights.ndim != 1:
             shape = mixture.log_weights.shape[:-1]
             raise Problem(f"{path}: holds a stack {shape} of mixtures; save one of them to use it here.")
-        return cls(path, mixture, jaxgmm.load_metadata(path))
+        schema = jaxgmm.load_schema(path)
+        fits = schema is not None and len(schema.names) == mixture.n_columns
+        return cls(path, mixture, jaxgmm.load_metadata(path), schema if fits else None)
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns it was fitted to; c1, c2, ... if it does not know them."""
-        known = self.metadata.get("columns")
-        d = self.mixture.n_columns
-        return list(known) if isinstance(known, list) and len(known) == d else [f"c{place + 1}" for place in range(d)]
+        names = [f"c{place + 1}" for place in range(self.mixture.n_columns)]
+        return names if self.schema is None else list(self.schema.names)
 
     def columns_of(self, table: Table, columns: list[str] | None) -> list[str]:
         """The table's columns that the mixture is of: those named, those it was fitted to, or all of numbers."""
         d = self.mixture.n_columns
         if columns:
             chosen, how = named(table, columns, "--columns"), "--columns names"
-        elif "columns" in self.metadata and set(self.columns) <= set(table.columns):
+        elif self.schema is not None and set(self.columns) <= set(table.columns):
             return self.columns
-        elif "columns" in self.metadata and not _unnamed(table.columns):
+        elif self.schema is not None and not _unnamed(table.columns):
             lacking = [name for name in self.columns if name not in table.columns]
             raise Problem(
                 f"{table.name}: lacks the column {lacking[0]!r} of {self.name}; say --columns to name others."

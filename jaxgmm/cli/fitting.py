@@ -77,9 +77,10 @@ class Task:
                 **self.options,
             )
             mixture = sound(selection).mixture
-            loaded = applying.Loaded(out or "the model", mixture, self._metadata(table, rows, selection, mixture))
+            metadata, schema = self._metadata(table, rows, selection, mixture), jaxgmm.Schema(rows.columns)
+            loaded = applying.Loaded(out or "the model", mixture, metadata, schema)
             if out is not None:
-                jaxgmm.save(out, loaded.mixture, loaded.metadata)
+                jaxgmm.save(out, mixture, metadata, schema)
             if assign is not None:
                 applying.assign(loaded, table, assign, self.layout, prefix)
         if figure is not None:
@@ -116,7 +117,6 @@ class Task:
     ) -> dict[str, Any]:
         best = selection.winner
         return {
-            "columns": rows.columns,
             "created_by": f"jaxgmm {jaxgmm.__version__}",
             "fit": {
                 "data": table.name,

@@ -9,6 +9,7 @@ would gain.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
@@ -16,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.model.free import Free, named
 from jaxgmm.model.mixture import Mixture
 
 # Moves remembered. More of them would reach back to where the likelihood curved differently.
@@ -97,10 +99,10 @@ def coordinates(mixture: Mixture) -> Float[Array, " p"]:
 
 def mixture_at(free: Float[Array, " p"], like: Mixture) -> tuple[Mixture, Float[Array, " p"]]:
     """The mixture, of the same shapes as another, at free coordinates; and these as `coordinates` gives them."""
-    position = ravel_pytree(like)[1](free)
+    position = Free(ravel_pytree(named(like))[1](free), jax.tree.structure(like))
     mixture = position.constrain()
     # Any numbers are log-weights, all else comes back as it was.
-    return mixture, ravel_pytree(dataclasses.replace(position, log_weights=mixture.log_weights))[0]
+    return mixture, ravel_pytree(position.coordinates | {"log_weights": mixture.log_weights})[0]
 
 
 @record

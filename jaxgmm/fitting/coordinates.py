@@ -4,10 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family
 from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.model.free import Free, Named, named, unnamed
 from jaxgmm.model.mixture import Mixture
 
 
@@ -17,46 +18,66 @@ class Coordinates:
 
     So neither where the data lie nor their units matter to an optimiser, and small steps are not rounded away.
 
-    Fields: `origin` and `unit`, mixtures of free coordinates, log-weights of absent components 0; `present` (k,).
+    A position in them is an array for each parameter, by its name, as in `Free`: 0 is the origin.
+
+    Fields: `origin`, and `unit` of each coordinate, log-weights of absent components 0; `present` (k,).
     """
 
-    origin: Mixture
-    unit: Mixture
+    origin: Free
+    unit: Named
     present: Leaf
 
     @classmethod
     def at(cls, mixture: Mixture) -> "Coordinates":
         """With this mixture as origin."""
-        ones = jnp.ones_like(mixture.log_weights)
-        information = Mixture(ones, mixture.components.information(ones))
+        information = information_of(mixture, jnp.ones_like(mixture.log_weights))
         unit = jax.tree.map(lambda leaf: 1 / jnp.sqrt(jnp.where(leaf > 0, leaf, 1)), information)
         present = mixture.log_weights > -jnp.inf
-        return cls(_finite(mixture.unconstrain(), present), unit, present)
+        free = mixture.unconstrain()
+        return cls(dataclasses.replace(free, coordinates=_finite(free.coordinates, present)), unit, present)
 
-    def enter(self, mixture: Mixture) -> Mixture:
+    @property
+    def start(self) -> Named:
+        """The position of the origin."""
+        return jax.tree.map(jnp.zeros_like, self.origin.coordinates)
+
+    def enter(self, mixture: Mixture) -> Named:
         """Where a mixture is."""
-        free = _finite(mixture.unconstrain(), self.present)
-        return jax.tree.map(lambda leaf, start, unit: (leaf - start) / unit, free, self.origin, self.unit)
+        free, origin = _finite(mixture.unconstrain().coordinates, self.present), self.origin.coordinates
+        return jax.tree.map(lambda leaf, start, unit: (leaf - start) / unit, free, origin, self.unit)
 
-    def held(self, position: Mixture) -> Mixture:
+    def held(self, position: Named) -> Named:
         """The position, but at the origin in all coordinates that belong to absent components alone."""
+
+        made_up = unnamed(position, self.origin.layout)
 
         def read(place: Int[Array, ""], present: Bool[Array, ""]) -> Family:
             """Not 0 in what this component is made of."""
-            one, back = jax.vjp(lambda components: components.take(place[None]), position.components)
+            one, back = jax.vjp(lambda components: components.take(place[None]), made_up.components)
             return back(jax.tree.map(lambda leaf: jnp.full_like(leaf, present), one))[0]
 
         reads = jax.vmap(read)(jnp.arange(self.present.size), self.present)
         components = jax.tree.map(
-            lambda leaf, marks: jnp.where(jnp.any(marks > 0, axis=0), leaf, 0), position.components, reads
+            lambda leaf, marks: jnp.where(jnp.any(marks > 0, axis=0), leaf, 0), made_up.components, reads
         )
-        return _finite(dataclasses.replace(position, components=components), self.present)
+        return _finite(named(dataclasses.replace(made_up, components=components)), self.present)
 
-    def leave(self, position: Mixture) -> Mixture:
+    def leave(self, position: Named) -> Mixture:
         """The mixture that is there."""
-        free = jax.tree.map(lambda leaf, start, unit: start + unit * leaf, position, self.origin, self.unit)
-        return dataclasses.replace(free, log_weights=jnp.where(self.present, free.log_weights, -jnp.inf)).constrain()
+        origin = self.origin.coordinates
+        free = jax.tree.map(lambda leaf, start, unit: start + unit * leaf, position, origin, self.unit)
+        return dataclasses.replace(self.origin, coordinates=_with(free, self.present, -jnp.inf)).constrain()
 
 
-def _finite(free: Mixture, present: Bool[Array, " k"]) -> Mixture:
-    return dataclasses.replace(free, log_weights=jnp.where(present, free.log_weights, 0))
+def information_of(mixture: Mixture, weights: Float[Array, " k"]) -> Named:
+    """How sharply rows of such weights tell each free coordinate."""
+    return named(dataclasses.replace(mixture, log_weights=weights, components=mixture.components.information(weights)))
+
+
+def _finite(free: Named, present: Bool[Array, " k"]) -> Named:
+    return _with(free, present, 0.0)
+
+
+def _with(free: Named, present: Bool[Array, " k"], absent: float) -> Named:
+    """With other log-weights of absent components."""
+    return free | {"log_weights": jnp.where(present, free["log_weights"], absent)}

@@ -11,13 +11,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.fitting.acceleration import Memory, Place, look_ahead
-from jaxgmm.fitting.coordinates import Coordinates
+from jaxgmm.fitting.coordinates import Coordinates, information_of
 from jaxgmm.fitting.optimiser import Optimizer, Rule
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
+from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
 from jaxgmm.model.mixture import Mixture, check_weighted_rows
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
@@ -35,12 +36,12 @@ _CLOSE_TO_THE_FLOOR = 1.1
 class GradientState:
     """Where a gradient fit stands, so that another call can go on.
 
-    Fields: `coordinates`, in which it moves; `position`, a mixture of numbers there; `optimizer`, the optimiser's
-    state; `taken` (), steps so far, of all calls.
+    Fields: `coordinates`, in which it moves; `position`, numbers there by the names of the parameters; `optimizer`,
+    the optimiser's state; `taken` (), steps so far, of all calls.
     """
 
     coordinates: Coordinates
-    position: Mixture
+    position: Named
     optimizer: Any
     taken: Leaf
 
@@ -98,8 +99,8 @@ def fit_gradient(
         mixture: where to start; or what an earlier call returned, to go on from there as if it had not stopped.
         x: rows (n, d).
         optimizer: an optax optimiser, such as `optax.adam(0.05)`, `optax.lbfgs()` or a chain with schedules and
-            clipping. Its parameters are a `Mixture` of coordinates. Two that compute the same share one compilation;
-            for other learning rates to do so too, wrap it in `optax.inject_hyperparams`.
+            clipping. Its parameters are arrays by their names, as in `Free`. Two that compute the same share one
+            compilation; for other learning rates to do so too, wrap it in `optax.inject_hyperparams`.
         n_steps: number of steps of the optimiser.
         batch_size: number of rows drawn for each step, uniformly and with replacement. By default every step takes all
             of them. Static.
@@ -140,16 +141,15 @@ def fit_gradient(
             raise ValueError(f"batch_size is {batch_size} and key is None; expected a key to draw mini-batches with.")
     key = None if key is None else checks.key(key)
     held = Optimizer(optimizer)  # for as long as this call traces
-    rule = Rule(held, start)
+    rule = Rule(held, named(start))
     if state is None:
         coordinates = Coordinates.at(start)
-        position = jax.tree.map(jnp.zeros_like, start)
+        position = coordinates.start
         state = GradientState(coordinates, position, rule.init(position), jnp.asarray(0, jnp.int32))
     else:
-        if state.position.log_weights.dtype != x.dtype:
-            raise ValueError(
-                f"x has dtype {x.dtype} and the earlier fit {state.position.log_weights.dtype}; expected the same."
-            )
+        earlier = state.position["log_weights"].dtype
+        if earlier != x.dtype:
+            raise ValueError(f"x has dtype {x.dtype} and the earlier fit {earlier}; expected the same.")
         kinds = (jax.tree.structure(one) for one in (state.optimizer, jax.eval_shape(rule.init, state.position)))
         if len(set(kinds)) > 1:
             raise ValueError("mixture is a result whose state another kind of optimizer left; expected the same kind.")
@@ -186,7 +186,7 @@ class _Task:
     loss: Loss = pytree.static()
     batch_size: int | None = pytree.static()
 
-    def objective(self, n_iter: Int[Array, ""]) -> Callable[[Mixture], Float[Array, ""]]:
+    def objective(self, n_iter: Int[Array, ""]) -> Callable[[Named], Float[Array, ""]]:
         """The loss as a function of the position, on the rows of this step."""
         if self.batch_size is None:
             return self.whole
@@ -195,11 +195,11 @@ class _Task:
         x, weights = self.x[drawn], self.weights[drawn] * (n / self.batch_size)
         return lambda position: self.loss(self.coordinates.leave(position), x, weights)
 
-    def whole(self, position: Mixture) -> Float[Array, ""]:
+    def whole(self, position: Named) -> Float[Array, ""]:
         """The loss on all rows."""
         return self.loss(self.coordinates.leave(position), self.x, self.weights)
 
-    def floored(self, position: Mixture) -> tuple[Mixture, Bool[Array, ""]]:
+    def floored(self, position: Named) -> tuple[Named, Bool[Array, ""]]:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
         mixture = self.coordinates.leave(position)
         present = self.coordinates.present
@@ -208,10 +208,10 @@ class _Task:
         above = self.coordinates.enter(dataclasses.replace(mixture, components=components))
         return pytree.where(moved, above, position), moved
 
-    def place(self, position: Mixture, gradient: Mixture) -> Place:
+    def place(self, position: Named, gradient: Named) -> Place:
         """Where that is, with the step that is the gradient in the metric of the Fisher information."""
         mixture = self.coordinates.leave(position)
-        information = Mixture(mixture.weights, mixture.components.information(mixture.weights))
+        information = information_of(mixture, mixture.weights)
         metric = jax.tree.map(lambda leaf, unit: leaf * unit**2, information, self.coordinates.unit)
         step = jax.tree.map(lambda slope, size: -slope / jnp.where(size > 0, size, jnp.inf), gradient, metric)
         return Place(*(ravel_pytree(one)[0] for one in (position, jax.tree.map(jnp.add, position, step), metric)))
@@ -219,8 +219,8 @@ class _Task:
 
 @record
 class _State:
-    position: Mixture
-    before: Mixture  # the latest step
+    position: Named
+    before: Named  # the latest step
     optimizer: Any
     place: Place
     memory: Memory
@@ -329,7 +329,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
         Status.RUNNING,
     ).astype(jnp.int32)
 
-    def step() -> tuple[Mixture, Any]:
+    def step() -> tuple[Named, Any]:
         changes, optimizer = task.optimizer.update(
             gradient, state.optimizer, state.position, value=value, grad=gradient, value_fn=objective
         )
@@ -362,8 +362,8 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
 
 
 def _value_and_gradient(
-    objective: Callable[[Mixture], Float[Array, ""]], state: _State, *, reuse: bool
-) -> tuple[Float[Array, ""], Mixture]:
+    objective: Callable[[Named], Float[Array, ""]], state: _State, *, reuse: bool
+) -> tuple[Float[Array, ""], Named]:
     if reuse and _keeps_value(state.optimizer):
         import optax
 

@@ -18,6 +18,7 @@ from jaxgmm.fitting.acceleration import Place
 from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.ground.krylov import gmres
 from jaxgmm.ground.rows import Rows
+from jaxgmm.model.free import Named
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
 
@@ -71,7 +72,7 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     # With the derivative it has itself, so that this one can be differentiated again.
     mixture = _at_rest(*primals, block_size)
     coordinates = Coordinates.at(mixture)
-    here = jax.tree.map(jnp.zeros_like, mixture)
+    here = coordinates.start
     (x, weights, regularization), (dx, dweights, dregularization) = primals[1:], tangents[1:]
     # Apart from the step, so that both of its derivatives read the same rows.
     rows, drows = jax.jvp(functools.partial(Rows.of, block_size=block_size), (x, weights), (dx, dweights))
@@ -111,7 +112,7 @@ def _nearer_to_rest(
     """
     coordinates = Coordinates.at(mixture)
     given = Rows.of(x, weights, block_size), regularization
-    here = jax.tree.map(jnp.zeros_like, mixture)
+    here = coordinates.start
     moved, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
     target, as_position = ravel_pytree(moved)
     eps = float(jnp.finfo(target.dtype).eps)
@@ -121,19 +122,19 @@ def _nearer_to_rest(
     near = jnp.sum(place.metric * place.change**2) <= _NEAR**2
     near = near & (miss <= _MISS * jnp.linalg.norm(target))
     # Of a step that is all rounding, nothing follows.
-    free = ravel_pytree(jax.tree.map(jnp.divide, coordinates.origin, coordinates.unit))[0]
+    free = ravel_pytree(jax.tree.map(jnp.divide, coordinates.origin.coordinates, coordinates.unit))[0]
     arrived = jnp.linalg.norm(target) <= _ROUNDINGS * eps * jnp.linalg.norm(1 + jnp.abs(free))
     return jax.tree.map(lambda new, old: jnp.where(near, new, jnp.where(arrived, old, jnp.nan)), there, mixture)
 
 
-def _step(coordinates: Coordinates, position: Mixture, rows: Rows, regularization: Array) -> Mixture:
+def _step(coordinates: Coordinates, position: Named, rows: Rows, regularization: Array) -> Named:
     """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
     mixture = coordinates.leave(position)
     step, _ = maximize(mixture, take_statistics(mixture, rows), regularization)
     return coordinates.held(coordinates.enter(step))
 
 
-def _away(contract: Callable[[Mixture], Mixture], as_position: Callable[[Array], Mixture], direction: Array) -> Array:
+def _away(contract: Callable[[Named], Named], as_position: Callable[[Array], Named], direction: Array) -> Array:
     """(I - dM/dtheta) times a direction."""
     return direction - ravel_pytree(contract(as_position(direction)))[0]
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # Rounding is not seen where the numbers of a type lie closer together than this share of a standard deviation.
-_SHARE = 1e-3
+SHARE = 1e-3
 # What varies by no more than so many of its own roundings is constant.
 _CONSTANT = 64
 # Rows that are looked at together, so that what is computed of them stays in the cache; and that are read as one.
@@ -53,7 +53,7 @@ def narrowed(
         exact = rows[block].astype(_exact(rows.dtype))
         moved = np.abs(exact - _as_computed(rows[block], dtype))
         # As a distance from infinity is infinite, what does not fit matters in any case.
-        matters = moved > _SHARE / 2 * np.hypot(deviation, exact - mean[block] if mean.ndim > 1 else exact - mean)
+        matters = moved > SHARE / 2 * np.hypot(deviation, exact - mean[block] if mean.ndim > 1 else exact - mean)
         if extent is None:
             matters &= (deviation > 0) | np.isinf(moved)
         if matters.any():
@@ -96,7 +96,7 @@ def _are_close(low: np.ndarray, high: np.ndarray, deviation: np.ndarray, dtype: 
     info = jnp.finfo(dtype)
     # JAX computes with 0 for what lies below the smallest normal number.
     moved = largest * (float(info.eps) / 2) + float(info.tiny)
-    return bool(np.all((largest <= float(info.max)) & (moved <= _SHARE / 2 * deviation)))
+    return bool(np.all((largest <= float(info.max)) & (moved <= SHARE / 2 * deviation)))
 
 
 def holds_more(dtype: Any, other: Any) -> bool:
@@ -109,7 +109,7 @@ def holds_more(dtype: Any, other: Any) -> bool:
 
 def faint(mean: np.ndarray, deviation: np.ndarray, dtype: Any) -> np.ndarray:
     """Where means and standard deviations of components, of one shape, are not told apart well enough in `dtype`."""
-    return (mean != 0) & (np.abs(mean) * float(jnp.finfo(dtype).eps) >= _SHARE * deviation)
+    return (mean != 0) & (np.abs(mean) * float(jnp.finfo(dtype).eps) >= SHARE * deviation)
 
 
 def _exact(dtype: np.dtype) -> Any:

@@ -51,9 +51,9 @@ def record(cls: type[T]) -> type[T]:
     return cls
 
 
-def static() -> Any:
+def static(*, shown: bool = True) -> Any:
     """A field of a record that is no child of the pytree but part of its type: hashable, and compiled in."""
-    return dataclasses.field(metadata={"static": True})
+    return dataclasses.field(repr=shown, metadata={"static": True})
 
 
 def add(a: T, b: T) -> T:

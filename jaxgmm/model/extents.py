@@ -72,6 +72,27 @@ def check_digits(name: str, mixture: Mixture) -> None:
         )
 
 
+def check_shift(name: str, mixture: Mixture, matrix: Any, offset: Any, image: Mixture) -> None:
+    """Refuse an offset of which, or beside which, the means of the image lose digits that its components need."""
+    matrix, offset, before = (np.asarray(array, np.float64) for array in (matrix, offset, mixture.means))
+    means, deviations = _components(image)
+    eps = float(jnp.finfo(image.means.dtype).eps)
+    # In this order, or the same digits would be lost here.
+    lost = np.abs((means - offset) - before @ matrix.T)
+    # A sum of products has roundings of its own.
+    mine = lost > digits.SHARE / 2 * deviations + 2 * eps * matrix.shape[1] * (np.abs(before) @ np.abs(matrix.T))
+    if not (mine & (np.asarray(image.log_weights)[:, None] > -np.inf)).any():
+        return
+    component, row = (int(place) for place in np.argwhere(mine)[0])
+    narrow = image.means.dtype != np.float64
+    raise ValueError(
+        f"{name} holds {offset[row]:.9g} for row {row}, beside which {image.means.dtype} rounds the mean of component "
+        f"{component} by {lost[component, row]:.3g}, and its standard deviation is {deviations[component, row]:.3g}: "
+        + ("turn on JAX's 64-bit mode, jax.config.update('jax_enable_x64', True), or " if narrow else "")
+        + "leave an offset out."
+    )
+
+
 def _components(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations of the components (..., k, d), with all the digits that they have."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bijectors, checks, draws, frames, linalg, shares
+from jaxgmm.ground import checks, draws, frames, linalg, shares
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import block_size_for, map_rows
 from jaxgmm.model import extents, geometry
+from jaxgmm.model.free import Free, named
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ class Mixture:
 
         Raises:
             TypeError, ValueError: shapes that do not fit, numbers that are not finite, or, outside `jit`, rows that
-                depend on each other.
+                depend on each other, or an offset that leaves too few digits to tell the components apart.
             NotImplementedError: a family of components that maps to none of its own.
 
         >>> import jaxgmm
@@ -182,9 +183,12 @@ class Mixture:
         mixture = check_mixture(self)
         spread = jnp.sqrt(jnp.diagonal(mixture.covariance))
         matrix = checks.full_row_rank("matrix", matrix, spread)
-        offset = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
-        offset = checks.vector("offset", offset, matrix.shape[0], "row of matrix")
-        return geometry.affine(*checks.common_dtype(mixture, matrix, offset))
+        given = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
+        offset = checks.vector("offset", given, matrix.shape[0], "row of matrix")
+        image = geometry.affine(*checks.common_dtype(mixture, matrix, offset))
+        if not any(isinstance(array, jax.core.Tracer) for array in jax.tree.leaves((given, image))):
+            extents.check_shift("offset", mixture, matrix, given, image)
+        return image
 
     def log_prob(self, x: Any) -> Float[Array, " n"]:
         """Log-density of each row of `x` (n, d): natural logarithm, per unit volume in the units of the data.
@@ -236,23 +240,15 @@ class Mixture:
         """The rows that `sample` draws with this key, and the component that each of them comes from."""
         return _sample(check_mixture(self), checks.key(key), checks.count("n", n))
 
-    def unconstrain(self) -> "Mixture":
-        """The same mixture with free coordinates in its leaves, where an optimiser may move anywhere.
-
-        Log-weights are their own coordinates (any k numbers), positive parameters give their logarithm, Cholesky
-        factors the logarithm of their diagonal. Only `constrain` should be called on the result.
-        """
-        return type(self)(self.log_weights, self.components.unconstrain())
-
-    def constrain(self) -> "Mixture":
-        """Inverse of `unconstrain`, from any real coordinates."""
-        return type(self)(bijectors.free_to_log_simplex(self.log_weights), self.components.constrain())
+    def unconstrain(self) -> Free:
+        """The mixture in free coordinates, where an optimiser may move anywhere; their `constrain` leads back."""
+        return Free(named(type(self)(self.log_weights, self.components.unconstrain())), jax.tree.structure(self))
 
 
 def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:
     """The leading axes that all leaves of `mixture` share: () if it is one mixture, else those of a stack."""
     if not isinstance(mixture, Mixture):
-        raise TypeError(f"{name} is of type {type(mixture).__name__}; expected a jaxgmm.Mixture.")
+        raise TypeError(no_mixture(name, mixture))
     shape = mixture.log_weights.shape[:-1]
     for path, leaf in jax.tree.leaves_with_path(mixture):
         if leaf.shape[: len(shape)] != shape:
@@ -261,6 +257,13 @@ def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:
                 f"{shape}; expected every leaf to have the same leading axes, as jax.vmap gives."
             )
     return shape
+
+
+def no_mixture(name: str, given: Any) -> str:
+    """What to say of something else, free coordinates and results of fits among it."""
+    within = next((part for part in ("constrain()", "mixture") if hasattr(given, part.rstrip("()"))), None)
+    advice = f" Write {name}.{within} in its place." if within else ""
+    return f"{name} is of type {type(given).__name__}; expected a jaxgmm.Mixture.{advice}"
 
 
 def check_mixture(mixture: Any, name: str = "mixture") -> Mixture:

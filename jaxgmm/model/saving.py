@@ -16,7 +16,7 @@ from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
 from jaxgmm.ground.schema import Schema
 from jaxgmm.model import extents
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, no_mixture
 from jaxgmm.model.soundness import fault
 
 _FORMAT, _VERSION = "jaxgmm mixture", 1
@@ -55,9 +55,7 @@ def save(
     Schema(names=('height',))
     """
     if type(mixture) is not Mixture:
-        raise TypeError(
-            f"mixture is of type {type(mixture).__name__}; expected a jaxgmm.Mixture, as in result.mixture."
-        )
+        raise TypeError(no_mixture("mixture", mixture))
     header: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "types": {}, "static": {}}
     arrays: dict[str, np.ndarray] = {}
     _take_apart(mixture, "", header, arrays)
