@@ -104,6 +104,31 @@ def test_frames_that_name_nothing_more_are_arrays():
         MIXTURE.log_prob(numbered[[1, 0]])
 
 
+class Labelled(np.lib.mixins.NDArrayOperatorsMixin):
+    """What an array of xarray shows of itself."""
+
+    def __init__(self, values, names=None):
+        self.values, self.dims, self.shape, self.ndim = values, ("row", "column"), values.shape, values.ndim
+        self.coords = {} if names is None else {"column": np.array(names)}
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+def test_coordinates_of_an_axis_are_names():
+    x = np.random.default_rng(1).normal(size=(30, 2)) + np.array([0.0, 9.0])
+    named, turned = Labelled(x, ["a", "b"]), Labelled(x[:, ::-1], ["b", "a"])
+    schema, mixture = jaxgmm.Schema.of(named), jaxgmm.init(jax.random.key(0), named, 1)
+    np.testing.assert_array_equal(schema.rows(turned), x)
+    for given in (named, turned):
+        with pytest.raises(TypeError, match=r"names, .* Write schema\.rows\(x\)"):
+            mixture.log_prob(given)
+    assert mixture.log_prob(Labelled(x)).shape == (30,)
+    assert mixture.log_prob(Labelled(x, [0, 1])).shape == (30,)
+    with pytest.raises(TypeError, match=r"names holds 400 of type int.*x\.assign_coords"):
+        jaxgmm.Schema.of(Labelled(x, [400, 410]))
+
+
 def test_the_estimator_has_a_schema():
     fitted = GaussianMixture(2, random_state=0).fit(FRAME)
     assert fitted.schema_ == SCHEMA

@@ -26,10 +26,16 @@ def columns_of(value: Any) -> list[tuple[Hashable, Any]] | None:
 
 
 def names_of(value: Any) -> tuple[Hashable, ...]:
-    """Names of the columns of a table; none where it is no table, or where they are but numbered from 0 in order."""
+    """Names of the columns of a table; none where it is no table, or where they are but numbered from 0 in order.
+
+    An array of xarray is one if its second axis has coordinates.
+    """
     if isinstance(value, np.ndarray):
         return tuple(value.dtype.names or ())
     found = getattr(value, "column_names", None)
+    if found is None and hasattr(value, "coords") and len(getattr(value, "dims", ())) == 2:
+        axis = value.dims[1]
+        found = np.asarray(value.coords[axis]).tolist() if axis in value.coords else ()
     if found is None and (hasattr(value, "__array__") or hasattr(value, "to_numpy")):
         found = getattr(value, "columns", None)
     names = () if found is None else tuple(found)

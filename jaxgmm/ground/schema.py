@@ -43,7 +43,8 @@ class Schema:
         if wrong := [name for name in names if not isinstance(name, str)]:
             raise TypeError(
                 f"names holds {wrong[0]!r} of type {type(wrong[0]).__name__}; expected texts. In a frame of pandas, "
-                "write x.set_axis([str(name) for name in x.columns], axis=1) in the place of x."
+                "write x.set_axis([str(name) for name in x.columns], axis=1) in the place of x; in an array of xarray, "
+                "x.assign_coords({x.dims[1]: list(map(str, x[x.dims[1]].values))})."
             )
         if not names:
             raise ValueError("names is empty; expected one for each column.")
@@ -56,8 +57,8 @@ class Schema:
         """The schema of a mixture that is made from this frame.
 
         Args:
-            frame: of pandas, polars or pyarrow, anything with `columns` that is an array too, or a structured array of
-                numpy.
+            frame: of pandas, polars or pyarrow, anything with `columns` that is an array too, a structured array of
+                numpy, or an array of xarray whose second axis has coordinates.
 
         Raises:
             TypeError, ValueError: it is none, its columns have no names, which numbers from 0 in order are not either,
