@@ -88,7 +88,9 @@ def errors(dtype, names=None, structures=STRUCTURES):
         x = np.asarray(rows if names is None or name in names else rows[:0], np.float32).astype(np.float64)
         for structure in structures if len(x) else ():
             for k in range(2, MOST + 1):
-                given = x, k, x.mean(axis=0), x.std(axis=0), readouts[x.shape[1]]
+                # One variance for all columns is one in other units only if these are the same for all of them.
+                scale = np.full(x.shape[1], x.std()) if structure == "spherical" else x.std(axis=0)
+                given = x, k, x.mean(axis=0), scale, readouts[x.shape[1]] * of_present(k, x.shape[1])
                 room = np.pad(x, [(0, ROOM - len(x)), (0, 0)]), np.pad(np.ones(len(x)), (0, ROOM - len(x)))
                 cast = [jnp.asarray(array, dtype) for array in (*room, *given[2:])]
                 result, by_row, by_weight = found(*cast[:2], k, *cast[2:], structure=structure)
@@ -102,14 +104,19 @@ def errors(dtype, names=None, structures=STRUCTURES):
                 off = {}
                 for what, actual, truth in (
                     ("weights", np.asarray(by_weight)[:, :n], weight),
-                    ("rows", np.asarray(by_row)[:, :n], row * np.std(x, axis=0)),
+                    ("rows", np.asarray(by_row)[:, :n] * x.std(axis=0), row * x.std(axis=0)),
                 ):
-                    actual = actual * np.std(x, axis=0) if what == "rows" else actual
                     miss, size = (
                         np.sqrt(np.sum(a.reshape(READOUTS, -1) ** 2, axis=1)) for a in (actual - truth, truth)
                     )
                     off[what] = miss / size
                 yield {"data": name, "structure": structure, "k": k, "remaining": float(result.remaining), **off}
+
+
+def of_present(k, d):
+    """Which entries of `flat` belong to the first k components. A tied covariance is that of the absent ones too."""
+    here = np.arange(MOST) < k
+    return np.concatenate([np.repeat(here, size) for size in (1, d, d * d)])
 
 
 def derivatives(dtype):

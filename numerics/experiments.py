@@ -5,6 +5,7 @@ Both dtypes are compared in one process, so JAX must run with x64 enabled; float
 
 import functools
 import itertools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 from jaxgmm import Status
+from jaxgmm.ground import pytree
 
+FAITHFUL = Path(__file__).parent.parent / "examples" / "data" / "faithful.csv"
 STRUCTURES = ("full", "tied", "diag", "spherical")
 KEY = jax.random.key(0)
 
@@ -242,6 +245,28 @@ def lanes(dtype, structures=STRUCTURES):
             "means": error,
             "NaN": any(bool(jnp.any(jnp.isnan(leaf))) for leaf in jax.tree.leaves(together.mixture)),
             **{name: Status(int(together.status[lane])).name for lane, name in POISON.items()},
+        }
+
+
+def ridges(n_seeds=40):
+    """Fits of Old Faithful with three tied components, float32 and float64 from the same starts, where they differ."""
+    x = np.loadtxt(FAITHFUL, delimiter=",", skiprows=1).astype(np.float32)
+    for method in ("k-means++", "kmeans", "random_from_data", "random"):
+        ends = []
+        for seed in range(n_seeds):
+            start = jaxgmm.init(jax.random.key(seed), x, 3, "tied", method=method)
+            both = [jaxgmm.fit(pytree.cast(start, dtype), x.astype(dtype)) for dtype in (np.float32, np.float64)]
+            exact = [float(jaxgmm.log_likelihood(pytree.cast(r.mixture, np.float64), x.astype(float))) for r in both]
+            ends.append([*(bool(r.converged) for r in both), exact[1] - exact[0]])
+        single, double, ahead = np.transpose(ends)
+        yield {
+            "starts": method,
+            "fits": n_seeds,
+            "CONVERGED in float32": int(np.sum(single)),
+            "CONVERGED in float64": int(np.sum(double)),
+            "float32 ends over 1 nat below": int(np.sum(ahead > 1)),
+            "float64 ends over 1 nat below": int(np.sum(ahead < -1)),
+            "largest difference": float(np.max(np.abs(ahead))),
         }
 
 

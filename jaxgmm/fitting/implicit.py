@@ -4,6 +4,7 @@ Where EM comes to rest, theta = M(theta, x, w, r). So d theta = (I - dM/dtheta)^
 linear solve with Jacobian-vector products of a single EM step, in memory that does not depend on the number of steps.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxgmm.fitting.acceleration import Place
+from jaxgmm.fitting.acceleration import coordinates as free_coordinates
 from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.ground.krylov import gmres
+from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Rows
 from jaxgmm.model.free import Named
 from jaxgmm.model.mixture import Mixture
@@ -26,9 +29,11 @@ from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
 _KRYLOV, _RESTARTS = 30, 20
 # A solution larger than its right-hand side by more than rounding to this power has lost the digits of an EM step.
 _MOST_DIGITS = -0.6
-# A Newton step to rest is trusted up to this length in the metric of the Fisher information, and if it solves its
+# Newton's steps to rest are trusted up to this length in the metric of the Fisher information, and if each solves its
 # equation up to this share. Where EM itself steps no further than some roundings, none is needed.
 _NEAR, _MISS, _ROUNDINGS = 0.1, 0.01, 10
+# After a step shorter than this, another one would change nothing that can be seen; and there are no more than so many.
+_CLOSE, _STEPS = 1e-3, 3
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -41,7 +46,7 @@ def at_fixed_point(
 ) -> Mixture:
     """`mixture`, where a fit ended, with derivatives in the rows, their weights and the regularization.
 
-    They are those of the point where EM comes to rest, one Newton step away; NaN where that is far.
+    They are those of the point where EM comes to rest, a few Newton steps away; NaN where that is far.
     """
     return mixture
 
@@ -52,6 +57,10 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     still: Any = jax.lax.stop_gradient(primals)
     end = _nearer_to_rest(still[0], still[1], still[2], still[3], block_size)
     rested, moved = jax.jvp(lambda *given: _at_rest(end, *given, block_size), tuple(given), tuple(tangents[1:]))
+    # A weight, and not its logarithm, moves here as it does there. Both places move alike, and so their distance stays.
+    ahead = jnp.where(mixture.log_weights > -jnp.inf, rested.log_weights - mixture.log_weights, 0)
+    factor = jax.lax.stop_gradient(jnp.exp(ahead))
+    moved = dataclasses.replace(moved, log_weights=moved.log_weights * factor)
     return _moving_as(mixture, rested), moved
 
 
@@ -105,26 +114,47 @@ def _nearer_to_rest(
     regularization: Float[Array, ""],
     block_size: int,
 ) -> Mixture:
-    """One Newton step on, NaN where that leads too far to be one.
+    """By Newton's steps, each of which about squares the distance; NaN where they lead too far to be such.
 
     A fit ends where little likelihood is left to be gained. Where EM is slow, the likelihood is flat, and its
     parameters may still be some way from rest.
     """
-    coordinates = Coordinates.at(mixture)
     given = Rows.of(x, weights, block_size), regularization
-    here = coordinates.start
-    moved, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
-    target, as_position = ravel_pytree(moved)
-    eps = float(jnp.finfo(target.dtype).eps)
-    solution, miss = gmres(functools.partial(_away, contract, as_position), target, math.sqrt(eps), _KRYLOV, _RESTARTS)
-    there = coordinates.leave(as_position(solution))
-    place = Place.of(ravel_pytree(mixture.unconstrain())[0], mixture, there)
-    near = jnp.sum(place.metric * place.change**2) <= _NEAR**2
-    near = near & (miss <= _MISS * jnp.linalg.norm(target))
-    # Of a step that is all rounding, nothing follows.
-    free = ravel_pytree(jax.tree.map(jnp.divide, coordinates.origin.coordinates, coordinates.unit))[0]
-    arrived = jnp.linalg.norm(target) <= _ROUNDINGS * eps * jnp.linalg.norm(1 + jnp.abs(free))
-    return jax.tree.map(lambda new, old: jnp.where(near, new, jnp.where(arrived, old, jnp.nan)), there, mixture)
+
+    def walk(way: _Way) -> _Way:
+        end = way.end
+        coordinates = Coordinates.at(end)
+        here = coordinates.start
+        moved, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
+        target, as_position = ravel_pytree(moved)
+        eps = float(jnp.finfo(target.dtype).eps)
+        away = functools.partial(_away, contract, as_position)
+        solution, miss = gmres(away, target, math.sqrt(eps), _KRYLOV, _RESTARTS)
+        there = coordinates.leave(as_position(solution))
+        near = (_distance(mixture, there) <= _NEAR) & (miss <= _MISS * jnp.linalg.norm(target))
+        # Of a step that is all rounding, nothing follows.
+        free = ravel_pytree(jax.tree.map(jnp.divide, coordinates.origin.coordinates, coordinates.unit))[0]
+        arrived = jnp.linalg.norm(target) <= _ROUNDINGS * eps * jnp.linalg.norm(1 + jnp.abs(free))
+        moves = jnp.where(near, _distance(end, there), 0)
+        end = jax.tree.map(lambda new, old: jnp.where(near, new, jnp.where(arrived, old, jnp.nan)), there, end)
+        return _Way(end, moves, way.steps + 1)
+
+    start = _Way(mixture, jnp.full_like(regularization, jnp.inf), jnp.asarray(0, jnp.int32))
+    return jax.lax.while_loop(lambda way: (way.moves > _CLOSE) & (way.steps < _STEPS), walk, start).end
+
+
+@record
+class _Way:
+    """Where Newton's steps have led, how far the latest of them, and how many there were."""
+
+    end: Mixture
+    moves: Leaf
+    steps: Leaf
+
+
+def _distance(mixture: Mixture, other: Mixture) -> Float[Array, ""]:
+    """In the metric of the Fisher information."""
+    return jnp.sqrt(Place.of(free_coordinates(mixture), mixture, other).length)
 
 
 def _step(coordinates: Coordinates, position: Named, rows: Rows, regularization: Array) -> Named:
