@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
     from jaxgmm.ground.kept import keep_programs
+    from jaxgmm.ground.rows import Evidence
     from jaxgmm.ground.schema import Schema
+    from jaxgmm.model.evidence import rows
     from jaxgmm.model.free import Free
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
@@ -46,6 +48,7 @@ __all__ = [
     "Candidate",
     "Diagonal",
     "Estimate",
+    "Evidence",
     "Family",
     "FitError",
     "FitResult",
@@ -95,6 +98,7 @@ __all__ = [
     "mixture_wasserstein",
     "negative_log_likelihood",
     "product",
+    "rows",
     "save",
     "select",
     "stability",
@@ -107,6 +111,7 @@ _PLACES = {
     "Candidate": "selection.select",
     "Diagonal": "covariance.diagonal",
     "Estimate": "divergences.estimates",
+    "Evidence": "ground.rows",
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
@@ -156,6 +161,7 @@ _PLACES = {
     "mixture_wasserstein": "divergences.wasserstein",
     "negative_log_likelihood": "fitting.gradient",
     "product": "model.product",
+    "rows": "model.evidence",
     "save": "model.saving",
     "select": "selection.select",
     "stability": "selection.bootstrap",

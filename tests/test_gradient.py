@@ -214,18 +214,18 @@ def test_an_optimiser_made_inside_jit():
     assert_close(jax.vmap(fitted)(jnp.array([0.1, 1.0])), jnp.stack(expected), "close")
 
 
-def penalised(mixture, x, weights):
-    return jaxgmm.negative_log_likelihood(mixture, x, weights) + 0.3 * jnp.sum(mixture.means**2)
+def penalised(mixture, rows):
+    return jaxgmm.negative_log_likelihood(mixture, rows) + 0.3 * jnp.sum(mixture.means**2)
 
 
 def test_a_loss_of_ones_own():
     start, x = start_of(FULL)
     result = jaxgmm.fit_gradient(start, x, optax.lbfgs(), n_steps=500, loss=penalised, tol=1e-12)
-    free, weights = result.mixture.unconstrain(), jnp.full((N,), 1 / N)
-    slope = jax.grad(lambda free: penalised(free.constrain(), x, weights))(free)
+    free, rows = result.mixture.unconstrain(), jaxgmm.rows(x, jnp.full((N,), 1 / N))
+    slope = jax.grad(lambda free: penalised(free.constrain(), rows))(free)
     assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(slope)) < tolerance("converged")
     assert float(jnp.sum(result.mixture.means**2)) < float(jnp.sum(start.means**2)) / 2
-    assert_close(result.history[0], -N * penalised(start, x, weights), "exact")
+    assert_close(result.history[0], -N * penalised(start, rows), "exact")
 
 
 def test_parameters_that_stay():
@@ -293,11 +293,10 @@ def test_a_spike_ends_on_the_floor():
     assert np.isfinite(result.log_likelihood)
 
 
-def broken(mixture, x, weights):
+def broken(mixture, rows):
     """Not a number as soon as anything has moved far."""
-    return jaxgmm.negative_log_likelihood(mixture, x, weights) + 0 * jnp.log(
-        1 - jnp.sum((mixture.means[0] - x[0]) ** 2)
-    )
+    far = jnp.sum((mixture.means[0] - rows.x[0]) ** 2)
+    return jaxgmm.negative_log_likelihood(mixture, rows) + 0 * jnp.log(1 - far)
 
 
 def test_what_is_not_finite_is_said_and_nothing_lost():

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import posterior
 
 from compilations import equations
@@ -44,7 +45,7 @@ def passed(kind, mixture, x):
     expanded = (covariance.expanded(means),) if kind is ExpandedKernel else ()
     kernel = kind.of(means, covariance, *expanded)
     rows = kernel.read(x)
-    log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows))
+    log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows), Evidence(x, None))
     counts = jnp.sum(responsibilities, axis=0)
     moments = kernel.finish(counts, kernel.statistics(rows, responsibilities))
     return log_prob, counts, moments

@@ -1,5 +1,6 @@
 """The one EM loop."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,8 +14,8 @@ from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record
-from jaxgmm.ground.rows import Rows
-from jaxgmm.model.mixture import Mixture, check_weighted_rows, of_passes
+from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.mixture import Mixture, check_rows, of_passes
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
 
@@ -75,17 +76,17 @@ def fit(
     >>> jaxgmm.Status(int(result.status)).name
     'CONVERGED'
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights)
+    mixture, rows = check_rows(mixture, x, weights, scored=False)
+    dtype = rows.x.dtype
     return _fit(
         mixture,
-        x,
-        weights,
-        checks.scalar("tol", tol, x.dtype),
+        rows,
+        checks.scalar("tol", tol, dtype),
         checks.steps("max_iter", max_iter),
-        checks.scalar("regularization", regularization, x.dtype),
+        checks.scalar("regularization", regularization, dtype),
         scheme=scheme_of(acceleration),
         history_size=checks.count("history_size", history_size),
-        block_size=block_size_or_default(block_size, mixture, x.shape[0]),
+        block_size=block_size_or_default(block_size, mixture, rows.n),
     )
 
 
@@ -93,7 +94,7 @@ def fit(
 class _Task:
     """What stays the same from step to step."""
 
-    rows: Rows
+    rows: Evidence
     unit: Leaf
     total: Leaf
     regularization: Leaf
@@ -154,8 +155,7 @@ class _State:
 @program(static=("scheme", "history_size", "block_size"), work=of_passes(30))
 def _fit(
     mixture: Mixture,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     tol: Float[Array, ""],
     max_iter: Int[Array, ""],
     regularization: Float[Array, ""],
@@ -164,16 +164,17 @@ def _fit(
     history_size: int,
     block_size: int,
 ) -> FitResult:
-    given = x, weights, regularization
+    given = rows, regularization
     # The loop is not differentiated: derivatives are those of the point where it ends.
-    mixture, x, weights, regularization, tol = jax.lax.stop_gradient((mixture, *given, tol))
+    mixture, rows, regularization, tol = jax.lax.stop_gradient((mixture, *given, tol))
     # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
     # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
-    unit = jnp.max(weights)
+    unit = jnp.max(rows.weights)
     unit = jnp.where(unit > 0, unit, jnp.nan)
-    weights = weights / unit
-    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
-    task = _Task(Rows.of(x, weights, block_size), unit, total, regularization)
+    weights = rows.weights / unit
+    total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
+    rows = dataclasses.replace(rows, weights=weights)
+    task = _Task(rows.in_blocks(block_size), unit, total, regularization)
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING,
         functools.partial(_advance, task, scheme, tol, max_iter),
@@ -187,7 +188,7 @@ def _fit(
     fitted = at_fixed_point(point.mixture, *given, block_size)
     return FitResult(
         mixture=fitted,
-        log_likelihood=with_derivative(task.log_likelihood(point), fitted, *given[:2]),
+        log_likelihood=with_derivative(task.log_likelihood(point), fitted, given[0]),
         n_iter=end.n_iter,
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
         history=end.history,

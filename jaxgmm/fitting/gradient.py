@@ -17,13 +17,13 @@ from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Rows
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
-from jaxgmm.model.mixture import Mixture, check_weighted_rows
+from jaxgmm.model.mixture import Mixture, check_rows
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
 
-Loss = Callable[[Mixture, Float[Array, "n d"], Float[Array, " n"]], Float[Array, ""]]
+Loss = Callable[[Mixture, Evidence], Float[Array, ""]]
 
 # A loss that is not EM's need not have moved along the directions in which it falls slowly: so many looks in a row must
 # find that little is left.
@@ -59,13 +59,13 @@ class GradientResult(FitResult):
     state: GradientState
 
 
-def negative_log_likelihood(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, ""]:
+def negative_log_likelihood(mixture: Mixture, x: Any, weights: Any = None) -> Float[Array, ""]:
     """Minus the log-likelihood of weighted rows, the loss of `fit_gradient` unless another is given.
 
     Args:
         mixture: k components over d columns.
-        x: rows (n, d).
-        weights: weight of each row (n,).
+        x: rows (n, d), or what `jaxgmm.rows` makes of them.
+        weights: weight of each row (n,). Default ones.
 
     Returns:
         Minus the weighted sum over rows, a scalar in nats.
@@ -106,9 +106,10 @@ def fit_gradient(
             of them. Static.
         key: mini-batches are drawn with this key.
         weights: weight of each row (n,), as for `fit`.
-        loss: `loss(mixture, x, weights)`, a number to be minimised. Weights sum to one over all rows; those of a
-            mini-batch are such that its loss is right on average. `-jaxgmm.log_likelihood(mixture, x, weights)` is the
-            default, to which a penalty may be added. Another function object compiles again. Static.
+        loss: `loss(mixture, rows)`, a number to be minimised; `rows` is `Evidence`, with `rows.x` and `rows.weights`.
+            These sum to one over all rows; those of a mini-batch are such that its loss is right on average.
+            `-jaxgmm.log_likelihood(mixture, rows)` is the default, to which a penalty may be added. Another function
+            object compiles again. Static.
         tol: stop when the loss is estimated to fall by no more than this. With mini-batches only the end is looked at.
         regularization: floor under every covariance as in `fit`; a step that goes below it is lifted.
         history_size: length of the result's `history`. Static.
@@ -132,7 +133,8 @@ def fit_gradient(
     """
     state = mixture.state if isinstance(mixture, GradientResult) else None
     start = mixture.mixture if isinstance(mixture, GradientResult) else mixture
-    start, x, weights = check_weighted_rows(start, x, weights)
+    start, rows = check_rows(start, x, weights, scored=False)
+    dtype = rows.x.dtype
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"optimizer is {optimizer!r}; expected one of optax, such as optax.adam(0.05).")
     if batch_size is not None:
@@ -148,24 +150,23 @@ def fit_gradient(
         state = GradientState(coordinates, position, rule.init(position), jnp.asarray(0, jnp.int32))
     else:
         earlier = state.position["log_weights"].dtype
-        if earlier != x.dtype:
-            raise ValueError(f"x has dtype {x.dtype} and the earlier fit {earlier}; expected the same.")
+        if earlier != dtype:
+            raise ValueError(f"x has dtype {dtype} and the earlier fit {earlier}; expected the same.")
         kinds = (jax.tree.structure(one) for one in (state.optimizer, jax.eval_shape(rule.init, state.position)))
         if len(set(kinds)) > 1:
             raise ValueError("mixture is a result whose state another kind of optimizer left; expected the same kind.")
     return _fit_gradient(
         state,
-        x,
-        weights,
+        rows,
         key,
         checks.steps("n_steps", n_steps),
-        checks.scalar("tol", tol, x.dtype),
-        checks.scalar("regularization", regularization, x.dtype),
+        checks.scalar("tol", tol, dtype),
+        checks.scalar("regularization", regularization, dtype),
         optimizer=rule,
         loss=loss,
         batch_size=batch_size,
         history_size=checks.count("history_size", history_size, 2),
-        block_size=block_size_or_default(block_size, start, x.shape[0]),
+        block_size=block_size_or_default(block_size, start, rows.n),
     )
 
 
@@ -174,8 +175,7 @@ class _Task:
     """What stays the same from step to step."""
 
     coordinates: Coordinates
-    x: Leaf
-    weights: Leaf  # sum to one
+    rows: Evidence  # of weights that sum to one
     variances: Leaf  # of the columns
     tol: Leaf
     n_steps: Leaf
@@ -190,14 +190,15 @@ class _Task:
         """The loss as a function of the position, on the rows of this step."""
         if self.batch_size is None:
             return self.whole
-        n = self.x.shape[0]
+        n = self.rows.n
         drawn = jax.random.randint(jax.random.fold_in(self.key, self.taken + n_iter), (self.batch_size,), 0, n)
-        x, weights = self.x[drawn], self.weights[drawn] * (n / self.batch_size)
-        return lambda position: self.loss(self.coordinates.leave(position), x, weights)
+        rows = jax.tree.map(lambda leaf: leaf[drawn], self.rows)
+        rows = dataclasses.replace(rows, weights=rows.weights * (n / self.batch_size))
+        return lambda position: self.loss(self.coordinates.leave(position), rows)
 
     def whole(self, position: Named) -> Float[Array, ""]:
         """The loss on all rows."""
-        return self.loss(self.coordinates.leave(position), self.x, self.weights)
+        return self.loss(self.coordinates.leave(position), self.rows)
 
     def floored(self, position: Named) -> tuple[Named, Bool[Array, ""]]:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
@@ -234,8 +235,7 @@ class _State:
 @program(static=("optimizer", "loss", "batch_size", "history_size", "block_size"))
 def _fit_gradient(
     start: GradientState,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     key: Any,
     n_steps: Int[Array, ""],
     tol: Float[Array, ""],
@@ -249,15 +249,17 @@ def _fit_gradient(
 ) -> GradientResult:
     # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
     # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
-    unit = jnp.max(weights)
+    dtype = rows.x.dtype
+    unit = jnp.max(rows.weights)
     unit = jnp.where(unit > 0, unit, jnp.nan)
-    weights = weights / unit
-    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
-    gapless, columns = standard(x, weights)
+    rows = dataclasses.replace(rows, weights=rows.weights / unit)
+    weights = rows.weights
+    total = jnp.maximum(jnp.sum(weights), jnp.finfo(dtype).tiny)
+    gapless, columns = standard(rows)
+    whole = jnp.where(weights[:, None] > 0, rows.x, gapless.x)
     task = _Task(
         start.coordinates,
-        jnp.where(weights[:, None] > 0, x, gapless),
-        weights / total,
+        dataclasses.replace(rows, x=whole, weights=weights / total),
         columns.scale**2,
         tol,
         n_steps,
@@ -275,17 +277,17 @@ def _fit_gradient(
         optimizer=start.optimizer,
         place=task.place(start.position, nowhere),
         memory=Memory.blank(ravel_pytree(start.position)[0]),
-        remaining=jnp.asarray(jnp.inf, x.dtype),
+        remaining=jnp.asarray(jnp.inf, dtype),
         settled=jnp.asarray(0, jnp.int32),
         n_iter=jnp.asarray(0, jnp.int32),
         status=jnp.asarray(Status.RUNNING, jnp.int32),
-        history=jnp.full((history_size,), jnp.nan, x.dtype),
+        history=jnp.full((history_size,), jnp.nan, dtype),
     )
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING, functools.partial(_advance, task, unit * total), state
     )
     mixture = start.coordinates.leave(end.position)
-    statistics = take_statistics(mixture, Rows.of(x, weights, block_size))
+    statistics = take_statistics(mixture, rows.in_blocks(block_size))
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     present = start.coordinates.present
     held = mixture.components.floored(columns.scale**2, _CLOSE_TO_THE_FLOOR * regularization, present)[1]

@@ -20,7 +20,7 @@ from jaxgmm.fitting.acceleration import coordinates as free_coordinates
 from jaxgmm.fitting.coordinates import Coordinates
 from jaxgmm.ground.krylov import gmres
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Rows
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
@@ -36,14 +36,8 @@ _NEAR, _MISS, _ROUNDINGS = 0.1, 0.01, 10
 _CLOSE, _STEPS = 1e-3, 3
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def at_fixed_point(
-    mixture: Mixture,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    regularization: Float[Array, ""],
-    block_size: int,
-) -> Mixture:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def at_fixed_point(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
     """`mixture`, where a fit ended, with derivatives in the rows, their weights and the regularization.
 
     They are those of the point where EM comes to rest, a few Newton steps away; NaN where that is far.
@@ -55,7 +49,7 @@ def at_fixed_point(
 def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
     mixture, *given = primals
     still: Any = jax.lax.stop_gradient(primals)
-    end = _nearer_to_rest(still[0], still[1], still[2], still[3], block_size)
+    end = _nearer_to_rest(still[0], still[1], still[2], block_size)
     rested, moved = jax.jvp(lambda *given: _at_rest(end, *given, block_size), tuple(given), tuple(tangents[1:]))
     # A weight, and not its logarithm, moves here as it does there. Both places move alike, and so their distance stays.
     ahead = jnp.where(mixture.log_weights > -jnp.inf, rested.log_weights - mixture.log_weights, 0)
@@ -64,14 +58,8 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     return _moving_as(mixture, rested), moved
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _at_rest(
-    mixture: Mixture,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    regularization: Float[Array, ""],
-    block_size: int,
-) -> Mixture:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _at_rest(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
     """`mixture`, where EM has come to rest, with its derivatives."""
     return mixture
 
@@ -82,9 +70,9 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     mixture = _at_rest(*primals, block_size)
     coordinates = Coordinates.at(mixture)
     here = coordinates.start
-    (x, weights, regularization), (dx, dweights, dregularization) = primals[1:], tangents[1:]
+    (rows, regularization), (drows, dregularization) = primals[1:], tangents[1:]
     # Apart from the step, so that both of its derivatives read the same rows.
-    rows, drows = jax.jvp(functools.partial(Rows.of, block_size=block_size), (x, weights), (dx, dweights))
+    rows, drows = jax.jvp(lambda rows: rows.in_blocks(block_size), (rows,), (drows,))
     given = rows, regularization
     _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, dregularization))
     _, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
@@ -107,19 +95,13 @@ def _(primals: tuple[Mixture, Mixture], tangents: tuple[Mixture, Mixture]) -> tu
     return _moving_as(*primals), tangents[1]
 
 
-def _nearer_to_rest(
-    mixture: Mixture,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    regularization: Float[Array, ""],
-    block_size: int,
-) -> Mixture:
+def _nearer_to_rest(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
     """By Newton's steps, each of which about squares the distance; NaN where they lead too far to be such.
 
     A fit ends where little likelihood is left to be gained. Where EM is slow, the likelihood is flat, and its
     parameters may still be some way from rest.
     """
-    given = Rows.of(x, weights, block_size), regularization
+    given = rows.in_blocks(block_size), regularization
 
     def walk(way: _Way) -> _Way:
         end = way.end
@@ -157,7 +139,7 @@ def _distance(mixture: Mixture, other: Mixture) -> Float[Array, ""]:
     return jnp.sqrt(Place.of(free_coordinates(mixture), mixture, other).length)
 
 
-def _step(coordinates: Coordinates, position: Named, rows: Rows, regularization: Array) -> Named:
+def _step(coordinates: Coordinates, position: Named, rows: Evidence, regularization: Array) -> Named:
     """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
     mixture = coordinates.leave(position)
     step, _ = maximize(mixture, take_statistics(mixture, rows), regularization)
@@ -170,9 +152,7 @@ def _away(contract: Callable[[Named], Named], as_position: Callable[[Array], Nam
 
 
 @jax.custom_jvp
-def with_derivative(
-    value: Float[Array, ""], mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]
-) -> Float[Array, ""]:
+def with_derivative(value: Float[Array, ""], mixture: Mixture, rows: Evidence) -> Float[Array, ""]:
     """`value`, known to be the log-likelihood of the mixture, with the log-likelihood's derivatives."""
     return value
 

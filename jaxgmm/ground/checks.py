@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground import containers, digits, forks, frames, programs
+from jaxgmm.ground import containers, digits, forks, frames, programs, pytree
 from jaxgmm.ground.digits import Extent
+from jaxgmm.ground.rows import Evidence
 
 _ROWS_NAMED = 5
 # Numbers in a key of the old kind, by the generators that JAX has.
@@ -160,21 +161,70 @@ def keep_digits(name: str, value: Any, extent: Callable[[bool], Extent | None]) 
     _Table(name, array.reshape(-1, array.shape[-1]), ()).narrowed(None, extent)
 
 
-def weighted_data(
-    x: Any, weights: Any = None, n_columns: int | None = None, extent: Callable[[bool], Extent | None] | None = None
-) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-    """Finite rows with their weights (ones where None was given), which take the dtype of the rows.
+def evidence(
+    x: Any,
+    weights: Any = None,
+    labels: Any = None,
+    *,
+    n_columns: int | None = None,
+    extent: Callable[[bool], Extent | None] | None = None,
+    weighted: bool = True,
+) -> Evidence:
+    """Finite rows with their weights, which take the dtype of the rows, and their labels.
 
-    Rows of weight 0 are absent: what they hold is not looked at. The digits of a column are compared with its own
-    spread, or with an `extent`.
+    Where no weights are given they are ones, or None unless rows are to be `weighted`. Rows of weight 0 are absent:
+    what they hold is not looked at. The digits of a column are compared with its own spread, or with an `extent`. `x`
+    may be such a record already, with nothing beside it.
     """
+    if isinstance(x, Evidence):
+        if weights is not None or labels is not None:
+            name = "weights" if labels is None else "labels"
+            raise TypeError(f"{name} stand beside x, which are rows made by jaxgmm.rows: give {name} there.")
+        x, weights, labels = x.x, x.weights, x.labels
     table = _table("x", x, n_columns)
+    labels = None if labels is None else row_labels(labels, table.array.shape[0])
     if weights is None:
         x = table.narrowed(None, extent).finite()
-        return x, ones(x.shape[0], x.dtype)
+        every: Any = ones(x.shape[0], x.dtype) if weighted else None
+        return Evidence(x, every, labels)
     weights = row_weights(weights, table.array.shape[0], float_of(table.array.dtype))
     present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
-    return table.narrowed(present, extent).finite(present), weights
+    return Evidence(table.narrowed(present, extent).finite(present), weights, labels)
+
+
+def row_labels(value: Any, n: int) -> Int[Array, " n"]:
+    """The component of each of n rows, -1 where it is not known."""
+    unknown = "-1 for a row whose component is not known"
+    if not isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if value.dtype.kind not in "iu":
+        raise TypeError(
+            f"labels has dtype {value.dtype}; expected whole numbers, the component of each row, and {unknown}. "
+            "Names become numbers by numpy.unique(labels, return_inverse=True)[1]."
+        )
+    if value.shape != (n,):
+        raise ValueError(f"labels has shape {value.shape}; expected one label per row of x, ({n},), {unknown}.")
+    if not holds(lambda labels: np.all((labels >= -1) & (labels <= np.iinfo(np.int32).max)), value):
+        raise ValueError(f"labels holds {np.min(np.asarray(value))}; expected numbers from 0 on, and {unknown}.")
+    return value.astype(jnp.int32) if isinstance(value, jax.core.Tracer) else jnp.asarray(np.asarray(value, np.int32))
+
+
+def labelled_components(rows: Evidence, present: Any) -> Evidence:
+    """The rows, if all of their labels are components that are present, (k,), where that can be seen."""
+    if rows.labels is not None:
+
+        def known(labels: np.ndarray, weights: np.ndarray, present: np.ndarray) -> Any:
+            found = labels[(labels >= 0) & (weights > 0)]
+            return np.all(found < present.size) and np.all(present[found])
+
+        weights = jnp.ones_like(rows.labels) if rows.weights is None else rows.weights
+        if not holds(known, rows.labels, weights, present):
+            there = np.flatnonzero(np.asarray(present)).tolist()
+            raise ValueError(
+                f"labels go up to {int(np.max(np.asarray(rows.labels)))}; expected components that are there, "
+                f"{there if len(there) < 9 else f'{there[0]} to {there[-1]}'}, and -1 where none is known."
+            )
+    return rows
 
 
 def ones(n: int, dtype: Any) -> Float[Array, " n"]:
@@ -339,8 +389,9 @@ def positive_definite(name: str, covariances: Float[Array, "..."], half_log_det:
 
 def common_dtype(*trees: Any) -> tuple[Any, ...]:
     """The arguments with all their leaves in the widest of their floating point types."""
-    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(trees)))
-    return tuple(jax.tree.map(lambda leaf: leaf if leaf.dtype == dtype else leaf.astype(dtype), t) for t in trees)
+    leaves = [leaf for leaf in jax.tree.leaves(trees) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    dtype = jnp.result_type(*(leaf.dtype for leaf in leaves))
+    return tuple(pytree.cast(tree, dtype) for tree in trees)
 
 
 def _number(name: str, value: Any) -> Float[Array, ""]:

@@ -67,8 +67,12 @@ def where(condition: Bool[Array, ""], a: T, b: T) -> T:
 
 
 def cast(tree: T, dtype: Any) -> T:
-    """The same tree with every leaf of type `dtype`."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    """The same tree with every leaf that holds real numbers of type `dtype`."""
+
+    def of(leaf: Any) -> Any:
+        return leaf if leaf.dtype == dtype or not jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(dtype)
+
+    return jax.tree.map(of, tree)
 
 
 def without_nan(tree: Any) -> Bool[Array, ""]:

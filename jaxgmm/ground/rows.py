@@ -1,4 +1,4 @@
-"""Rows in blocks: sums and maps over the rows of arrays in memory that grows with the block, not with n."""
+"""What is known of rows, and sums and maps over them in memory that grows with a block of them, not with n."""
 
 import functools
 import math
@@ -30,26 +30,38 @@ def block_size_for(n: int, numbers_per_row: int) -> int:
 
 
 @record
-class Rows:
-    """Weighted rows in blocks: `x` (blocks, b, d), `weights` (blocks, b). What fills up the last block has weight 0."""
+class Evidence:
+    """What is known of n rows; what is known of none of them is None, and costs nothing.
+
+    Fields: `x` (n, d), in the units of the data; `weights` (n,), 0 for a row that is absent; `labels` (n,), the
+    component that a row is known to be of, -1 where that is not known. In blocks, each has one more axis in front.
+    """
 
     x: Leaf
     weights: Leaf
+    labels: Leaf | None = None
 
     @property
     def n(self) -> int:
-        """Number of rows, with what fills up the last block."""
-        return math.prod(self.weights.shape)
+        """Number of rows, with what fills up the last of blocks."""
+        return math.prod(self.x.shape[:-1])
 
-    @classmethod
-    def of(cls, x: Float[Array, "n d"], weights: Float[Array, " n"], block_size: int) -> "Rows":
-        """Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included.
+    def in_blocks(self, block_size: int) -> "Evidence":
+        """The same, so many rows at a time; what fills up the last block has weight 0.
 
-        Not so for derivatives in the weights, which say what an absent row would do if it were there. They are NaN
-        where a row is not finite, or so far out that its square is not.
+        Rows of weight 0 are absent: a row that is present stands in for whatever they hold, NaN included. Not so for
+        derivatives in the weights, which say what an absent row would do if it were there. They are NaN where a row is
+        not finite, or so far out that its square is not.
         """
-        x, weights = _with_stand_ins(x, weights)
-        return cls(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"))
+        x, weights = _with_stand_ins(self.x, self.weights)
+        labels = None if self.labels is None else into_blocks(self.labels, block_size, "edge")
+        return Evidence(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"), labels)
+
+    def possible(self, n_components: int) -> Bool[Array, "k n"] | None:
+        """Which components each row may be of; None where all may be of any."""
+        if self.labels is None:
+            return None
+        return (self.labels < 0) | (self.labels == jnp.arange(n_components)[:, None])
 
 
 @jax.custom_jvp
@@ -185,11 +197,11 @@ def _scan(function: Callable[[Any], tuple[T, Any]], blocks: Any) -> tuple[T, Any
     return total, kept
 
 
-def map_rows(function: Callable[[jax.Array], T], rows: jax.Array, block_size: int) -> T:
-    """`function` of row blocks (b, ...) -> tree of (b, ...), put together again to (n, ...)."""
-    n = rows.shape[0]
-    blocks = into_blocks(rows, block_size, "edge")
-    if blocks.shape[0] == 1:
+def map_rows(function: Callable[[Any], T], rows: Any, block_size: int) -> T:
+    """`function` of blocks of arrays (b, ...) -> tree of (b, ...), put together again to (n, ...)."""
+    n = jax.tree.leaves(rows)[0].shape[0]
+    if n <= block_size:
         return function(rows)
+    blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), rows)
     out = jax.lax.map(jax.checkpoint(function), blocks)
     return jax.tree.map(lambda array: array.reshape((-1, *array.shape[2:]))[:n], out)

@@ -11,7 +11,7 @@ from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.rows import Rows, block_size_for, into_blocks, sum_over_blocks
+from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
 from jaxgmm.model.seeding import SEEDINGS, Columns
 from jaxgmm.model.statistics import Statistics
@@ -62,13 +62,13 @@ def init(
     >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
     (3, 2)
     """
-    x, weights = checks.weighted_data(x, weights)
+    rows = checks.evidence(x, weights)
+    present = checks.present("n_components", n_components, "max_components", max_components)
     return _init(
         checks.key(key),
-        x,
-        weights,
-        checks.scalar("regularization", regularization, x.dtype),
-        checks.present("n_components", n_components, "max_components", max_components),
+        checks.labelled_components(rows, present),
+        checks.scalar("regularization", regularization, rows.x.dtype),
+        present,
         covariance_type=covariance_type,
         method=checks.one_of("method", method, SEEDINGS),
         family=family,
@@ -101,20 +101,21 @@ def from_responsibilities(
     >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
-    x, weights = checks.weighted_data(x, weights)
-    given = checks.responsibilities(responsibilities, x, weights)
-    regularization = checks.scalar("regularization", regularization, x.dtype)
-    return _from_responsibilities(x, weights, given, regularization, covariance_type=covariance_type, family=family)
+    rows = checks.evidence(x, weights)
+    if rows.labels is not None:
+        raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
+    given = checks.responsibilities(responsibilities, rows.x, rows.weights)
+    regularization = checks.scalar("regularization", regularization, rows.x.dtype)
+    return _from_responsibilities(rows, given, regularization, covariance_type=covariance_type, family=family)
 
 
 @program(
     static=("covariance_type", "method", "family"),
-    work=lambda key, x, weights, regularization, present, **kind: 5 * present.size * x.size,
+    work=lambda key, rows, regularization, present, **kind: 5 * present.size * rows.x.size,
 )
 def _init(
     key: jax.Array,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     regularization: Float[Array, ""],
     present: Bool[Array, " k"],
     *,
@@ -122,32 +123,32 @@ def _init(
     method: str,
     family: type[Family],
 ) -> Mixture:
-    x, columns = standard(x, weights)
+    rows, columns = standard(rows)
     # Which rows go where is decided, not differentiated.
     labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
-    return from_labels(x, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
+    return from_labels(rows, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
 
 
 @program(static=("covariance_type", "family"))
 def _from_responsibilities(
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     responsibilities: Float[Array, "n k"],
     regularization: Float[Array, ""],
     *,
     covariance_type: str | None,
     family: type[Family],
 ) -> Mixture:
-    x, columns = standard(x, weights)
+    rows, columns = standard(rows)
     present = jnp.ones(responsibilities.shape[1:], bool)
     return _from_shares(
-        x, columns, responsibilities, lambda given: given, present, regularization, covariance_type, family
+        rows, columns, responsibilities, lambda given: given, present, regularization, covariance_type, family
     )
 
 
-def standard(x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Float[Array, "n d"], Columns]:
-    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0 there."""
-    weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), weights, 0)
+def standard(rows: Evidence) -> tuple[Evidence, Columns]:
+    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0."""
+    x = rows.x
+    weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), rows.weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
     stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
@@ -159,11 +160,12 @@ def standard(x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Float
     variance = linalg.einsum("n,nd->d", weights, (x - center) ** 2) / total
     varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
     scale = jnp.sqrt(jnp.where(varies, variance, 1))
-    return x, Columns((x - center) / scale, weights, center, scale)
+    columns = Columns((x - center) / scale, weights, center, scale, rows.labels)
+    return Evidence(x, weights, rows.labels), columns
 
 
 def from_labels(
-    x: Float[Array, "n d"],
+    rows: Evidence,
     columns: Columns,
     labels: Int[Array, " n"],
     present: Bool[Array, " k"],
@@ -175,42 +177,43 @@ def from_labels(
     """The mixture in which row i belongs to the component `labels[i]`, of those that are present."""
 
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
-        return jax.nn.one_hot(labels, present.size, dtype=x.dtype)
+        return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
 
-    return _from_shares(x, columns, labels, rule, present, regularization, covariance_type, family)
+    return _from_shares(rows, columns, labels, rule, present, regularization, covariance_type, family)
 
 
 def _from_shares(
-    x: Float[Array, "n d"],
+    rows: Evidence,
     columns: Columns,
-    evidence: Array,
+    given: Array,
     rule: Callable[[Array], Array],
     present: Bool[Array, " k"],
     regularization: Float[Array, ""],
     covariance_type: str | None,
     family: type[Family],
 ) -> Mixture:
-    """The mixture in which `rule`, of blocks of `evidence` (n, ...), gives the responsibilities (b, k)."""
-    even = present / jnp.sum(present).astype(x.dtype)
+    """The mixture in which `rule`, of blocks of what is `given` (n, ...), gives the responsibilities (b, k)."""
+    shape, dtype = rows.x.shape, rows.x.dtype
+    even = present / jnp.sum(present).astype(dtype)
     blank = family.blank(present.size, columns.center, columns.scale, covariance_type)
-    size = block_size_for(x.shape[0], present.size * x.shape[1])
-    blocks = Rows.of(x, columns.weights, size), into_blocks(evidence, size, "edge")
+    size = block_size_for(rows.n, present.size * shape[1])
+    blocks = rows.in_blocks(size), into_blocks(given, size, "edge")
 
     def again(state: _Seeded, pass_number: Int[Array, ""]) -> _Seeded:
         mixture, share, degenerate = state
         background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, even), 0)
 
         def take(kernel: Kernel) -> Statistics:
-            def block(block: tuple[Rows, Array]) -> Statistics:
-                rows, evidence = block
+            def block(block: tuple[Evidence, Array]) -> Statistics:
+                rows, given = block
                 weight = rows.weights[:, None]
-                shares = jnp.where(weight > 0, (rule(evidence) + background) * weight, 0)
+                shares = jnp.where(weight > 0, (rule(given) + background) * weight, 0)
                 sums = kernel.statistics(kernel.read(rows.x), shares)
-                return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), x.dtype), jnp.sum(rows.weights))
+                return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), dtype), jnp.sum(rows.weights))
 
             return finish(kernel, sum_over_blocks(block, blocks))
 
-        statistics = with_kernel(mixture.components, present.size, x.shape, take)
+        statistics = with_kernel(mixture.components, present.size, shape, take)
         mixture, degenerate = maximize(mixture, statistics, regularization)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
@@ -218,7 +221,7 @@ def _from_shares(
         mixture, _, degenerate = state
         needed = (pass_number == 0) | jnp.any(degenerate)
         # Where a pass costs less than finding out, it is taken.
-        tight = True if few_rows(present.size, x.shape) else mixture.components.needs_centring()
+        tight = True if few_rows(present.size, shape) else mixture.components.needs_centring()
         needed = needed | ((pass_number == 1) & tight)
         return jax.lax.cond(linalg.any_lane(needed), lambda: again(state, pass_number), lambda: state), None
 

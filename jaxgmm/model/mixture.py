@@ -13,7 +13,7 @@ from jaxgmm.families.family import Family, Kernel
 from jaxgmm.ground import checks, draws, frames, linalg, shares
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import block_size_for, map_rows
+from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
 from jaxgmm.model import extents, geometry
 from jaxgmm.model.free import Free, named
 
@@ -201,8 +201,7 @@ class Mixture:
         >>> [f"{value:.3f}" for value in mixture.log_prob(jnp.array([[0.0], [2.0]]))]
         ['-0.919', '-2.919']
         """
-        mixture, x = check_rows(self, x)
-        return _log_prob(mixture, x)
+        return _log_prob(*check_rows(self, x, weighted=False))
 
     def responsibilities(self, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row of `x` (n, d); rows sum to one.
@@ -210,13 +209,11 @@ class Mixture:
         r_ik = w_k p_k(x_i) / p(x_i). Where p(x_i) underflows for every component, the prior weights answer.
         Raises as `log_prob` does.
         """
-        mixture, x = check_rows(self, x)
-        return _responsibilities(mixture, x)
+        return _responsibilities(*check_rows(self, x, weighted=False))
 
     def predict(self, x: Any) -> Int[Array, " n"]:
         """Most probable component of each row of `x` (n, d), as an index into the components. Raises as `log_prob`."""
-        mixture, x = check_rows(self, x)
-        return _predict(mixture, x)
+        return _predict(*check_rows(self, x, weighted=False))
 
     def entropy(self, x: Any) -> Float[Array, " n"]:
         """Doubt about the component of each row of `x` (n, d): entropy of its responsibilities, natural logarithm.
@@ -229,8 +226,7 @@ class Mixture:
         >>> [f"{value:.3f}" for value in mixture.entropy(jnp.array([[0.0], [2.0]]))]
         ['0.693', '0.003']
         """
-        mixture, x = check_rows(self, x)
-        return _entropy(mixture, x)
+        return _entropy(*check_rows(self, x, weighted=False))
 
     def sample(self, key: jax.Array, n: int) -> Float[Array, "n d"]:
         """`n` independent rows drawn with `key`; `n` is static. Raises `ValueError` or `TypeError` if n is not >= 1."""
@@ -292,28 +288,22 @@ def check_pair(p: Any, q: Any) -> tuple[Mixture, Mixture]:
     return checks.common_dtype(p, q)
 
 
-def check_rows(mixture: Any, x: Any) -> tuple[Mixture, Float[Array, "n d"]]:
-    """Mixture and rows, checked against each other and of one floating point type."""
-    mixture = check_mixture(mixture)
-    _check_unnamed(x)
-    return checks.common_dtype(mixture, checks.rows(x, mixture.n_columns, functools.partial(extents.of_whole, mixture)))
+def check_rows(
+    mixture: Any, x: Any, weights: Any = None, *, scored: bool = True, weighted: bool = True
+) -> tuple[Mixture, Evidence]:
+    """Mixture and rows, checked against each other and of one floating point type.
 
-
-def check_weighted_rows(
-    mixture: Any, x: Any, weights: Any = None, *, scored: bool = False
-) -> tuple[Mixture, Float[Array, "n d"], Float[Array, " n"]]:
-    """Mixture, rows and weights, checked against each other and of one floating point type.
-
-    Rows that are `scored`, and not fitted to, need the digits that this mixture can tell apart, whatever they are.
+    Rows that are `scored`, and not fitted to, need the digits that this mixture can tell apart, whatever they are. They
+    have weights if they are to be `weighted`.
     """
     mixture = check_mixture(mixture)
-    _check_unnamed(x)
+    check_unnamed(x)
     extent = functools.partial(extents.of_whole, mixture) if scored else None
-    x, weights = checks.weighted_data(x, weights, mixture.n_columns, extent)
-    return checks.common_dtype(mixture, x, weights)
+    rows = checks.evidence(x, weights, n_columns=mixture.n_columns, extent=extent, weighted=weighted)
+    return checks.common_dtype(mixture, checks.labelled_components(rows, shares.present(mixture.log_weights)))
 
 
-def _check_unnamed(x: Any) -> None:
+def check_unnamed(x: Any) -> None:
     """Refuse names of columns: a pytree can hold none to compare them with, and their order may be another one."""
     names = frames.names_of(x)
     if len(names) > 1:
@@ -326,14 +316,18 @@ def _check_unnamed(x: Any) -> None:
 
 
 def posterior(
-    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"], weights: Float[Array, " n"] | None = None
+    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"], rows: Evidence, *, weighted: bool = False
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
     """Log-density and responsibilities from the components' log-densities; never NaN for finite or -inf input.
 
-    With `weights`, the responsibilities are multiplied by them.
+    A row of a component that is known counts log w_k + log p_k. If `weighted`, the responsibilities are multiplied by
+    the weights of the rows.
     """
     # Components first, so that rows lie along memory: kernels work that way, and their transpose and this one cancel.
     log_weights = log_weights[:, None]
+    possible = rows.possible(log_weights.size)
+    if possible is not None:
+        log_weights = jnp.where(possible, log_weights, -jnp.inf)
     joint = log_weights + log_prob.T
     top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
     impossible = top == -jnp.inf
@@ -343,9 +337,12 @@ def posterior(
     # Normalised by their own sum: far away, top + log(sum) rounds to steps larger than the log of a ratio.
     mass = jnp.exp(joint - top)
     total = jnp.sum(mass, axis=0)
+    if possible is not None:
+        # The one component that a row may be of may be absent.
+        total = jnp.where(total > 0, total, jnp.exp(-linalg.saturation(total.dtype)))
     value = top + jnp.log(total)
     underflow = impossible | (value < -linalg.saturation(value.dtype))
-    share = 1 / total if weights is None else weights / total
+    share = rows.weights / total if weighted else 1 / total
     return jnp.where(underflow, -jnp.inf, value), (mass * share).T
 
 
@@ -376,42 +373,42 @@ def with_kernel(components: Family, n_components: int, shape: tuple[int, ...], u
 
 def of_passes(number: int) -> Callable[..., float]:
     """The work of so many passes of a mixture over rows, for programs that take both first."""
-    return lambda mixture, x, *others, **options: number * mixture.n_components * x.size
+    return lambda mixture, rows, *others, **options: number * mixture.n_components * rows.x.size
 
 
 @program(work=of_passes(1))
-def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
-    return _map_posterior(mixture, x, lambda log_prob, responsibilities: log_prob)
+def _log_prob(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
+    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: log_prob)
 
 
 @program(work=of_passes(1))
-def _responsibilities(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-    return _map_posterior(mixture, x, lambda log_prob, responsibilities: responsibilities)
+def _responsibilities(mixture: Mixture, rows: Evidence) -> Float[Array, "n k"]:
+    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: responsibilities)
 
 
 @program(work=of_passes(1))
-def _predict(mixture: Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
-    return _map_posterior(mixture, x, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
+def _predict(mixture: Mixture, rows: Evidence) -> Int[Array, " n"]:
+    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
 
 
 @program(work=of_passes(1))
-def _entropy(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+def _entropy(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
     def of(log_prob: Array, responsibilities: Array) -> Array:
         # The logarithm of 0 must not be taken even where it is not used: its derivative is not finite.
         logarithm = jnp.log(jnp.where(responsibilities > 0, responsibilities, 1))
         return -jnp.sum(responsibilities * logarithm, axis=1)
 
-    return _map_posterior(mixture, x, of)
+    return _map_posterior(mixture, rows, of)
 
 
-def _map_posterior(mixture: Mixture, x: Float[Array, "n d"], pick: Callable[[Array, Array], Array]) -> Array:
+def _map_posterior(mixture: Mixture, rows: Evidence, pick: Callable[[Array, Array], Array]) -> Array:
     def of(kernel: Kernel) -> Array:
-        def block(x: Float[Array, "b d"]) -> Array:
-            return pick(*posterior(mixture.log_weights, kernel.log_prob(kernel.read(x))))
+        def block(rows: Evidence) -> Array:
+            return pick(*posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows))
 
-        return map_rows(block, x, block_size_of(mixture, x.shape[0]))
+        return map_rows(block, rows, block_size_of(mixture, rows.n))
 
-    return with_kernel(mixture.components, mixture.n_components, x.shape, of)
+    return with_kernel(mixture.components, mixture.n_components, rows.x.shape, of)
 
 
 @program(static=("n",))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.ground import draws, linalg
 from jaxgmm.ground.pytree import Leaf, record, static
-from jaxgmm.ground.rows import Rows, block_size_for, map_rows, sum_over_blocks
+from jaxgmm.ground.rows import Evidence, block_size_for, map_rows, sum_over_blocks
 
 
 @record
@@ -24,13 +24,14 @@ class Columns:
     """Rows without gaps, and the scale they are on.
 
     Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), mean and standard
-    deviation (1 if none) of each column, in the units of the data.
+    deviation (1 if none) of each column, in the units of the data; `labels` (n,), as in `Evidence`.
     """
 
     z: Leaf
     weights: Leaf
     center: Leaf
     scale: Leaf
+    labels: Leaf | None = None
 
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
@@ -98,21 +99,31 @@ SEEDINGS: dict[str, Seeding] = {
 class Seedings:
     """Several seedings of one data set as one program, which compiles once what they have in common.
 
-    Fields: `coordinates`, an array (n, d) for each kind of them; `weights` (n,); `present` (k,); `methods`.
+    Fields: `coordinates`, an array (n, d) for each kind of them; `weights` (n,); `present` (k,); `known` (n,), labels
+    as in `Evidence`; `methods`.
     """
 
     coordinates: dict[_Coordinates, Array]
     weights: Leaf
     present: Leaf
+    known: Leaf | None
     methods: tuple[Seeding, ...] = static()
 
     @classmethod
     def of(cls, methods: Sequence[Seeding], columns: Columns, present: Bool[Array, " k"]) -> "Seedings":
         kinds = dict.fromkeys(method.coordinates for method in methods)
-        return cls({kind: kind(columns) for kind in kinds}, columns.weights, present, tuple(methods))
+        coordinates, known = {kind: kind(columns) for kind in kinds}, columns.labels
+        if known is not None:
+            # A row of a component that is absent has nowhere to go; its likelihood of 0 will tell.
+            known = jnp.where((known >= 0) & present[known], known, -1)
+        return cls(coordinates, columns.weights, present, known, tuple(methods))
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
-        """The component of each row, by the method at that place."""
+        """The component of each row, by the method at that place; that of a row with a label is known."""
+        found = self._found(key, which)
+        return found if self.known is None else jnp.where(self.known < 0, found, self.known)
+
+    def _found(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
 
         def chosen(values: Sequence[Any]) -> Any:
             if all(value is values[0] for value in values):
@@ -126,10 +137,11 @@ class Seedings:
         if random is True:
             return anywhere()
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
-        centers = _spread(key, z, self.weights, self.present.size, chosen([method.distinct for method in self.methods]))
+        rows = Evidence(z, self.weights, self.known)
+        centers = _spread(key, rows, self.present.size, chosen([method.distinct for method in self.methods]))
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
-            centers = _lloyd(z, self.weights, centers, self.present, moves)
+            centers = _lloyd(rows, centers, self.present, moves)
         labels = _nearest(centers, self.present, z)
         return labels if random is False else jnp.where(random, anywhere(), labels)
 
@@ -150,50 +162,63 @@ def _n_candidates(n_components: int) -> int:
     return 2 + int(math.log(n_components))
 
 
-def _spread(
-    key: jax.Array,
-    z: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    n_components: int,
-    distinct: bool | Bool[Array, ""],
-) -> Float[Array, "k d"]:
+def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | Bool[Array, ""]) -> Float[Array, "k d"]:
     """Rows drawn one after the other in proportion to weight times squared distance to those drawn before.
 
     Of several draws the one that leaves the smallest total cost is taken. Once every row is at a center, the draw is in
     proportion to weight alone. If they are only to be `distinct`, all distances are alike and the first draw is taken.
+    A component that rows are known to be of has their mean, and is there from the start.
     """
+    z, weights = rows.x, rows.weights
+
+    def to(centers: Float[Array, "c d"]) -> Float[Array, "c n"]:
+        distance = _squared_distance(centers, z)
+        return jnp.where(distinct & (distance > 0), 1, distance)
 
     def step(cost: Float[Array, " n"], drawn: tuple[Array, Array]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
         shares, begins = drawn
         mass = weights * cost
         places = draws.places_at(shares, jnp.where(begins | ~jnp.any(mass > 0), weights, mass))
-        distance = _squared_distance(z[places], z)
-        costs = jnp.minimum(cost, jnp.where(distinct & (distance > 0), 1, distance))
+        costs = jnp.minimum(cost, to(z[places]))
         best = jnp.where(begins | distinct, 0, jnp.argmin(jnp.sum(weights * costs, axis=1)))
         return costs[best], z[places[best]]
 
     shares = jax.random.uniform(key, (n_components, _n_candidates(n_components)), z.dtype)
     nowhere = jnp.full(z.shape[:1], jnp.inf, z.dtype)
-    return jax.lax.scan(step, nowhere, (shares, jnp.arange(n_components) == 0))[1]
+    begins = jnp.arange(n_components) == 0
+    if rows.labels is None:
+        return jax.lax.scan(step, nowhere, (shares, begins))[1]
+
+    member = jax.nn.one_hot(rows.labels, n_components, dtype=z.dtype) * weights[:, None]
+    counts = jnp.sum(member, axis=0)
+    known = counts > 0
+    means = linalg.einsum("nk,nd->kd", member, z) / jnp.where(known, counts, 1)[:, None]
+
+    def step_or_stay(cost: Float[Array, " n"], given: tuple[Any, Array, Array]) -> tuple[Float[Array, " n"], Array]:
+        drawn, stays, mean = given
+        after, center = step(cost, drawn)
+        return jnp.where(stays, cost, after), jnp.where(stays, mean, center)
+
+    start = jnp.min(jnp.where(known[:, None], to(means), jnp.inf), axis=0)
+    return jax.lax.scan(step_or_stay, start, ((shares, begins & ~jnp.any(known)), known, means))[1]
 
 
 def _lloyd(
-    z: Float[Array, "n d"],
-    weights: Float[Array, " n"],
-    centers: Float[Array, "k d"],
-    present: Bool[Array, " k"],
-    moves: bool | Bool[Array, ""],
+    rows: Evidence, centers: Float[Array, "k d"], present: Bool[Array, " k"], moves: bool | Bool[Array, ""]
 ) -> Float[Array, "k d"]:
-    """The centers after Lloyd's algorithm, if it `moves` them."""
-    rows = Rows.of(z, weights, block_size_for(z.shape[0], centers.size))
+    """The centers after Lloyd's algorithm, if it `moves` them; a row of a component that is known stays there."""
+    dtype = centers.dtype
+    blocks = rows.in_blocks(block_size_for(rows.n, centers.size))
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-        def block(rows: Rows) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-            assigned = jax.nn.one_hot(_assign(centers, present, rows.x), present.size, dtype=z.dtype)
-            assigned = assigned * rows.weights[:, None]
+        def block(rows: Evidence) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
+            nearest = _assign(centers, present, rows.x)
+            if rows.labels is not None:
+                nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
+            assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]
             return jnp.sum(assigned, axis=0), linalg.einsum("nk,nd->kd", assigned, rows.x)
 
-        return sum_over_blocks(block, rows)
+        return sum_over_blocks(block, blocks)
 
     def step(state: _LloydState) -> _LloydState:
         centers, _, iteration = state
@@ -206,4 +231,4 @@ def _lloyd(
         _, shift, iteration = state
         return moves & (shift > _LLOYD_TOLERANCE) & (iteration < _LLOYD_ITERATIONS)
 
-    return jax.lax.while_loop(unfinished, step, (centers, jnp.asarray(jnp.inf, z.dtype), jnp.asarray(0)))[0]
+    return jax.lax.while_loop(unfinished, step, (centers, jnp.asarray(jnp.inf, dtype), jnp.asarray(0)))[0]

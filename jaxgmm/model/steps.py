@@ -11,12 +11,12 @@ from jaxtyping import Array, Bool, Float
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.rows import Rows, sum_over_blocks, total_over_blocks
+from jaxgmm.ground.rows import Evidence, sum_over_blocks, total_over_blocks
 from jaxgmm.model.mixture import (
     Mixture,
     block_size_of,
     check_mixture,
-    check_weighted_rows,
+    check_rows,
     of_passes,
     posterior,
     with_kernel,
@@ -47,8 +47,8 @@ def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | N
     >>> float(statistics.n)
     100.0
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
-    return _e_step(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+    mixture, rows = check_rows(mixture, x, weights)
+    return _e_step(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
 
 
 def m_step(mixture: Mixture, statistics: Statistics, regularization: Any = 1e-6) -> Mixture:
@@ -82,17 +82,17 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     >>> float(jaxgmm.log_likelihood(mixture, jnp.zeros((2, 1)))) # 2 log N(0; 0, 1)
     -1.8378...
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
-    return _log_likelihood(mixture, x, weights, block_size=block_size_or_default(block_size, mixture, x.shape[0]))
+    mixture, rows = check_rows(mixture, x, weights)
+    return _log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
 
 
-def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | float = 0.0) -> Statistics:
-    """`e_step` over rows already in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
+def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0) -> Statistics:
+    """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
 
     def take(kernel: Kernel) -> Statistics:
-        def block(rows: Rows) -> Statistics:
+        def block(rows: Evidence) -> Statistics:
             seen = kernel.read(rows.x)
-            log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(seen), rows.weights)
+            log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(seen), rows, weighted=True)
             return Statistics(
                 counts=jnp.sum(responsibilities, axis=0),
                 sums=kernel.statistics(seen, responsibilities),
@@ -108,22 +108,20 @@ def take_statistics(mixture: Mixture, rows: Rows, reference: Float[Array, ""] | 
 def sum_over_rows(
     function: Callable[[Float[Array, " b"], Float[Array, "b k"]], Float[Array, " b"]],
     mixture: Mixture,
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     block_size: int,
 ) -> Float[Array, ""]:
     """Weighted sum over rows of a function of their log-densities and responsibilities, in one pass."""
-    rows = Rows.of(x, weights, block_size)
 
-    def block(mixture: tuple[Array, Kernel], rows: Rows) -> Float[Array, ""]:
+    def block(mixture: tuple[Array, Kernel], rows: Evidence) -> Float[Array, ""]:
         log_weights, kernel = mixture
         log_prob = kernel.log_prob(kernel.read(rows.x))
-        return weighted_sum(function(*posterior(log_weights, log_prob)), rows.weights)
+        return weighted_sum(function(*posterior(log_weights, log_prob, rows)), rows.weights)
 
     def total(kernel: Kernel) -> Float[Array, ""]:
-        return total_over_blocks(block, (mixture.log_weights, kernel), rows)
+        return total_over_blocks(block, (mixture.log_weights, kernel), rows.in_blocks(block_size))
 
-    return with_kernel(mixture.components, mixture.n_components, x.shape, total)
+    return with_kernel(mixture.components, mixture.n_components, rows.x.shape, total)
 
 
 def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
@@ -153,8 +151,8 @@ def block_size_or_default(block_size: int | None, mixture: Mixture, n: int) -> i
 
 
 @program(static=("block_size",), work=of_passes(1))
-def _e_step(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int) -> Statistics:
-    return take_statistics(mixture, Rows.of(x, weights, block_size))
+def _e_step(mixture: Mixture, rows: Evidence, *, block_size: int) -> Statistics:
+    return take_statistics(mixture, rows.in_blocks(block_size))
 
 
 @program
@@ -163,10 +161,8 @@ def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Arra
 
 
 @program(static=("block_size",), work=of_passes(1))
-def _log_likelihood(
-    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
-) -> Float[Array, ""]:
-    return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, x, weights, block_size)
+def _log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
+    return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, rows, block_size)
 
 
 @jax.custom_jvp

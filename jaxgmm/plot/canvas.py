@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgmm.ground import containers, frames
 from jaxgmm.ground.programs import program
-from jaxgmm.model.mixture import Mixture, check_mixture, check_stack, check_weighted_rows
+from jaxgmm.model.mixture import Mixture, check_mixture, check_rows, check_stack
 from jaxgmm.plot import style
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
     """The rows that have weight, and the mixture in their floating point type."""
     names = frames.names_of(x)
     x = containers.plain("x", x) if names else x
-    mixture, rows, shares = check_weighted_rows(mixture, x, weights, scored=True)
-    kept = np.asarray(shares) > 0
-    present = np.asarray(shares)[kept]
+    mixture, rows = check_rows(mixture, x, weights)
+    kept = np.asarray(rows.weights) > 0
+    present = np.asarray(rows.weights)[kept]
     columns = [str(name) for name in names] or None
-    return mixture, Rows(np.asarray(rows)[kept], present / present.mean(), columns)
+    return mixture, Rows(np.asarray(rows.x)[kept], present / present.mean(), columns)
 
 
 def around(mixture: Mixture, reach: float = _AROUND) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What data drawn again would say: a test of one more component, and whether the same groups come back."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -94,7 +95,7 @@ def likelihood_ratio_test(
     '0.05'
     """
     key = checks.key(key)
-    x, _ = checks.weighted_data(x)
+    x = checks.evidence(x, weighted=False).x
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())
     options = {"max_components": k + 1, "n_restarts": 12, "chunk_size": chunk, "progress": progress} | options
@@ -162,12 +163,13 @@ def stability(
     1.0
     """
     key = checks.key(key)
-    x, weights = checks.weighted_data(x, weights)
+    rows = checks.evidence(x, weights)
+    x, weights = rows.x, rows.weights
     plan = Plan.of(x.dtype, covariance_type, **({"n_restarts": 12} | options))
     n_repeats = checks.count("n_repeats", n_repeats)
     present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)
-    reference = best_of_restarts(plan, for_reference, x, weights, present).best
+    reference = best_of_restarts(plan, for_reference, rows, present).best
     # What absent rows hold is not looked at, nor what group they would be in.
     seen = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
     keys = jax.random.split(for_restarts, 2 * n_repeats)
@@ -180,7 +182,7 @@ def stability(
 
     def agreement(number: int) -> float:
         shares = weights if number < n_repeats else jnp.asarray(resampled[number - n_repeats])
-        found = labels(best_of_restarts(plan, keys[number], x, shares, present).best)
+        found = labels(best_of_restarts(plan, keys[number], dataclasses.replace(rows, weights=shares), present).best)
         if expected is None or found is None:
             return math.nan
         return float(adjusted_rand_index(expected, found, weights=weights, n_labels=present.size))

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.rows import Rows, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, check_weighted_rows, of_passes, posterior
+from jaxgmm.ground.rows import Evidence, sum_over_blocks
+from jaxgmm.model.mixture import Mixture, check_rows, of_passes, posterior
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows, weighted_sum
 
 
@@ -85,10 +85,9 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     >>> bool(jaxgmm.icl(mixture, x) > jaxgmm.bic(mixture, x))  # three components that overlap
     True
     """
-    mixture, x, weights = check_weighted_rows(mixture, x, weights, scored=True)
-    size = block_size_or_default(block_size, mixture, x.shape[0])
-    completed = _completed_log_likelihood(mixture, x, weights, block_size=size)
-    return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(weights))
+    mixture, rows = check_rows(mixture, x, weights)
+    completed = _completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
+    return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(rows.weights))
 
 
 def aic_of(log_likelihood: Any, n_parameters: Any) -> Any:
@@ -108,13 +107,13 @@ def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any, xp: Any = jnp) -
     return n_parameters * xp.log(n_rows) - 2 * log_likelihood
 
 
-def totals(mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[float, float]:
+def totals(mixture: Mixture, rows: Evidence) -> tuple[float, float]:
     """Log-likelihood and completed log-likelihood in float64, whatever the floating point type of all that is given.
 
     In float32, totals of 1e8 round to 8 and those of rows to the same share; what candidates differ by is lost.
     """
     with jax.enable_x64(True):
-        values = _totals(mixture, x, weights, block_size=block_size_or_default(None, mixture, x.shape[0]))
+        values = _totals(mixture, rows, block_size=block_size_or_default(None, mixture, rows.n))
         return float(values[0]), float(values[1])
 
 
@@ -124,31 +123,27 @@ def _n_parameters(mixture: Mixture, value: Float[Array, ""]) -> Float[Array, ""]
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
-    return jnp.sum(check_weighted_rows(mixture, x, weights, scored=True)[2])
+    return jnp.sum(check_rows(mixture, x, weights)[1].weights)
 
 
 @program(static=("block_size",), work=of_passes(1))
-def _completed_log_likelihood(
-    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
-) -> Float[Array, ""]:
+def _completed_log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
     """The log-likelihood of the rows together with their most probable components."""
 
     def of(log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"]) -> Float[Array, " n"]:
         return log_prob + jnp.log(jnp.max(responsibilities, axis=1))
 
-    return sum_over_rows(of, mixture, x, weights, block_size)
+    return sum_over_rows(of, mixture, rows, block_size)
 
 
 @program(static=("block_size",), work=of_passes(1))
-def _totals(
-    mixture: Mixture, x: Float[Array, "n d"], weights: Float[Array, " n"], *, block_size: int
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    mixture, x, weights = pytree.cast((mixture, x, weights), jnp.float64)
+def _totals(mixture: Mixture, rows: Evidence, *, block_size: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    mixture, rows = pytree.cast((mixture, rows), jnp.float64)
     kernel = mixture.components
 
-    def block(rows: Rows) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)))
+    def block(rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows)
         completed = log_prob + jnp.log(jnp.max(responsibilities, axis=1))
         return weighted_sum(log_prob, rows.weights), weighted_sum(completed, rows.weights)
 
-    return sum_over_blocks(block, Rows.of(x, weights, block_size))
+    return sum_over_blocks(block, rows.in_blocks(block_size))

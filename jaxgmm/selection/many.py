@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground import checks, containers, digits, frames
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.selection.batches import in_chunks
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 
@@ -106,7 +107,9 @@ def _fit_each(
 ) -> Restarts:
     def one(given: tuple[Array, ...]) -> Restarts:
         number, x, weights, count = given
-        return best_of_restarts(plan, jax.random.fold_in(key, number), x, weights, jnp.arange(max_components) < count)
+        return best_of_restarts(
+            plan, jax.random.fold_in(key, number), Evidence(x, weights), jnp.arange(max_components) < count
+        )
 
     return jax.lax.map(one, given) if one_by_one else jax.vmap(one)(given)
 
@@ -124,7 +127,8 @@ def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         checked = []
         for place, (x, share) in enumerate(zip(sets, shares, strict=True)):
             try:
-                checked.append(checks.weighted_data(x, share, np.shape(sets[0])[-1] if place else None))
+                one = checks.evidence(x, share, n_columns=np.shape(sets[0])[-1] if place else None)
+                checked.append((one.x, one.weights))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"data set {place}: {error}") from None
         sets, shares = ([np.asarray(array) for array in arrays] for arrays in zip(*checked, strict=True))
@@ -134,7 +138,7 @@ def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _are_fine(sets: Sequence[np.ndarray] | np.ndarray, shares: Sequence[np.ndarray]) -> bool:
-    """What `checks.weighted_data` looks for in each, seen at once; False is no verdict yet."""
+    """What `checks.evidence` looks for in each, seen at once; False is no verdict yet."""
     shapes = {x.shape[1:] for x in sets}
     if len(shapes) > 1 or any(x.ndim != 2 or min(x.shape) < 1 for x in sets):
         return False

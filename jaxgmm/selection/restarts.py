@@ -18,6 +18,7 @@ from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
@@ -181,20 +182,19 @@ def fit_restarts(
     >>> int(found.finished.sum())
     4
     """
-    x, weights = checks.weighted_data(x, weights)
+    rows = checks.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
-    return best_of_restarts(Plan.of(x.dtype, covariance_type, **options), checks.key(key), x, weights, present)
+    rows = checks.labelled_components(rows, present)
+    return best_of_restarts(Plan.of(rows.x.dtype, covariance_type, **options), checks.key(key), rows, present)
 
 
-@program(work=lambda plan, key, x, weights, present: 20 * plan.n_restarts * present.size * x.size)
-def best_of_restarts(
-    plan: Plan, key: jax.Array, x: Float[Array, "n d"], weights: Float[Array, " n"], present: Bool[Array, " k"]
-) -> Restarts:
+@program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.x.size)
+def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[Array, " k"]) -> Restarts:
     """`fit_restarts` by a plan, of the components that are present."""
-    given = x, weights, plan.regularization
+    given = rows, plan.regularization
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
-    plan, x, weights = jax.lax.stop_gradient((plan, x, weights))
-    rows, columns = standard(x, weights)
+    plan, rows = jax.lax.stop_gradient((plan, rows))
+    gapless, columns = standard(rows)
     methods = plan.methods[: plan.n_restarts]
     seedings = Seedings.of([SEEDINGS[method] for method in methods], columns, present)
     # So many side by side, the first ones in whole rounds of the methods.
@@ -212,15 +212,14 @@ def best_of_restarts(
         labels = seedings.labels(jax.random.fold_in(key, number), number % len(methods))
         floor = plan.regularization
         return from_labels(
-            rows, columns, labels, present, floor, covariance_type=plan.covariance_type, family=plan.family
+            gapless, columns, labels, present, floor, covariance_type=plan.covariance_type, family=plan.family
         )
 
     @jax.jit
     def run(mixture: Mixture, number: Int[Array, ""], tol: Float[Array, ""]) -> _Run:
         result = fit(
             mixture,
-            x,
-            weights,
+            rows,
             tol=tol,
             max_iter=plan.max_iter,
             regularization=plan.regularization,
@@ -270,11 +269,11 @@ def best_of_restarts(
         for leaf, own in zip(everyone, kept, strict=True)
     )
     finished = jnp.full((plan.n_restarts,), at_once).at[finalists.start].set(True, mode="drop")
-    size = block_size_or_default(plan.block_size, winner.fit.mixture, x.shape[0])
+    size = block_size_or_default(plan.block_size, winner.fit.mixture, rows.n)
     mixture = at_fixed_point(winner.fit.mixture, *given, size)
     best = FitResult(
         mixture=mixture,
-        log_likelihood=with_derivative(winner.fit.log_likelihood, mixture, *given[:2]),
+        log_likelihood=with_derivative(winner.fit.log_likelihood, mixture, given[0]),
         n_iter=winner.fit.n_iter,
         status=winner.fit.status,
         history=winner.fit.history,

@@ -199,27 +199,29 @@ def select(
     criterion = checks.one_of("criterion", criterion, CRITERIA)
     key = checks.key(key)
     schema = schema_of(x)
-    x, weights = checks.weighted_data(x, weights)
+    rows = checks.evidence(x, weights)
     ks = [checks.count("n_components", k) for k in _listed(n_components)]
     structures = _listed(covariance_types)
     if not ks or not structures:
         raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
-    plans = {structure: Plan.of(x.dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
+    dtype, given = rows.x.dtype, np.asarray(rows.weights)
+    plans = {structure: Plan.of(dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
     # No number of components is 0.
     for_folds = _folded(key, np.uint32(0))
-    folds = _folds(for_folds, np.asarray(weights), checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
-    total = float(np.sum(np.asarray(weights), dtype=np.float64))
+    folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
+    total = float(np.sum(given, dtype=np.float64))
 
     def candidate(structure: str | None, k: int) -> Candidate:
         present = checks.present("n_components", k, "max_components", max(ks))
         own = _folded(key, np.uint32(k))
         try:
-            restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, x, weights, present))
+            checks.labelled_components(rows, present)
+            restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, rows, present))
             mixture = restarts.best.mixture
             p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
             # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
             if restarts.best.status != Status.NON_FINITE:
-                value, completed = totals(mixture, x, weights)
+                value, completed = totals(mixture, rows)
                 if folds is not None:
                     held_out, error = cross_validated(structure, present)
             return Candidate(
@@ -237,17 +239,18 @@ def select(
                 cv=held_out,
                 error=error,
             )
-        except jax.errors.JaxRuntimeError as error:
+        except (ValueError, jax.errors.JaxRuntimeError) as error:
             return Candidate(structure, k, error=str(error).splitlines()[0])
 
     def cross_validated(structure: str | None, present: Bool[Array, " k"]) -> tuple[float, str | None]:
         value = 0.0
         for fold in range(n_folds):
-            inside = jnp.asarray(np.where(folds == fold, 0, np.asarray(weights)))
-            fit = best_of_restarts(plans[structure], _folded(for_folds, np.uint32(fold)), x, inside, present).best
+            inside = dataclasses.replace(rows, weights=jnp.asarray(np.where(folds == fold, 0, given)))
+            fit = best_of_restarts(plans[structure], _folded(for_folds, np.uint32(fold)), inside, present).best
             if fit.status == Status.NON_FINITE:
                 return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
-            value -= 2 * totals(fit.mixture, x, weights - inside)[0]
+            outside = dataclasses.replace(rows, weights=rows.weights - inside.weights)
+            value -= 2 * totals(fit.mixture, outside)[0]
         return value, None
 
     wanted = [(structure, k) for structure in structures for k in ks]
@@ -256,7 +259,7 @@ def select(
     rest = [pair for pair in wanted if pair not in first]
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
     found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
-    least = max(float(plans[structures[0]].tol), float(jnp.finfo(x.dtype).eps))
+    least = max(float(plans[structures[0]].tol), float(jnp.finfo(dtype).eps))
     return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total, schema)
 
 

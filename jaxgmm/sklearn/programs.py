@@ -12,7 +12,7 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Rows
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_responsibilities
 from jaxgmm.model.mixture import Mixture, block_size_of
 from jaxgmm.model.statistics import Statistics
@@ -98,7 +98,7 @@ def run_em(
         seeded = Parameters.of(_ridged(from_responsibilities(x, shares, covariance_type, weights=weights), reg_covar))
         start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
-    rows = Rows.of(x, weights, block_size_of(mixture, x.shape[0]))
+    rows = Evidence(x, weights).in_blocks(block_size_of(mixture, x.shape[0]))
     total = jnp.sum(weights)
     rounding = jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype)
 
