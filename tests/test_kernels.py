@@ -53,8 +53,8 @@ def passed(kind, mixture, x):
 
 @jax.jit
 def covariances_of(covariance, counts, second):
-    shift, floor = jnp.zeros((K, D), counts.dtype), jnp.zeros(D, counts.dtype)
-    return covariance.maximize(counts, second, shift, floor, jnp.ones(K, bool))[0].dense(K, D)
+    floor = jnp.zeros(D, counts.dtype)
+    return covariance.maximize(counts, second, floor, jnp.ones(K, bool))[0].dense(K, D)
 
 
 @jax.jit

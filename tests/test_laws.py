@@ -48,6 +48,16 @@ def test_statistics_of_two_halves_add_up(case):
     leaves_close(halves, whole, "close")
 
 
+def test_statistics_are_moved_to_the_means_of_another_mixture(case):
+    """Responsibilities are of one mixture, places of another: the M-step is the same."""
+    mixture, x = case.mixture(), case.data()
+    other = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x[:200]))
+    early, late = jaxgmm.e_step(mixture, x[:300]), jaxgmm.e_step(mixture, x[300:])
+    moved = early.recentred(mixture, other) + late.recentred(mixture, other)
+    leaves_close(jaxgmm.m_step(other, moved), jaxgmm.m_step(mixture, early + late), "close", scale=10)
+    leaves_close(moved.recentred(other, mixture), early + late, "close", scale=10)
+
+
 @pytest.mark.parametrize("block_size", [1, 128, 599])
 def test_blocks_do_not_matter(case, block_size):
     mixture, x = case.mixture(), case.data()

@@ -83,11 +83,10 @@ class Diagonal(Expandable):
         self,
         counts: Float[Array, " k"],
         scatter: Float[Array, "k d"],
-        shift: Float[Array, "k d"],
         floor: Float[Array, " d"],
         alive: Bool[Array, " k"],
     ) -> tuple["Diagonal", Bool[Array, " k"]]:
-        variance, held = linalg.floored_variance(scatter / counts[:, None] - shift**2, floor)
+        variance, held = linalg.floored_variance(scatter / counts[:, None], floor)
         return type(self)(jnp.where(alive[:, None], jnp.sqrt(variance), self.scale)), jnp.any(held, axis=1) & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Diagonal", Bool[Array, " k"]]:

@@ -107,12 +107,10 @@ class Full(Expandable):
         self,
         counts: Float[Array, " k"],
         scatter: Float[Array, "k d d"],
-        shift: Float[Array, "k d"],
         floor: Float[Array, " d"],
         alive: Bool[Array, " k"],
     ) -> tuple["Full", Bool[Array, " k"]]:
-        covariances = scatter / counts[:, None, None] - shift[:, :, None] * shift[:, None, :]
-        factor, held = linalg.floored_cholesky(covariances, floor, alive)
+        factor, held = linalg.floored_cholesky(scatter / counts[:, None, None], floor, alive)
         return type(self)(jnp.where(alive[:, None, None], factor, self.scale_tril)), held & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Full", Bool[Array, " k"]]:

@@ -83,12 +83,10 @@ class Spherical(Expandable):
         self,
         counts: Float[Array, " k"],
         scatter: Float[Array, " k"],
-        shift: Float[Array, "k d"],
         floor: Float[Array, " d"],
         alive: Bool[Array, " k"],
     ) -> tuple["Spherical", Bool[Array, " k"]]:
-        variance = scatter / (counts * shift.shape[1]) - jnp.mean(shift**2, axis=1)
-        variance, held = linalg.floored_variance(variance, jnp.mean(floor))
+        variance, held = linalg.floored_variance(scatter / (counts * floor.size), jnp.mean(floor))
         return type(self)(jnp.where(alive, jnp.sqrt(variance), self.scale)), held & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Spherical", Bool[Array, " k"]]:

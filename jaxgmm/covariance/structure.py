@@ -64,6 +64,14 @@ class Structure(ABC):
     def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
         """Second moments of the differences, weighted by responsibilities and summed over rows."""
 
+    @classmethod
+    def scatter_at(cls, counts: Float[Array, " k"], differences: Float[Array, "k d"]) -> Float[Array, "..."]:
+        """The scatter of so many rows of each component, all of them in one place.
+
+        About their own means, second moments are least: those about any other place are larger by this.
+        """
+        return cls.scatter(differences[:, None, :], counts[None, :])
+
     @staticmethod
     @abstractmethod
     def total(scatter: Float[Array, "..."], n_columns: int) -> Float[Array, " d"]:
@@ -74,14 +82,12 @@ class Structure(ABC):
         self,
         counts: Float[Array, " k"],
         scatter: Float[Array, "..."],
-        shift: Float[Array, "k d"],
         floor: Float[Array, " d"],
         alive: Bool[Array, " k"],
     ) -> tuple["Structure", Bool[Array, " k"]]:
         """The likelihood's maximum among covariances not below diag(floor), and which components are held by the floor.
 
-        `scatter` is taken about means that `shift` then moves to the new ones. `counts` are positive; a component that
-        is not `alive` keeps its covariance.
+        `scatter` is about the new means. `counts` are positive; a component that is not `alive` keeps its covariance.
         """
 
     @abstractmethod

@@ -94,15 +94,12 @@ class Tied(Expandable):
         self,
         counts: Float[Array, " k"],
         scatter: Float[Array, "d d"],
-        shift: Float[Array, "k d"],
         floor: Float[Array, " d"],
         alive: Bool[Array, " k"],
     ) -> tuple["Tied", Bool[Array, " k"]]:
         # The components' total weight, not n: rows may carry weights, and may belong to none of these components.
-        counts = jnp.where(alive, counts, 0)
-        weight = jnp.where(jnp.any(alive), jnp.sum(counts), 1)
-        covariance = (scatter - linalg.einsum("k,ki,kj->ij", counts, shift, shift)) / weight
-        factor, held = linalg.floored_cholesky(covariance, floor, jnp.any(alive))
+        weight = jnp.where(jnp.any(alive), jnp.sum(jnp.where(alive, counts, 0)), 1)
+        factor, held = linalg.floored_cholesky(scatter / weight, floor, jnp.any(alive))
         return type(self)(jnp.where(jnp.any(alive), factor, self.scale_tril)), held & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Tied", Bool[Array, " k"]]:

@@ -87,6 +87,13 @@ class Family(Geometry, Kernel):
         `regularization` is a floor relative to the data's own spread; a component held by it has collapsed.
         """
 
+    def recentred(self, counts: Float[Array, " k"], statistics: Any, other: Any) -> Any:
+        """`statistics` taken by this object as `other` would take them for the same responsibilities.
+
+        By default they are the same, as those are that are about no place of the components.
+        """
+        return statistics
+
     def floored(
         self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
     ) -> tuple["Family", Bool[Array, " k"]]:

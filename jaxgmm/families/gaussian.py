@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -72,8 +72,16 @@ class Gaussian(Family):
     ) -> tuple["Gaussian", Bool[Array, " k"]]:
         shift = jnp.where(alive[:, None], statistics.first / counts[:, None], 0)
         floor = regularization * self._column_variances(counts, statistics, alive)
-        covariance, collapsed = self.covariance.maximize(counts, statistics.second, shift, floor, alive)
+        scatter = statistics.second - self.covariance.scatter_at(counts, shift)
+        covariance, collapsed = self.covariance.maximize(counts, scatter, floor, alive)
         return type(self)(self.means + shift, covariance), collapsed
+
+    def recentred(self, counts: Float[Array, " k"], statistics: "Moments", other: Any) -> "Moments":
+        some = jnp.where(counts > 0, counts, 1)[:, None]
+        center, away = statistics.first / some, other.means - self.means
+        scatter = self.covariance.scatter_at
+        second = statistics.second - scatter(counts, center) + scatter(counts, center - away)
+        return Moments(first=statistics.first - counts[:, None] * away, second=second)
 
     def floored(
         self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
