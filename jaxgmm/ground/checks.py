@@ -150,11 +150,6 @@ def finite_data(
     return _table(name, x, n_columns).finite(present)
 
 
-def rows(x: Any, n_columns: int, extent: Callable[[bool], Extent | None]) -> Float[Array, "n d"]:
-    """Finite rows whose digits are compared with an `extent`, which is asked for only where some might be lost."""
-    return _table("x", x, n_columns).narrowed(None, extent).finite()
-
-
 def keep_digits(name: str, value: Any, extent: Callable[[bool], Extent | None]) -> None:
     """Refuse numbers (..., d) that JAX's floats would round by what matters, compared with an `extent`."""
     array = _read(name, value)

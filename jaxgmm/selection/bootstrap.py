@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.selection.agreement import adjusted_rand_index
 from jaxgmm.selection.batches import shown, side_by_side
 from jaxgmm.selection.many import fit_many
@@ -95,6 +96,11 @@ def likelihood_ratio_test(
     '0.05'
     """
     key = checks.key(key)
+    if isinstance(x, Evidence):
+        raise NotImplementedError(
+            "x is what jaxgmm.rows made, and likelihood_ratio_test draws rows like those of x, without weights or "
+            "labels; expected an array."
+        )
     x = checks.evidence(x, weighted=False).x
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())

@@ -116,6 +116,11 @@ def _fit_each(
 
 def _checked(xs: Any, weights: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows of all data sets (N, d) in one dtype, their weights (N,), and how many rows are whose."""
+    if isinstance(xs, Evidence) or (isinstance(xs, (list, tuple)) and any(isinstance(x, Evidence) for x in xs)):
+        raise NotImplementedError(
+            "xs holds what jaxgmm.rows made, and fit_many takes arrays, with weights beside them and no labels. "
+            "Call fit_restarts for each data set."
+        )
     if not hasattr(xs, "__len__") or len(xs) == 0:
         raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
     if weights is not None and len(weights) != len(xs):
