@@ -16,8 +16,9 @@ import pytest
 import jaxgmm
 from jaxgmm.ground.pytree import record
 
-from cases import CASES
+from cases import CASES, COVARIANCES, MEANS, WEIGHTS
 from poisson import Poisson
+from tolerance import assert_close
 
 VERSION_1 = Path(__file__).parent / "data" / "version1.npz"
 MIXTURE = CASES[0].mixture()
@@ -226,6 +227,22 @@ def test_version_1_is_still_read():
     assert mixture.covariances.tolist() == [[[1.0, 0.5], [0.5, 4.25]], [[4.0, 0.0], [0.0, 0.25]], [[1, 0], [0, 1]]]
     assert mixture.means.dtype == np.float32
     assert jaxgmm.load_metadata(VERSION_1) == {"columns": ["width", "height"]}
+
+
+@pytest.mark.parametrize("kind", COVARIANCES)
+@pytest.mark.parametrize("kept", ["float32", "float64"])
+def test_every_structure_of_version_1_is_still_read(kind, kept):
+    path = VERSION_1.parent / f"version1_{kind}_{kept}.npz"
+    mixture = jaxgmm.load(path)
+    expected = jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES[kind], kind)
+    stacked = mixture.weights.ndim > 1
+    assert stacked == (kind == "full" and kept == "float32")
+    for one in (jax.tree.map(lambda leaf: leaf[0], mixture), mixture) if stacked else (mixture,):
+        for name in ("weights", "means", "covariances"):
+            assert_close(
+                getattr(one, name), jnp.broadcast_to(getattr(expected, name), getattr(one, name).shape), "close"
+            )
+    assert jaxgmm.load_schema(path) == (None if kind == "tied" else jaxgmm.Schema(["a", "b"]))
 
 
 def contents(data, path):
