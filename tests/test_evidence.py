@@ -144,6 +144,12 @@ def test_a_label_of_an_absent_component_is_refused_or_fails():
 
     assert unseen(2).status == jaxgmm.Status.NON_FINITE
     assert unseen(3).status == jaxgmm.Status.CONVERGED
+    known = np.asarray(rows.labels) >= 0
+    mixture = jaxgmm.init(KEY, x, 2, max_components=3)
+    shares = jax.jit(lambda labels: mixture.responsibilities(jaxgmm.rows(x, labels=labels)))(rows.labels)
+    np.testing.assert_array_equal(np.asarray(shares)[known], np.eye(3)[labels[known]])
+    value = jax.jit(lambda labels: mixture.log_prob(jaxgmm.rows(x, labels=labels)))(rows.labels)
+    np.testing.assert_array_equal(np.isneginf(value), known & (labels == 2))
 
 
 def test_gradients_of_the_likelihood_and_of_a_fit():

@@ -325,21 +325,20 @@ def posterior(
     """
     # Components first, so that rows lie along memory: kernels work that way, and their transpose and this one cancel.
     log_weights = log_weights[:, None]
+    joint, otherwise = log_weights + log_prob.T, log_weights
     possible = rows.possible(log_weights.size)
     if possible is not None:
-        log_weights = jnp.where(possible, log_weights, -jnp.inf)
-    joint = log_weights + log_prob.T
+        joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, log_weights))
+        # The one component that a row may be of may be absent, and still is its answer.
+        otherwise = jnp.where(possible & jnp.all(otherwise == -jnp.inf, axis=0), 0, otherwise)
     top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
     impossible = top == -jnp.inf
-    joint = jnp.where(impossible, log_weights, joint)
+    joint = jnp.where(impossible, otherwise, joint)
     # Where nothing is possible the weights answer; none of them exceeds 1, so nothing needs taking off.
     top = jnp.where(impossible, 0, top)
     # Normalised by their own sum: far away, top + log(sum) rounds to steps larger than the log of a ratio.
     mass = jnp.exp(joint - top)
     total = jnp.sum(mass, axis=0)
-    if possible is not None:
-        # The one component that a row may be of may be absent.
-        total = jnp.where(total > 0, total, jnp.exp(-linalg.saturation(total.dtype)))
     value = top + jnp.log(total)
     underflow = impossible | (value < -linalg.saturation(value.dtype))
     share = rows.weights / total if weighted else 1 / total
