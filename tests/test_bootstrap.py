@@ -98,8 +98,9 @@ def test_stability_sees_no_rows_that_are_absent():
     for name in ("restarts", "resamples"):
         values = np.asarray(getattr(found[0], name))
         assert np.all(np.isfinite(values))
-        assert np.any(values < 1)
         np.testing.assert_array_equal(values, getattr(found[1], name))
+    # Three groups in what are two: rows drawn again do not agree on the third.
+    assert np.any(np.asarray(found[0].resamples) < 1)
 
 
 def test_as_many_rows_are_drawn_again_as_the_weights_count():

@@ -147,9 +147,9 @@ def test_only_rows_that_are_present_are_dealt_out():
 
 
 def test_a_fold_that_fails_is_reported_in_the_row_of_its_candidate(monkeypatch):
-    def fails(plan, key, x, weights, present):
-        found = kept(plan, key, x, weights, present)
-        if int(present.sum()) == 4 and not np.all(np.asarray(weights) > 0):
+    def fails(plan, key, rows, present):
+        found = kept(plan, key, rows, present)
+        if int(present.sum()) == 4 and not np.all(np.asarray(rows.weights) > 0):
             best = dataclasses.replace(found.best, status=jnp.asarray(jaxgmm.Status.NON_FINITE, jnp.int32))
             return dataclasses.replace(found, best=best)
         return found
@@ -184,10 +184,10 @@ def test_a_second_sweep_compiles_nothing(table):
 
 
 def test_a_candidate_that_fails_has_its_row(monkeypatch):
-    def out_of_memory(plan, key, x, weights, present):
+    def out_of_memory(plan, key, rows, present):
         if int(present.sum()) == 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore")
-        return kept(plan, key, x, weights, present)
+        return kept(plan, key, rows, present)
 
     kept = module.best_of_restarts
     monkeypatch.setattr(module, "best_of_restarts", out_of_memory)

@@ -216,6 +216,9 @@ def select(
         own = _folded(key, np.uint32(k))
         try:
             checks.labelled_components(rows, present)
+        except ValueError as error:
+            return Candidate(structure, k, error=str(error))
+        try:
             restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, rows, present))
             mixture = restarts.best.mixture
             p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
@@ -239,7 +242,7 @@ def select(
                 cv=held_out,
                 error=error,
             )
-        except (ValueError, jax.errors.JaxRuntimeError) as error:
+        except jax.errors.JaxRuntimeError as error:
             return Candidate(structure, k, error=str(error).splitlines()[0])
 
     def cross_validated(structure: str | None, present: Bool[Array, " k"]) -> tuple[float, str | None]:
