@@ -145,7 +145,9 @@ class Selection:
         shown = ("covariance", "k", "parameters", "log-likelihood", self.criterion, "behind")
         cells = [[*shown, ""]]
         for row in self.rows():
-            notes = [row["status"]] * (row["status"] != Status.CONVERGED.name) + ["spurious"] * (not row["regular"])
+            there = not math.isnan(row["log_likelihood"])
+            notes = [row["status"]] * (row["status"] != Status.CONVERGED.name)
+            notes += ["spurious"] * (there and not row["regular"])
             cells.append([_text(row[name]) for name in names] + [" ".join(notes)])
         widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
         lines = [
@@ -216,8 +218,8 @@ def select(
         own = _folded(key, np.uint32(k))
         try:
             checks.labelled_components(rows, present)
-        except ValueError as error:
-            return Candidate(structure, k, error=str(error))
+        except ValueError as unknown:
+            return Candidate(structure, k, error=str(unknown))
         try:
             restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, rows, present))
             mixture = restarts.best.mixture
