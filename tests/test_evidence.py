@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
 
 import jaxgmm
@@ -133,9 +134,11 @@ def test_far_from_everything_the_label_still_answers():
 def test_a_label_of_an_absent_component_is_refused_or_fails():
     x, labels = truth(FULL)
     rows = jaxgmm.rows(x, labels=partly(labels))
-    with pytest.raises(ValueError, match=r"labels go up to 2; expected components that are there, \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"labels holds 2, which is no component that is there; expected \[0, 1\], and -1"
+    ):
         jaxgmm.init(KEY, rows, 2, max_components=3)
-    with pytest.raises(ValueError, match="labels go up to 2"):
+    with pytest.raises(ValueError, match="labels holds 2"):
         jaxgmm.fit(jaxgmm.init(KEY, x, 2, max_components=3), rows)
 
     @jax.jit
@@ -203,16 +206,18 @@ def test_criteria_and_selection_take_the_rows():
     assert all(np.isfinite(criterion(mixture, rows)) for criterion in CRITERIA)
     table = jaxgmm.select(KEY, rows, (2, 3), "full", n_restarts=4)
     assert table.winner.n_components == 3
-    assert "labels go up to 2" in table.ranked[-1].status
+    assert "labels holds 2" in table.ranked[-1].status
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a"] * 4, r"labels has dtype <U1; expected whole numbers"),
-        ([0.0, 1.0, np.nan, 1.0], r"labels has dtype float64; expected whole numbers"),
+        (["a"] * 4, r"labels has dtype <U1; .* Names become numbers by numpy\.unique"),
+        ([0.0, 1.5, np.nan, 1.0], r"labels holds 1\.5; expected whole numbers"),
+        ([True, False, True, True], r"labels has dtype bool; expected whole numbers"),
+        ([0, 2**40, -1, 0], r"labels holds 1099511627776; expected whole numbers"),
         ([0, 1], r"labels has shape \(2,\); expected one label per row of x, \(4,\)"),
-        ([0, 1, -2, 0], r"labels holds -2; expected numbers from 0 on, and -1"),
+        ([0, 1, -2, 0], r"labels holds -2; expected whole numbers from 0 on, and -1"),
     ],
 )
 def test_bad_labels(labels, message):
@@ -220,8 +225,37 @@ def test_bad_labels(labels, message):
         jaxgmm.rows(np.eye(4), labels=labels)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.ma.masked_array([0, 1, 1, 1], mask=[False, True, False, False]),
+        np.array([0, np.nan, 1, 1]),
+        [0, -1, 1, 1],
+        np.array([0, -1, 1, 1], np.int8),
+        pandas.Series([0, None, 1, 1], dtype="Int64"),
+        pandas.Series([0, None, 1, 1]),
+    ],
+    ids=["masked", "NaN", "list", "int8", "nullable", "float column"],
+)
+def test_what_is_missing_is_not_known(labels):
+    assert jaxgmm.rows(np.eye(4), labels=labels).labels.tolist() == [0, -1, 1, 1]
+
+
+def test_a_hole_among_the_components_is_named():
+    mixture = jaxgmm.from_parameters([0.5, 0.0, 0.5], np.eye(3), np.stack([np.eye(3)] * 3))
+    with pytest.raises(ValueError, match=r"labels holds 1, which is no component that is there; expected \[0, 2\]"):
+        jaxgmm.fit(mixture, jaxgmm.rows(np.eye(3), labels=[0, 1, 2]))
+
+
+def test_arguments_in_a_wrong_order_are_named():
+    rows = jaxgmm.rows(np.eye(2))
+    with pytest.raises(TypeError, match=r"weights is of type Evidence; expected an array of real numbers"):
+        jaxgmm.fit(FULL.mixture(), np.eye(2), rows)
+    with pytest.raises(TypeError, match=r"x is a key of jax\.random; .* the key is first"):
+        jaxgmm.fit(FULL.mixture(), KEY)
+
+
 def test_names_and_what_stands_beside_are_refused():
-    pandas = pytest.importorskip("pandas")
     rows = jaxgmm.rows(np.eye(2), labels=[0, -1])
     with pytest.raises(TypeError, match=r"weights stand beside x, which are rows made by jaxgmm\.rows"):
         jaxgmm.fit(FULL.mixture(), rows, np.ones(2))

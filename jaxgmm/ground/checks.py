@@ -189,36 +189,41 @@ def evidence(
 
 def row_labels(value: Any, n: int) -> Int[Array, " n"]:
     """The component of each of n rows, -1 where it is not known."""
-    unknown = "-1 for a row whose component is not known"
+    traced = isinstance(value, jax.core.Tracer)
     if not isinstance(value, jax.Array):
-        value = np.asarray(value)
-    if value.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels has dtype {value.dtype}; expected whole numbers, the component of each row, and {unknown}. "
-            "Names become numbers by numpy.unique(labels, return_inverse=True)[1]."
+        try:
+            value = containers.plain("labels", value)
+        except TypeError as error:
+            raise TypeError(f"{error} Names become numbers by numpy.unique(labels, return_inverse=True)[1].") from None
+    given = value if traced else np.asarray(value)
+    if given.dtype.kind not in ("iu" if traced else "iuf"):
+        raise TypeError(f"labels has dtype {given.dtype}; expected whole numbers, the component of each row.")
+    if given.shape != (n,):
+        raise ValueError(f"labels has shape {given.shape}; expected one label per row of x, ({n},).")
+    if traced:
+        return value.astype(jnp.int32)
+    whole = np.where(np.isnan(given), -1, given) if given.dtype.kind == "f" else given
+    wrong = whole[~((whole >= -1) & (whole <= np.iinfo(np.int32).max) & (whole == np.floor(whole)))]
+    if wrong.size:
+        raise ValueError(
+            f"labels holds {wrong[0]}; expected whole numbers from 0 on, and -1 or NaN where none is known."
         )
-    if value.shape != (n,):
-        raise ValueError(f"labels has shape {value.shape}; expected one label per row of x, ({n},), {unknown}.")
-    if not holds(lambda labels: np.all((labels >= -1) & (labels <= np.iinfo(np.int32).max)), value):
-        raise ValueError(f"labels holds {np.min(np.asarray(value))}; expected numbers from 0 on, and {unknown}.")
-    return value.astype(jnp.int32) if isinstance(value, jax.core.Tracer) else jnp.asarray(np.asarray(value, np.int32))
+    return jnp.asarray(whole.astype(np.int32))
 
 
 def labelled_components(rows: Evidence, present: Any) -> Evidence:
     """The rows, if all of their labels are components that are present, (k,), where that can be seen."""
-    if rows.labels is not None:
-
-        def known(labels: np.ndarray, weights: np.ndarray, present: np.ndarray) -> Any:
-            found = labels[(labels >= 0) & (weights > 0)]
-            return np.all(found < present.size) and np.all(present[found])
-
-        weights = jnp.ones_like(rows.labels) if rows.weights is None else rows.weights
-        if not holds(known, rows.labels, weights, present):
-            there = np.flatnonzero(np.asarray(present)).tolist()
-            raise ValueError(
-                f"labels go up to {int(np.max(np.asarray(rows.labels)))}; expected components that are there, "
-                f"{there if len(there) < 9 else f'{there[0]} to {there[-1]}'}, and -1 where none is known."
-            )
+    if rows.labels is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((rows, present))):
+        return rows
+    labels, there = np.asarray(rows.labels), np.flatnonzero(np.asarray(present))
+    seen = labels[(labels >= 0) & (True if rows.weights is None else np.asarray(rows.weights) > 0)]
+    unknown = np.setdiff1d(seen, there)
+    if unknown.size:
+        among = there.tolist() if there.size < 9 else f"some of {there.size} from {there[0]} to {there[-1]}"
+        raise ValueError(
+            f"labels holds {unknown[0]}, which is no component that is there; expected {among}, and -1 where none is "
+            "known."
+        )
     return rows
 
 
@@ -494,6 +499,10 @@ def _read(name: str, value: Any) -> Any:
             if value.dtype.kind in "biuf":
                 # JAX reads native byte order only.
                 value = value.astype(value.dtype.newbyteorder("="), copy=False)
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        raise TypeError(
+            f"{name} is a key of jax.random; expected real numbers. Where both are taken, the key is first."
+        )
     if not containers.is_real(value.dtype):
         raise TypeError(f"{name} has dtype {value.dtype}; expected real numbers, such as {name}.real.")
     return value

@@ -29,6 +29,8 @@ def plain(name: str, value: Any) -> np.ndarray:
         array = np.ma.array(value) if masked else np.asanyarray(value)
     except Exception as error:
         raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} is of type {type(value).__name__}; expected an array of real numbers.")
     if array.dtype.names:
         return plain(name, np.asarray(array) if not isinstance(array, np.ma.MaskedArray) else array)
     if not is_real(array.dtype):

@@ -17,7 +17,8 @@ def rows(x: Any, weights: Any = None, *, labels: Any = None) -> Evidence:
     Args:
         x: rows (n, d).
         weights: weight of each row (n,), as for `fit`. Default ones.
-        labels: the component that each row is known to be of (n,), whole numbers from 0 on, and -1 for the others.
+        labels: the component that each row is known to be of (n,), whole numbers from 0 on, and -1 for the others;
+            what is missing or masked counts as -1.
 
     Returns:
         `Evidence`, a pytree whose leaves are arrays, None for what is not given.

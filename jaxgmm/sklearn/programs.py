@@ -1,4 +1,4 @@
-"""The compiled programs under the estimator, ."""
+"""The compiled programs under the estimator."""
 
 import dataclasses
 from typing import Any
