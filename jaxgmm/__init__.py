@@ -8,10 +8,10 @@ import jaxgmm.ground.forks  # noqa: F401  from here on, it sees what process is 
 if TYPE_CHECKING:
     from jaxgmm.adapters.numpyro import to_numpyro
     from jaxgmm.adapters.scipy import to_scipy
-    from jaxgmm.covariance.diagonal import Diagonal
-    from jaxgmm.covariance.full import Full
-    from jaxgmm.covariance.spherical import Spherical
-    from jaxgmm.covariance.tied import Tied
+    from jaxgmm.covariance.scale import Scale
+    from jaxgmm.covariance.scales import Scales
+    from jaxgmm.covariance.structure import Each, Shared
+    from jaxgmm.covariance.tril import Tril
     from jaxgmm.divergences.bounds import Bounds, entropy_bounds, kl_bounds
     from jaxgmm.divergences.estimates import Estimate, kl_divergence
     from jaxgmm.divergences.l2 import l2_distance
@@ -46,14 +46,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Bounds",
     "Candidate",
-    "Diagonal",
+    "Each",
     "Estimate",
     "Evidence",
     "Family",
     "FitError",
     "FitResult",
     "Free",
-    "Full",
     "Gaussian",
     "GradientResult",
     "GradientState",
@@ -61,14 +60,16 @@ __all__ = [
     "LoadError",
     "Mixture",
     "Restarts",
+    "Scale",
+    "Scales",
     "Schema",
     "Selection",
-    "Spherical",
+    "Shared",
     "Stability",
     "Statistics",
     "Status",
-    "Tied",
     "Transport",
+    "Tril",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -109,14 +110,13 @@ __all__ = [
 _PLACES = {
     "Bounds": "divergences.bounds",
     "Candidate": "selection.select",
-    "Diagonal": "covariance.diagonal",
+    "Each": "covariance.structure",
     "Estimate": "divergences.estimates",
     "Evidence": "ground.rows",
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
     "Free": "model.free",
-    "Full": "covariance.full",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",
     "GradientState": "fitting.gradient",
@@ -124,14 +124,16 @@ _PLACES = {
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
     "Restarts": "selection.restarts",
+    "Scale": "covariance.scale",
+    "Scales": "covariance.scales",
     "Schema": "ground.schema",
     "Selection": "selection.select",
-    "Spherical": "covariance.spherical",
+    "Shared": "covariance.structure",
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
     "Status": "fitting.result",
-    "Tied": "covariance.tied",
     "Transport": "divergences.wasserstein",
+    "Tril": "covariance.tril",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgmm import Family
+from jaxgmm.ground.bounds import positive
 from jaxgmm.ground.pytree import Leaf, record
 
 
@@ -13,7 +14,7 @@ from jaxgmm.ground.pytree import Leaf, record
 class Poisson(Family):
     support = "counts"
 
-    means: Leaf
+    means: Leaf = positive()
 
     @property
     def covariances(self):
@@ -40,12 +41,6 @@ class Poisson(Family):
 
     def sample(self, key, labels):
         return jax.random.poisson(key, self.means[labels]).astype(self.means.dtype)
-
-    def unconstrain(self) -> Self:
-        return type(self)(jnp.log(self.means))
-
-    def constrain(self) -> Self:
-        return type(self)(jnp.exp(self.means))
 
     def n_parameters(self, n_components):
         return n_components * self.means.shape[-1]

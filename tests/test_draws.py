@@ -36,5 +36,5 @@ def test_rows_that_are_drawn_are_differentiable_in_means_and_covariances():
     labels = mixture.sample_with_labels(jax.random.key(0), 50)[1]
     slope = jax.grad(lambda mixture: jnp.sum(mixture.sample(jax.random.key(0), 50)))(mixture)
     np.testing.assert_allclose(slope.means[:, 0], np.bincount(labels, minlength=2))
-    assert np.all(slope.components.covariance.scale != 0)
+    assert np.all(slope.components.covariance.factor.scale != 0)
     assert np.all(slope.log_weights == 0)

@@ -56,7 +56,7 @@ def test_whatever_takes_a_mixture_refuses_them(monkeypatch):
 @once
 def test_names_are_those_of_the_parameters():
     free = CASES[0].mixture().unconstrain()
-    assert list(free.coordinates) == ["log_weights", "components.means", "components.covariance.scale_tril"]
+    assert list(free.coordinates) == ["log_weights", "components.means", "components.covariance.factor.scale_tril"]
     assert [leaf.shape for leaf in free.coordinates.values()] == [(3,), (3, 2), (3, 2, 2)]
 
 

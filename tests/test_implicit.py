@@ -129,7 +129,10 @@ def test_units_of_columns_do_not_matter():
     start = case.init(KEY, x)
     scaled = jaxgmm.Mixture(
         start.log_weights,
-        jaxgmm.Gaussian(start.means * units, jaxgmm.Full(start.components.covariance.scale_tril * units[:, None])),
+        jaxgmm.Gaussian(
+            start.means * units,
+            jaxgmm.Each(jaxgmm.Tril(start.components.covariance.factor.scale_tril * units[:, None])),
+        ),
     )
 
     @jax.jit

@@ -232,7 +232,8 @@ def test_n_parameters_is_the_rank_of_the_free_coordinates(case):
 
 def test_n_parameters_may_be_more_than_integers_of_32_bits_hold():
     k, d = 512, 2048
-    components = jaxgmm.Gaussian(np.zeros((k, d), np.float32), jaxgmm.Full(None))  # the factors would take 8 gigabytes
+    factors = jax.ShapeDtypeStruct((k, d, d), np.float32)  # they would take 8 gigabytes
+    components = jaxgmm.Gaussian(np.zeros((k, d), np.float32), jaxgmm.Each(jaxgmm.Tril(factors)))
     log_weights = jnp.full((k,), -np.log(k), np.float32)
     count = lambda log_weights: jaxgmm.Mixture(log_weights, components).n_parameters  # noqa: E731
     expected = k - 1 + k * d + k * d * (d + 1) // 2

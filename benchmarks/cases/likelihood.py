@@ -62,7 +62,9 @@ def ours(log_weights: jax.Array, means: jax.Array, scale_tril: jax.Array, x: jax
     import jaxgmm
 
     log_weights = jax.nn.log_softmax(log_weights)
-    return jnp.sum(jaxgmm.Mixture(log_weights, jaxgmm.Gaussian(means, jaxgmm.Full(scale_tril))).log_prob(x))
+    return jnp.sum(
+        jaxgmm.Mixture(log_weights, jaxgmm.Gaussian(means, jaxgmm.Each(jaxgmm.Tril(scale_tril)))).log_prob(x)
+    )
 
 
 def numpyro(log_weights: jax.Array, means: jax.Array, scale_tril: jax.Array, x: jax.Array) -> jax.Array:

@@ -37,7 +37,7 @@ def to_scipy(mixture: Mixture) -> list[Any]:
         raise TypeError(f"mixture has components {type(mixture.components).__name__}; expected Gaussian ones.")
     k, d = mixture.n_components, mixture.n_columns
     means = np.asarray(mixture.means, np.float64)
-    factors = np.asarray(mixture.components.covariance.scale_trils(k, d), np.float64)
+    factors = np.broadcast_to(np.asarray(mixture.components.covariance.factor.tril().scale_tril, np.float64), (k, d, d))
     return [
         scipy.stats.multivariate_normal(mean, scipy.stats.Covariance.from_cholesky(factor))
         for mean, factor in zip(means, factors, strict=True)

@@ -1,18 +1,13 @@
-"""Covariance structures whose densities and moments are sums over features of the rows, the same for all components."""
+"""Densities and moments as sums over features of the rows in a frame, the same features for all components."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.structure import Structure
-from jaxgmm.ground import linalg, pytree
+from jaxgmm.ground import linalg
 from jaxgmm.ground.pytree import Leaf, record
-
-T = TypeVar("T")
 
 # Of the digits of the dtype, this share must survive cancellation.
 _DIGITS_KEPT = 0.6
@@ -45,6 +40,10 @@ class Frame(ABC):
     def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
         """Differences of rows in the units of the data, from differences of coordinates."""
 
+    @abstractmethod
+    def leave_moments(self, moments: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """Second moments of such differences, from those of the coordinates."""
+
 
 @record
 class LinearFrame(Frame):
@@ -64,6 +63,10 @@ class LinearFrame(Frame):
     def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
         return linalg.einsum("ij,kj->ki", self.factor, coordinates)
 
+    def leave_moments(self, moments: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+        each = "k" if moments.ndim == 3 else ""
+        return linalg.einsum(f"ij,{each}jl,ml->{each}im", self.factor, moments, self.factor)
+
 
 @record
 class ScaledFrame(Frame):
@@ -78,6 +81,9 @@ class ScaledFrame(Frame):
     def leave(self, coordinates: Float[Array, "k d"]) -> Float[Array, "k d"]:
         return coordinates * self.scale
 
+    def leave_moments(self, moments: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return moments * self.scale**2
+
 
 @record
 class Expanded:
@@ -86,6 +92,13 @@ class Expanded:
     frame: Frame
     means: Leaf
     expansion: Expansion
+
+    @property
+    def loses_digits(self) -> Bool[Array, ""]:
+        """Whether too few digits survive the cancellation."""
+        cancellation = jax.lax.stop_gradient(self.expansion.cancellation)
+        limit = jnp.finfo(cancellation.dtype).eps ** (_DIGITS_KEPT - 1)
+        return ~(jnp.max(cancellation) <= limit)
 
 
 def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> Expansion:
@@ -100,67 +113,3 @@ def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> 
         steepest=jnp.max(steepness**2),
         cancellation=jnp.sqrt(jnp.sum((white**2 + 1) ** 2, axis=1)),
     )
-
-
-class Expandable(Structure):
-    """A structure that has densities and moments also from features of the rows in one frame for all components."""
-
-    def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
-        return self._loses_digits(means, self.expanded(means))
-
-    def choose(
-        self,
-        means: Float[Array, "k d"],
-        centred: Callable[[], T],
-        expanded: Callable[["Expandable", Expanded], T],
-    ) -> T:
-        ready = self.expanded(means)
-        return jax.lax.cond(linalg.any_lane(self._loses_digits(means, ready)), centred, lambda: expanded(self, ready))
-
-    def expanded(self, means: Float[Array, "k d"]) -> Expanded:
-        """Components with these means in the frame that suits them."""
-        frame = self.frame(means)
-        inside = frame.enter(means).T
-        return Expanded(frame, inside, self.expand(frame, inside))
-
-    def _loses_digits(self, means: Float[Array, "k d"], expanded: Expanded) -> Bool[Array, ""]:
-        # NaN, which nothing helps, must not take the other lanes of a vmap along.
-        structure, means, cancellation = jax.lax.stop_gradient((self, means, expanded.expansion.cancellation))
-        limit = jnp.finfo(means.dtype).eps ** (_DIGITS_KEPT - 1)
-        return ~(jnp.max(cancellation) <= limit) & pytree.without_nan((means, structure))
-
-    @abstractmethod
-    def frame(self, means: Float[Array, "k d"]) -> Frame:
-        """The frame that suits these components.
-
-        As far as densities and moments do not depend on it, it is a constant to a derivative.
-        """
-
-    @staticmethod
-    @abstractmethod
-    def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
-        """The second-order features that the structure's quadratic forms are made of."""
-
-    @abstractmethod
-    def expand(self, frame: Any, means: Float[Array, "k d"]) -> Expansion:
-        """The quadratic forms of components with these means, given in coordinates of what `frame` returned."""
-
-    @staticmethod
-    def spread(coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Any:
-        """What `second` needs of the rows beyond the sums of their features, for all components together."""
-        return None
-
-    @staticmethod
-    @abstractmethod
-    def second(
-        frame: Any,
-        means: Float[Array, "k d"],
-        counts: Float[Array, " k"],
-        first: Float[Array, "k d"],
-        squares: Float[Array, "k q"],
-        spread: Any,
-    ) -> Float[Array, "..."]:
-        """Second moments about the means, as `scatter` gives them, from sums of the features in the frame.
-
-        `first` is the sum of r u; means and first are in coordinates of the frame, the result in those of the data.
-        """

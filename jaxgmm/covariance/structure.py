@@ -1,81 +1,35 @@
-"""What a covariance structure must provide. Families with a location (Gaussian, Student-t) are written over it."""
+"""Covariances of all components: a factor, and how it is shared. Families with a location are written over them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground.pytree import Columns, Places
-
-T = TypeVar("T")
+from jaxgmm.covariance.expansion import Expanded, Expansion
+from jaxgmm.covariance.factor import Factor
+from jaxgmm.ground.pytree import Places, record
 
 
 class Structure(ABC):
-    """Covariances of k components in d columns, positive definite by construction.
+    """Covariances of k components in d columns, positive definite by construction: a record.
 
-    A structure is a record whose leaves are Cholesky factors or standard deviations ("factors"). In `scatter` and
-    `maximize`, the second moments have whatever shape the structure needs, as long as they add up over rows.
-
-    Densities and moments are taken from differences to each mean (`whiten`, `scatter`), which is exact whatever the
-    means. A structure that also has them as matrix products for all components at once is an `Expandable`.
+    Second moments have whatever shape the structure needs, as long as they add up over rows. Densities and moments are
+    taken from differences to each mean, by the `factor` and `scatter`, which is exact whatever the means. Where
+    `expanded` gives something, they are also matrix products for all components at once.
     """
 
-    @classmethod
-    @abstractmethod
-    def from_covariances(cls, covariances: Float[Array, "..."]) -> "Structure":
-        """From covariances (or variances) in the structure's own shape; NaN where they are not positive definite."""
+    factor: Any
+    """A field or a property: roots of the covariances, a `Factor`, one for each component or one that all share."""
 
-    @classmethod
-    @abstractmethod
-    def isotropic(cls, scale: Float[Array, " d"], n_components: int) -> "Structure":
-        """Every component with standard deviations `scale` and no correlation."""
-
-    @staticmethod
-    @abstractmethod
-    def covariances_shape(n_components: int, n_columns: int) -> tuple[int, ...]:
-        """Shape that `from_covariances` takes."""
+    def of_factor(self, factor: Factor) -> "Structure":
+        """A structure with this factor: of the same sharing, if it has one, or else with one for each component."""
+        return Each(factor)
 
     @abstractmethod
-    def dense(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
-        """The covariance matrices."""
-
-    @abstractmethod
-    def inverse_factor(self) -> Float[Array, "..."]:
-        """What `whiten` multiplies by; computed once for a whole pass over the rows."""
-
-    @staticmethod
-    @abstractmethod
-    def whiten(inverse_factor: Float[Array, "..."], differences: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
-        """Differences from each component's mean in units of its standard deviations: L^-1 (x - m)."""
-
-    @abstractmethod
-    def half_log_det(self, n_columns: int) -> Float[Array, "..."]:
-        """Half the log-determinant of each covariance, (k,), or () where all components share one."""
-
-    @abstractmethod
-    def color(self, noise: Float[Array, "n d"], labels: Array) -> Float[Array, "n d"]:
-        """Standard normal rows turned into rows with the covariance of component `labels[i]`: L z."""
-
-    @staticmethod
-    @abstractmethod
-    def scatter(differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
+    def scatter(self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
         """Second moments of the differences, weighted by responsibilities and summed over rows."""
-
-    @classmethod
-    def scatter_at(cls, counts: Float[Array, " k"], differences: Float[Array, "k d"]) -> Float[Array, "..."]:
-        """The scatter of so many rows of each component, all of them in one place.
-
-        About their own means, second moments are least: those about any other place are larger by this.
-        """
-        return cls.scatter(differences[:, None, :], counts[None, :])
-
-    @staticmethod
-    @abstractmethod
-    def total(scatter: Float[Array, "..."], n_columns: int) -> Float[Array, " d"]:
-        """Sum over components of the diagonal of the scatter."""
 
     @abstractmethod
     def maximize(
@@ -97,84 +51,200 @@ class Structure(ABC):
         So is that of a component that is not `alive`.
         """
 
-    def needs_centring(self, means: Float[Array, "k d"]) -> Bool[Array, ""]:
-        """Whether moments of components with these means lose digits unless taken about these very means."""
-        return jnp.ones((), bool)
-
-    def choose(self, means: Float[Array, "k d"], centred: Callable[[], T], expanded: Callable[..., T]) -> T:
-        """The result of `centred` or, where the structure can and keeps enough digits, of `expanded`.
-
-        `expanded` takes the structure itself and what it had to find out in order to choose, an `Expanded`.
-        """
-        return centred()
-
-    def scale_trils(self, n_components: int, n_columns: int) -> Float[Array, "k d d"]:
-        """Lower Cholesky factors of the covariance matrices."""
-        return jnp.linalg.cholesky(self.dense(n_components, n_columns))
-
-    def full(self, n_components: int, n_columns: int) -> "Structure":
-        """The same covariances as one unrestricted matrix per component."""
-        from jaxgmm.covariance.full import Full  # which derives from this class
-
-        return Full(self.scale_trils(n_components, n_columns))
-
-    def marginal(self, columns: Columns, n_components: int, n_columns: int) -> "Structure":
-        """The covariances of these columns, in this order."""
-        return self.full(n_components, n_columns).marginal(columns, n_components, n_columns)
-
-    def condition(
-        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
-    ) -> tuple[Float[Array, "k h"], "Structure"]:
-        """How the means of the columns `kept` move, and the covariances that remain there.
-
-        The columns `given` are known to lie `differences` away from their means.
-        """
-        return self.full(differences.shape[0], given.size + kept.size).condition(given, kept, differences)
-
-    def affine(self, matrix: Float[Array, "m d"], n_components: int, n_columns: int) -> "Structure":
-        """The covariances of `matrix x`; the structure is whatever they have."""
-        return self.full(n_components, n_columns).affine(matrix, n_components, n_columns)
-
-    def plus(self, other: Any, n_components: int, n_columns: int) -> "Structure":
-        """The sums of the covariances."""
-        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
-        return first.plus(second, n_components, n_columns)
-
-    def fuse(self, other: Any, gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Structure"]:
-        """Mean and covariance of N(x; 0, S) N(x; gap, T), normalised."""
-        return self.full(*gaps.shape).fuse(other.full(*gaps.shape), gaps)
-
-    def relative_entropy(self, other: Any, n_components: int, n_columns: int) -> Float[Array, "..."]:
-        """KL divergence from N(0, S) to N(0, T), (k,), or () where all components share one."""
-        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
-        return first.relative_entropy(second, n_components, n_columns)
-
-    def squared_bures(self, other: Any, n_components: int, n_columns: int) -> Float[Array, "..."]:
-        """Squared 2-Wasserstein distance of N(0, S) and N(0, T), (k,), or () where all components share one."""
-        first, second = self.full(n_components, n_columns), other.full(n_components, n_columns)
-        return first.squared_bures(second, n_components, n_columns)
-
-    @abstractmethod
-    def unconstrain(self) -> "Structure":
-        """The same structure with free coordinates in its leaves."""
-
-    @abstractmethod
-    def constrain(self) -> "Structure":
-        """Inverse of `unconstrain`."""
-
     def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Structure":
         """Diagonal of the Fisher information in the free coordinates, where component k has `weights[k]` of the rows.
 
         `precisions` are the diagonals of the inverse covariances. As in `Family`, the default suits free coordinates
         without units.
         """
-        return jax.tree.map(jnp.ones_like, self.unconstrain())
+        return jax.tree.map(jnp.ones_like, self)
 
+    @abstractmethod
     def take(self, places: Places) -> "Structure":
-        """The covariances of the components at these places. By default every leaf's, along axis 0."""
-        return jax.tree.map(lambda leaf: leaf[places], self)
+        """The covariances of the components at these places."""
+
+    @abstractmethod
+    def n_parameters(self, n_components: int) -> int:
+        """Number of free parameters of that many components together."""
+
+    def expanded(self, means: Float[Array, "k d"]) -> Expanded | None:
+        """Components with these means in a frame where rows have features for all of them; None if there is none."""
+        return None
+
+
+class Expandable(Structure):
+    """A structure that has densities and moments also from features of the rows in one frame for all components."""
+
+    @abstractmethod
+    def expanded(self, means: Float[Array, "k d"]) -> Expanded: ...
+
+    @abstractmethod
+    def squares(self, coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
+        """The second-order features that the structure's quadratic forms are made of."""
+
+    def spread(self, coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Any:
+        """What `second` needs of the rows beyond the sums of their features, for all components together."""
+        return None
+
+    @abstractmethod
+    def second(
+        self,
+        frame: Any,
+        means: Float[Array, "k d"],
+        counts: Float[Array, " k"],
+        first: Float[Array, "k d"],
+        squares: Float[Array, "k q"],
+        spread: Any,
+    ) -> Float[Array, "..."]:
+        """Second moments about the means, as `scatter` gives them, from sums of the features in the frame.
+
+        `first` is the sum of r u; means and first are in coordinates of the frame, the result in those of the data.
+        """
+
+
+@record
+class Each(Expandable):
+    """Every component has a covariance of its own.
+
+    Fields: `factor`, of k roots.
+    """
+
+    factor: Any
 
     @staticmethod
-    @abstractmethod
-    def n_parameters(n_components: int, n_columns: int) -> int:
-        """Number of free parameters."""
+    def batch(n_components: int) -> tuple[int, ...]:
+        """The leading axes of the factor of so many components."""
+        return (n_components,)
+
+    def of_factor(self, factor: Factor) -> "Each":
+        return type(self)(factor)
+
+    def scatter(
+        self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]
+    ) -> Float[Array, "k ..."]:
+        return self.factor.scatter(differences, responsibilities, "k")
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "k ..."],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Each", Bool[Array, " k"]]:
+        factor, held = self.factor.maximize(scatter, counts, floor, alive)
+        return type(self)(factor), held & alive
+
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Each", Bool[Array, " k"]]:
+        factor, lifted = self.factor.floored(floor, alive)
+        return type(self)(factor), lifted
+
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Each":
+        return type(self)(self.factor.information(weights, precisions))
+
+    def take(self, places: Places) -> "Each":
+        return jax.tree.map(lambda leaf: leaf[places], self)
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components * self.factor.n_parameters
+
+    def expanded(self, means: Float[Array, "k d"]) -> Expanded:
+        frame = self.factor.frame(means)
+        inside = frame.enter(means).T
+        return Expanded(frame, inside, self.factor.expand(frame, inside))
+
+    def squares(self, coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
+        return self.factor.squares(coordinates)
+
+    def second(
+        self,
+        frame: Any,
+        means: Float[Array, "k d"],
+        counts: Float[Array, " k"],
+        first: Float[Array, "k d"],
+        squares: Float[Array, "k q"],
+        spread: Any,
+    ) -> Float[Array, "k ..."]:
+        # S - s m^T - m s^T + N m m^T, as one symmetric pair of products.
+        away = self.factor.cross(first - counts[:, None] * means / 2, means, "k")
+        return frame.leave_moments(self.factor.moments_of(squares) - away)
+
+
+@record
+class Shared(Expandable):
+    """All components have the same covariance.
+
+    Fields: `factor`, of one root.
+    """
+
+    factor: Any
+
+    @staticmethod
+    def batch(n_components: int) -> tuple[int, ...]:
+        """The leading axes of the factor: none."""
+        return ()
+
+    def of_factor(self, factor: Factor) -> "Shared":
+        return type(self)(factor)
+
+    def scatter(self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
+        return self.factor.scatter(differences, responsibilities, "")
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "..."],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Shared", Bool[Array, " k"]]:
+        # The components' total weight, not n: rows may carry weights, and may belong to none of these components.
+        weight = jnp.where(jnp.any(alive), jnp.sum(jnp.where(alive, counts, 0)), 1)
+        factor, held = self.factor.maximize(scatter, weight, floor, jnp.any(alive))
+        return type(self)(factor), held & alive
+
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Shared", Bool[Array, " k"]]:
+        factor, lifted = self.factor.floored(floor, jnp.any(alive))
+        return type(self)(factor), lifted & alive
+
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Shared":
+        # Every row tells the one covariance, whichever component it belongs to.
+        return type(self)(self.factor.information(jnp.sum(weights), precisions[0]))
+
+    def take(self, places: Places) -> "Shared":
+        return self
+
+    def n_parameters(self, n_components: int) -> int:
+        return self.factor.n_parameters
+
+    def expanded(self, means: Float[Array, "k d"]) -> Expanded:
+        frame = self.factor.own_frame(jax.lax.stop_gradient(jnp.mean(means, axis=0)))
+        inside = frame.enter(means).T
+        return Expanded(frame, inside, _euclidean(inside))
+
+    def squares(self, coordinates: Float[Array, "d n"]) -> Float[Array, "1 n"]:
+        return jnp.sum(coordinates**2, axis=0, keepdims=True)
+
+    def spread(self, coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Float[Array, "..."]:
+        return self.factor.gram(coordinates, weights)
+
+    def second(
+        self,
+        frame: Any,
+        means: Float[Array, "k d"],
+        counts: Float[Array, " k"],
+        first: Float[Array, "k d"],
+        squares: Float[Array, "k 1"],
+        spread: Float[Array, "..."],
+    ) -> Float[Array, "..."]:
+        away = self.factor.cross(first - counts[:, None] * means / 2, means, "")
+        return frame.leave_moments(spread - away)
+
+
+def _euclidean(means: Float[Array, "k d"]) -> Expansion:
+    """In a frame that is the covariance itself, distances are Euclidean."""
+    return Expansion(
+        constant=-jnp.sum(means**2, axis=1) / 2,
+        linear=means,
+        quadratic=jnp.full((means.shape[0], 1), -0.5, means.dtype),
+        steepest=jnp.ones((), means.dtype),
+        cancellation=jnp.sqrt(jnp.sum((means**2 + 1) ** 2, axis=1)),
+    )

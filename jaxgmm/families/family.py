@@ -108,22 +108,14 @@ class Family(Geometry, Kernel):
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         """One row from component `labels[i]` for each i."""
 
-    @abstractmethod
-    def unconstrain(self) -> "Family":
-        """The same record with free coordinates in its leaves: any real numbers there are valid parameters."""
-
-    @abstractmethod
-    def constrain(self) -> "Family":
-        """Inverse of `unconstrain`."""
-
     def information(self, weights: Float[Array, " k"]) -> "Family":
-        """How sharply a row tells each free coordinate: a record as `unconstrain` returns it, of inverse squared units.
+        """How sharply a row tells each free coordinate: a record of the same type, of inverse squared units.
 
         Ideally the diagonal of the expected curvature of the log-density, where component k has `weights[k]` of the
         rows. It measures changes of the parameters when a fit is accelerated. The default suits coordinates that have
         no units, such as logarithms.
         """
-        return jax.tree.map(jnp.ones_like, self.unconstrain())
+        return jax.tree.map(jnp.ones_like, self)
 
     def take(self, places: Places) -> "Family":
         """The components at these places, in this order. By default every leaf's, along axis 0."""

@@ -5,16 +5,44 @@ sum. The centred way is exact whatever the means, at twice the arithmetic in pro
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.expansion import Expandable, Expanded, Frame
+from jaxgmm.covariance.expansion import Expanded, Frame
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Kernel
-from jaxgmm.ground import linalg
+from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.pytree import Leaf, record
+
+T = TypeVar("T")
+
+
+def with_kernel(means: Float[Array, "k d"], covariance: Structure, use: Callable[[Kernel], T]) -> T:
+    """`use` of the expanded kernel where it keeps enough digits, and of the centred one elsewhere."""
+
+    def centred() -> T:
+        return use(CentredKernel.of(means, covariance))
+
+    ready = covariance.expanded(means)
+    if ready is None:
+        return centred()
+    lost = linalg.any_lane(_loses_digits(means, covariance, ready))
+    return jax.lax.cond(lost, centred, lambda: use(ExpandedKernel.of(means, covariance, ready)))
+
+
+def needs_centring(means: Float[Array, "k d"], covariance: Structure) -> Bool[Array, ""]:
+    """Whether moments of these components lose digits unless taken about these very means."""
+    ready = covariance.expanded(means)
+    return jnp.ones((), bool) if ready is None else _loses_digits(means, covariance, ready)
+
+
+def _loses_digits(means: Float[Array, "k d"], covariance: Structure, ready: Expanded) -> Bool[Array, ""]:
+    # NaN, which nothing helps, must not take the other lanes of a vmap along.
+    return ready.loses_digits & pytree.without_nan(jax.lax.stop_gradient((means, covariance)))
 
 
 @record
@@ -33,16 +61,16 @@ class CentredKernel(Kernel):
     """Densities and moments from differences to each component's mean: exact in float32 far from the origin."""
 
     means: Leaf
-    inverse_factor: Leaf
+    whitening: Any
     log_normalizer: Leaf
     covariance: Structure
 
     @classmethod
     def of(cls, means: Float[Array, "k d"], covariance: Structure) -> "CentredKernel":
-        return cls(means, covariance.inverse_factor(), _log_normalizer(means, covariance), covariance)
+        return cls(means, covariance.factor.inverse(), _log_normalizer(means, covariance), covariance)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        z = self.covariance.whiten(self.inverse_factor, x - self.means[:, None, :])
+        z = self.whitening.times(x - self.means[:, None, :])
         return (self.log_normalizer[:, None] - linalg.clipped_square(z) / 2).T
 
     def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
@@ -83,10 +111,10 @@ class ExpandedKernel(Kernel):
     constant: Leaf
     coefficients: Leaf
     reach: Leaf
-    covariance: Expandable
+    covariance: Any
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], covariance: Expandable, expanded: Expanded) -> "ExpandedKernel":
+    def of(cls, means: Float[Array, "k d"], covariance: Structure, expanded: Expanded) -> "ExpandedKernel":
         """For components at `means`, with what `covariance.expanded(means)` gives."""
         expansion = expanded.expansion
         return cls(
@@ -126,5 +154,5 @@ class ExpandedKernel(Kernel):
 
 def _log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
     n_components, n_columns = means.shape
-    value = -n_columns / 2 * math.log(2 * math.pi) - covariance.half_log_det(n_columns)
+    value = -n_columns / 2 * math.log(2 * math.pi) - covariance.factor.half_log_det()
     return jnp.broadcast_to(value, (n_components,)).astype(means.dtype)

@@ -63,6 +63,7 @@ class Archive:
         self._zip = zipfile.ZipFile(file)
         members = self._zip.infolist()
         self._unread = {member.filename for member in members}
+        self._old_names: dict[str, str] = {}
         if len(self._unread) < len(members):
             raise damaged("has two members of one name")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -84,12 +85,23 @@ class Archive:
         return header
 
     def array(self, name: str, dtypes: tuple[str, ...] = FLOATS) -> np.ndarray:
-        """The array `name`, read-only, if it is of one of `dtypes`."""
-        member = f"{name}.npy"
+        """The array `name`, read-only, if it is of one of `dtypes`; it counts as read."""
+        member = f"{self._old_names.get(name, name)}.npy"
         if member not in self._unread:
             raise changed(f"has no array {name!r}")
         self._unread.remove(member)
         return _from_npy(name, self._zip.read(member), dtypes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """That of an array, which does not count as read by this."""
+        unread = set(self._unread)
+        shape = self.array(name).shape
+        self._unread = unread
+        return shape
+
+    def called(self, name: str, old_name: str) -> None:
+        """Find the array `name` by the name that it had in an earlier format."""
+        self._old_names[name] = old_name
 
     def unread(self) -> list[str]:
         """Names of the members that nobody asked for."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from jaxgmm.ground import bounds
+
 T = TypeVar("T")
 
 Places = Int[Array, " j"] | Int[np.ndarray, " j"]
@@ -24,7 +26,16 @@ else:
     Leaf = Any
 
 
-@dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(dataclasses.field,))
+def static(*, shown: bool = True) -> Any:
+    """A field of a record that is no child of the pytree but part of its type: hashable, and compiled in."""
+    return dataclasses.field(repr=shown, metadata={"static": True})
+
+
+@dataclass_transform(
+    frozen_default=True,
+    eq_default=False,
+    field_specifiers=(dataclasses.field, static, bounds.positive, bounds.lower_factor, bounds.log_simplex),
+)
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction.
 
@@ -49,11 +60,6 @@ def record(cls: type[T]) -> type[T]:
 
     jax.tree_util.register_pytree_with_keys(cls, children_with_keys, again, children)
     return cls
-
-
-def static(*, shown: bool = True) -> Any:
-    """A field of a record that is no child of the pytree but part of its type: hashable, and compiled in."""
-    return dataclasses.field(repr=shown, metadata={"static": True})
 
 
 def add(a: T, b: T) -> T:

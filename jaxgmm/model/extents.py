@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgmm.covariance.structure import Structure
+from jaxgmm.covariance.table import Composed
 from jaxgmm.ground import digits
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.programs import program
@@ -38,19 +38,15 @@ def of_whole(mixture: Mixture, rough: bool = False) -> Extent | None:
     return Extent(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
 
 
-def about(means: Any, covariances: Any, structure: type[Structure]) -> Extent | None:
+def about(means: Any, covariances: Any, structure: Composed) -> Extent | None:
     """Standard deviations of components about `means` (k, d), None where they are traced.
 
     Of covariances in the shape in which the structure takes them.
     """
     if any(isinstance(array, jax.core.Tracer) for array in (means, covariances)):
         return None
-    means, variances = (np.asarray(array, np.float64) for array in (means, covariances))
-    if structure.covariances_shape(1, 2)[-2:] == (2, 2):
-        variances = np.diagonal(variances, axis1=-2, axis2=-1)
-    elif len(structure.covariances_shape(1, 2)) == 1:
-        variances = variances[:, None]
-    return Extent(means, np.broadcast_to(np.sqrt(variances), means.shape))
+    means, covariances = (np.asarray(array, np.float64) for array in (means, covariances))
+    return Extent(means, np.broadcast_to(np.sqrt(structure.factor.variances(covariances)), means.shape))
 
 
 def needs_float64(mixture: Mixture) -> bool:

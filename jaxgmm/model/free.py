@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxgmm.ground import bijectors
+from jaxgmm.ground import bounds
 from jaxgmm.ground.pytree import Leaf, record, static
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Free:
     >>> import jaxgmm
     >>> free = jaxgmm.from_parameters([1.0], [[2.0]], [1.0], "spherical").unconstrain()
     >>> list(free.coordinates)
-    ['log_weights', 'components.means', 'components.covariance.scale']
+    ['log_weights', 'components.means', 'components.covariance.factor.scale']
     >>> free.constrain().means.tolist()
     [[2.0]]
     """
@@ -39,9 +39,7 @@ class Free:
 
     def constrain(self) -> "Mixture":
         """The mixture at these coordinates; stacked coordinates make a stack."""
-        position = unnamed(self.coordinates, self.layout)
-        log_weights = bijectors.free_to_log_simplex(position.log_weights)
-        return type(position)(log_weights, position.components.constrain())
+        return bounds.constrain(unnamed(self.coordinates, self.layout))
 
 
 def named(like: "Mixture") -> Named:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import checks, draws, frames, linalg, shares
+from jaxgmm.ground import bounds, checks, draws, frames, linalg, shares
+from jaxgmm.ground.bounds import log_simplex
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
@@ -34,7 +35,7 @@ class Mixture:
     `components`, k components of one family.
     """
 
-    log_weights: Leaf
+    log_weights: Leaf = log_simplex()
     components: Family
 
     @property
@@ -238,7 +239,7 @@ class Mixture:
 
     def unconstrain(self) -> Free:
         """The mixture in free coordinates, where an optimiser may move anywhere; their `constrain` leads back."""
-        return Free(named(type(self)(self.log_weights, self.components.unconstrain())), jax.tree.structure(self))
+        return Free(named(bounds.unconstrain(self)), jax.tree.structure(self))
 
 
 def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:

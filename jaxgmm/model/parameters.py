@@ -19,8 +19,8 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
         weights: mixing proportions (k,), not negative; divided by their sum.
         means: (k, d), in the units of the data.
         covariances: in squared units of the data, by covariance type: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
-            "spherical" (k,).
-        covariance_type: "full", "tied", "diag" or "spherical".
+            "spherical" (k,), "tied-diag" (d,), "tied-spherical" ().
+        covariance_type: one of these names.
 
     Raises:
         ValueError: shapes that do not fit each other and, outside `jit`, weights that are negative or all zero,
@@ -51,8 +51,8 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     if not checks.has_a_sum(weights):
         raise ValueError(f"weights is {weights.tolist()}, whose sum is infinite in {weights.dtype}; divide them by it.")
     checks.finite_data(means, name="means")
-    covariance = structure.from_covariances(covariances)
-    checks.positive_definite("covariances", covariances, covariance.half_log_det(n_columns))
+    covariance = structure.from_covariances(covariances, n_columns)
+    checks.positive_definite("covariances", covariances, covariance.factor.half_log_det())
     mixture = Mixture(log_shares(weights), Gaussian(means, covariance))
     checks.keep_digits("means", given_means, lambda rough: extents.about(given_means, covariances, structure))
     return mixture

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.covariance.scale import Scale
+from jaxgmm.covariance.scales import Scales
+from jaxgmm.covariance.structure import Each, Shared
+from jaxgmm.covariance.tril import Tril
 from jaxgmm.families.table import FAMILIES
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
@@ -19,8 +22,14 @@ from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, no_mixture
 from jaxgmm.model.soundness import fault
 
-_FORMAT, _VERSION = "jaxgmm mixture", 1
-_BUILT_IN: dict[str, type] = {**FAMILIES, **STRUCTURES}
+_FORMAT, _VERSION = "jaxgmm mixture", 2
+_BUILT_IN: dict[str, type] = {**FAMILIES, **{cls.__name__: cls for cls in (Each, Shared, Tril, Scales, Scale)}}
+_STRUCTURES_1 = {
+    "full": ("Each", "Tril", "scale_tril"),
+    "tied": ("Shared", "Tril", "scale_tril"),
+    "diag": ("Each", "Scales", "scale"),
+    "spherical": ("Each", "Scale", "scale"),
+}
 _SCALARS = (bool, int, float, str, type(None))
 
 
@@ -172,7 +181,22 @@ def _checked_header(source: Archive) -> dict[str, Any]:
     for part in ("types", "static", "metadata"):
         if not isinstance(header.get(part), dict):
             raise damaged(f"has no object {part!r} in its header")
+    if version == 1:
+        _from_version_1(header, source)
     return header
+
+
+def _from_version_1(header: dict[str, Any], source: Archive) -> None:
+    """In the words of version 2: there, a structure is a factor and how it is shared."""
+    for place, name in list(header["types"].items()):
+        if name not in _STRUCTURES_1:
+            continue
+        sharing, factor, field = _STRUCTURES_1[name]
+        header["types"] |= {place: sharing, f"{place}.factor": factor}
+        source.called(f"{place}.factor.{field}", f"{place}.{field}")
+        if factor == "Scale":
+            owner = place.rpartition(".")[0]
+            header["static"][f"{place}.factor.n_columns"] = source.shape(f"{owner}.means")[-1]
 
 
 def _checked_metadata(metadata: Any) -> dict[str, Any]:

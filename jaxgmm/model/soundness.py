@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from jaxgmm.ground import bounds
 from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.steps import e_step, m_step
@@ -63,8 +64,8 @@ def _step(mixture: Mixture) -> Mixture:
 @jax.vmap
 def _sound(mixture: Mixture) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     """Whether weights sum to one, and whether components are finite and come back from finite free coordinates."""
-    free = mixture.components.unconstrain()
-    pairs = zip(*map(jax.tree.leaves, (mixture.components, free, free.constrain())), strict=True)
+    free = bounds.unconstrain(mixture.components)
+    pairs = zip(*map(jax.tree.leaves, (mixture.components, free, bounds.constrain(free))), strict=True)
     total = jax.nn.logsumexp(mixture.log_weights)
     components = jnp.stack([_returns(*leaves) for leaves in pairs])
     return jnp.abs(total) <= _rounding(total), jnp.all(components)

@@ -1,5 +1,6 @@
 """Between mixtures and scikit-learn's fitted estimators."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,13 +9,16 @@ import numpy as np
 import sklearn.mixture
 from sklearn.utils.validation import check_is_fitted
 
-from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.covariance.table import STRUCTURES, name_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of
 from jaxgmm.sklearn.programs import Parameters
+
+# What scikit-learn does not have, as what it has.
+_EACH = {"tied-diag": "diag", "tied-spherical": "spherical"}
 
 
 def from_sklearn(estimator: Any) -> Mixture:
@@ -55,7 +59,8 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     """A fitted `sklearn.mixture.GaussianMixture` that holds this mixture, in its dtype.
 
     It says that it converged after 0 steps, as there is no fit it could tell of. Components of weight 0 stay, so that
-    labels mean the same.
+    labels mean the same. Structures that scikit-learn does not have become those that it has: "tied-diag" "diag", and
+    "tied-spherical" "spherical".
 
     Raises:
         TypeError, ValueError: not one mixture of Gaussians with a covariance structure that scikit-learn has.
@@ -67,16 +72,18 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     [0, 1]
     """
     mixture = check_mixture(mixture)
-    names = {structure: name for name, structure in STRUCTURES.items()}
     components: Any = mixture.components
-    if type(components) is not Gaussian or type(components.covariance) not in names:
+    kind = name_of(components.covariance) if type(components) is Gaussian else None
+    if kind is None:
         raise TypeError(
             f"mixture has components {type(components).__name__}; expected Gaussian ones with one of the "
             f"covariances {', '.join(STRUCTURES)}."
         )
-    kind = names[type(components.covariance)]
-    parameters = Parameters.of(mixture)
-    parameters = jax.tree.map(np.asarray, parameters)
+    parameters = jax.tree.map(np.asarray, Parameters.of(mixture))
+    if kind in _EACH:
+        kind = _EACH[kind]
+        shape = (mixture.n_components, *parameters.factor.shape)
+        parameters = dataclasses.replace(parameters, factor=np.broadcast_to(parameters.factor, shape))
     dtype = parameters.means.dtype
     estimator = sklearn.mixture.GaussianMixture(mixture.n_components, covariance_type=kind)
     estimator.weights_, estimator.means_ = parameters.weights, parameters.means

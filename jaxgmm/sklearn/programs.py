@@ -35,8 +35,8 @@ class Parameters:
     factor: Any
 
     def mixture(self, covariance_type: str) -> Mixture:
-        structure: Any = structure_of(covariance_type)
-        return Mixture(jnp.log(self.weights), Gaussian(self.means, structure(self.factor)))
+        covariance = structure_of(covariance_type).from_roots(self.factor, self.means.shape[1])
+        return Mixture(jnp.log(self.weights), Gaussian(self.means, covariance))
 
     @property
     def complete(self) -> bool:
@@ -160,8 +160,9 @@ def _ridged(mixture: Mixture, ridge: Float[Array, ""]) -> Mixture:
     """The mixture with covariances larger by `ridge` times the identity."""
     components: Any = mixture.components
     k, d = mixture.means.shape
-    added = type(components.covariance).isotropic(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), k)
-    covariance = components.covariance.plus(added, k, d)
+    covariance = components.covariance
+    added = type(covariance.factor).isotropic(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), covariance.batch(k))
+    covariance = covariance.of_factor(covariance.factor.plus(added))
     return dataclasses.replace(mixture, components=dataclasses.replace(components, covariance=covariance))
 
 

@@ -1,0 +1,170 @@
+"""What the factor of a covariance must provide: a root L of Sigma = L L^T, or a batch of them."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.expansion import Expansion, Frame
+from jaxgmm.ground.pytree import Columns
+
+
+class Factor(ABC):
+    """Roots of covariance matrices of one kind, a record with one array: one root, or one for each of k components.
+
+    A factor knows its columns, and by its leading axis whether it is one or k; what belongs to it has the same axis,
+    `*b` below. Second moments are kept in the shape of the covariances.
+    """
+
+    @classmethod
+    @abstractmethod
+    def of_roots(cls, roots: Float[Array, "..."], n_columns: int) -> "Factor":
+        """From the array that such a factor holds."""
+
+    @classmethod
+    @abstractmethod
+    def of_covariances(cls, covariances: Float[Array, "..."], n_columns: int) -> "Factor":
+        """From covariances as this kind keeps them; NaN where they are not positive definite."""
+
+    @classmethod
+    @abstractmethod
+    def isotropic(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Factor":
+        """Standard deviations `scale` and no correlation, in every place of a batch of this shape."""
+
+    @staticmethod
+    @abstractmethod
+    def shape(n_columns: int) -> tuple[int, ...]:
+        """Shape in which one covariance is kept."""
+
+    @staticmethod
+    @abstractmethod
+    def variances(covariances: Any) -> Any:
+        """Variances (..., d), or (..., 1) where all columns have one, of covariances as they are kept."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Number of free parameters of one covariance."""
+
+    @abstractmethod
+    def dense(self) -> Float[Array, "*b d d"]:
+        """The covariance matrices."""
+
+    @abstractmethod
+    def tril(self) -> Any:
+        """The same covariances by lower Cholesky factors, a `Tril`."""
+
+    @abstractmethod
+    def inverse(self) -> "Factor":
+        """L^-1, which whitens by `times`."""
+
+    @abstractmethod
+    def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
+        """L v, each with the L of its component."""
+
+    @abstractmethod
+    def half_log_det(self) -> Float[Array, "*b"]:
+        """Half the log-determinants of the covariances."""
+
+    @abstractmethod
+    def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Factor":
+        """Diagonal of the Fisher information in the free coordinates, of rows of so much weight.
+
+        `precisions` are the diagonals of the inverse covariances.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def scatter(
+        differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"], kept: str
+    ) -> Float[Array, "..."]:
+        """Second moments of the differences, weighted and summed over rows: of each component ("k") or all ("")."""
+
+    @abstractmethod
+    def maximize(
+        self,
+        scatter: Float[Array, "..."],
+        weight: Float[Array, "*b"],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, "*b"],
+    ) -> tuple["Factor", Bool[Array, "*b"]]:
+        """The likelihood's maximum among covariances not below diag(floor), and which of them the floor holds.
+
+        `scatter` is about the means, of rows of so much `weight`. What is not `alive` stays as it is.
+        """
+
+    @abstractmethod
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Factor", Bool[Array, "*b"]]:
+        """These covariances, none of those `alive` below diag(floor), and which had to be lifted."""
+
+    # Densities and moments as matrix products with features of the rows in one frame.
+
+    @abstractmethod
+    def frame(self, means: Float[Array, "k d"]) -> Frame:
+        """The frame that suits components with these means, each with its own covariance.
+
+        As far as densities and moments do not depend on it, it is a constant to a derivative.
+        """
+
+    @abstractmethod
+    def own_frame(self, center: Float[Array, " d"]) -> Frame:
+        """The frame in which this one covariance is the identity."""
+
+    @staticmethod
+    @abstractmethod
+    def squares(coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
+        """The second-order features that quadratic forms of this kind are made of."""
+
+    @staticmethod
+    @abstractmethod
+    def moments_of(squares: Float[Array, "k q"]) -> Float[Array, "k ..."]:
+        """Second moments, from sums of the squares."""
+
+    @abstractmethod
+    def expand(self, frame: Any, means: Float[Array, "k d"]) -> Expansion:
+        """The quadratic forms of components with these means, given in coordinates of what `frame` returned."""
+
+    @staticmethod
+    @abstractmethod
+    def gram(coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Float[Array, "..."]:
+        """Second moments about 0 of all rows."""
+
+    @staticmethod
+    @abstractmethod
+    def cross(a: Float[Array, "k d"], b: Float[Array, "k d"], kept: str) -> Float[Array, "..."]:
+        """a b^T + b a^T in the shape of second moments: of each component ("k") or summed over all ("")."""
+
+    # What follows is closed under Cholesky factors, and by default done with them.
+
+    def marginal(self, columns: Columns) -> "Factor":
+        """The covariances of these columns, in this order."""
+        return self.tril().marginal(columns)
+
+    def condition(
+        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+    ) -> tuple[Float[Array, "k h"], "Factor"]:
+        """How the means of the columns `kept` move, and the covariances that remain there.
+
+        The columns `given` are known to lie `differences` away from their means.
+        """
+        return self.tril().condition(given, kept, differences)
+
+    def affine(self, matrix: Float[Array, "m d"]) -> "Factor":
+        """The covariances of `matrix x`, of whatever kind they are."""
+        return self.tril().affine(matrix)
+
+    def plus(self, other: Any) -> "Factor":
+        """The sums of the covariances. Here and below, `other` is of the same kind and batch."""
+        return self.tril().plus(other.tril())
+
+    def fuse(self, other: Any, gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Factor"]:
+        """Mean and covariance of N(x; 0, S) N(x; gap, T), normalised."""
+        return self.tril().fuse(other.tril(), gaps)
+
+    def relative_entropy(self, other: Any) -> Float[Array, "*b"]:
+        """KL divergence from N(0, S) to N(0, T)."""
+        return self.tril().relative_entropy(other.tril())
+
+    def squared_bures(self, other: Any) -> Float[Array, "*b"]:
+        """Squared 2-Wasserstein distance of N(0, S) and N(0, T)."""
+        return self.tril().squared_bures(other.tril())

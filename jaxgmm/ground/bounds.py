@@ -1,0 +1,67 @@
+"""Bounds on the fields of records, and the free coordinates that follow from them.
+
+A bound stands where the field does, `scale: Leaf = positive()`, and nowhere else. What has none is any real number.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jaxgmm.ground import bijectors
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """Maps between what a field may hold and free coordinates of the same shape: any real numbers."""
+
+    to_free: Callable[[Any], Any]
+    from_free: Callable[[Any], Any]
+
+
+_POSITIVE = Bound(bijectors.positive_to_free, bijectors.free_to_positive)
+_LOWER_FACTOR = Bound(bijectors.tril_to_free, bijectors.free_to_tril)
+
+_LOG_SIMPLEX = Bound(lambda log_weights: log_weights, bijectors.free_to_log_simplex)
+
+
+def bounded(bound: Bound) -> Any:
+    """A field whose values keep to `bound`."""
+    return dataclasses.field(metadata={"bound": bound})
+
+
+def positive() -> Any:
+    """A field of positive numbers; their logarithms are free."""
+    return bounded(_POSITIVE)
+
+
+def lower_factor() -> Any:
+    """A field of lower Cholesky factors (..., d, d); the logarithms of their diagonals and what is below are free."""
+    return bounded(_LOWER_FACTOR)
+
+
+def log_simplex() -> Any:
+    """A field of log-weights (..., k) of sum one; they are their own free coordinates."""
+    return bounded(_LOG_SIMPLEX)
+
+
+def unconstrain(one: T) -> T:
+    """The same record with free coordinates in its leaves."""
+    return _mapped(one, lambda bound: bound.to_free)
+
+
+def constrain(one: T) -> T:
+    """Inverse of `unconstrain`."""
+    return _mapped(one, lambda bound: bound.from_free)
+
+
+def _mapped(one: T, side: Callable[[Bound], Callable[[Any], Any]]) -> T:
+    changed = {}
+    for field in dataclasses.fields(one):  # type: ignore[arg-type]
+        value = getattr(one, field.name)
+        if bound := field.metadata.get("bound"):
+            changed[field.name] = side(bound)(value)
+        elif dataclasses.is_dataclass(value):
+            changed[field.name] = _mapped(value, side)
+    return dataclasses.replace(one, **changed)  # type: ignore[type-var]
