@@ -4,7 +4,7 @@ The expanded way is two matrix products for all components at once, and loses th
 sum. The centred way is exact whatever the means, at twice the arithmetic in products as small as d.
 """
 
-import math
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,17 +21,35 @@ from jaxgmm.ground.pytree import Leaf, record
 T = TypeVar("T")
 
 
-def with_kernel(means: Float[Array, "k d"], covariance: Structure, use: Callable[[Kernel], T]) -> T:
-    """`use` of the expanded kernel where it keeps enough digits, and of the centred one elsewhere."""
+def dense(means: Float[Array, "*batch k d"], covariance: Structure) -> Float[Array, "*batch k d d"]:
+    """The matrices of all components, of one mixture or of a stack."""
+    *batch, k, d = means.shape
+
+    def of_one(covariance: Structure) -> Array:
+        return jnp.broadcast_to(covariance.factor.dense(), (k, d, d))
+
+    return functools.reduce(lambda of, _: jax.vmap(of), batch, of_one)(covariance)
+
+
+def with_kernel(
+    means: Float[Array, "k d"],
+    covariance: Structure,
+    log_normalizer: Float[Array, " k"],
+    use: Callable[["CentredKernel | ExpandedKernel"], T],
+) -> T:
+    """`use` of the expanded kernel where it keeps enough digits, and of the centred one elsewhere.
+
+    Their `log_prob` is `log_normalizer` less half the squared distance in standard deviations.
+    """
 
     def centred() -> T:
-        return use(CentredKernel.of(means, covariance))
+        return use(CentredKernel.of(means, covariance, log_normalizer))
 
     ready = covariance.expanded(means)
     if ready is None:
         return centred()
     lost = linalg.any_lane(_loses_digits(means, covariance, ready))
-    return jax.lax.cond(lost, centred, lambda: use(ExpandedKernel.of(means, covariance, ready)))
+    return jax.lax.cond(lost, centred, lambda: use(ExpandedKernel.of(means, covariance, log_normalizer, ready)))
 
 
 def needs_centring(means: Float[Array, "k d"], covariance: Structure) -> Bool[Array, ""]:
@@ -49,11 +67,13 @@ def _loses_digits(means: Float[Array, "k d"], covariance: Structure, ready: Expa
 class Moments:
     """First and second moments about the means of the components they were taken with, summed over rows.
 
-    Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it.
+    Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it;
+    `mass` (k,), sum of r, None where this is the counts: rows may be weighted in moments as they do not count.
     """
 
     first: Leaf
     second: Leaf
+    mass: Leaf | None = None
 
 
 @record
@@ -66,8 +86,10 @@ class CentredKernel(Kernel):
     covariance: Structure
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], covariance: Structure) -> "CentredKernel":
-        return cls(means, covariance.factor.inverse(), _log_normalizer(means, covariance), covariance)
+    def of(
+        cls, means: Float[Array, "k d"], covariance: Structure, log_normalizer: Float[Array, " k"]
+    ) -> "CentredKernel":
+        return cls(means, covariance.factor.inverse(), log_normalizer, covariance)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         z = self.whitening.times(x - self.means[:, None, :])
@@ -114,13 +136,15 @@ class ExpandedKernel(Kernel):
     covariance: Any
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], covariance: Structure, expanded: Expanded) -> "ExpandedKernel":
+    def of(
+        cls, means: Float[Array, "k d"], covariance: Structure, log_normalizer: Float[Array, " k"], expanded: Expanded
+    ) -> "ExpandedKernel":
         """For components at `means`, with what `covariance.expanded(means)` gives."""
         expansion = expanded.expansion
         return cls(
             frame=expanded.frame,
             means=expanded.means,
-            constant=expansion.constant + _log_normalizer(means, covariance),
+            constant=expansion.constant + log_normalizer,
             coefficients=jnp.concatenate([expansion.linear, expansion.quadratic], axis=1),
             # Further out than this, in units of the frame, squares overflow.
             reach=2 * jnp.sqrt(linalg.saturation(means.dtype) / jnp.maximum(1, expansion.steepest)),
@@ -150,9 +174,3 @@ class ExpandedKernel(Kernel):
             first=self.frame.leave(first - counts[:, None] * self.means),
             second=self.covariance.second(self.frame, self.means, counts, first, squares, sums.spread),
         )
-
-
-def _log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
-    n_components, n_columns = means.shape
-    value = -n_columns / 2 * math.log(2 * math.pi) - covariance.factor.half_log_det()
-    return jnp.broadcast_to(value, (n_components,)).astype(means.dtype)

@@ -1,0 +1,107 @@
+"""Components with a location and a spread: what Gaussian and Student-t components share."""
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.structure import Structure
+from jaxgmm.families import kernels
+from jaxgmm.families.family import Family
+from jaxgmm.families.kernels import Moments
+from jaxgmm.ground import linalg
+from jaxgmm.ground.pytree import Columns
+
+
+class Located(Family):
+    """Components whose density falls with the distance to `means` in units of a covariance structure, `spread`.
+
+    Their moments are `Moments`, about the means.
+    """
+
+    @property
+    @abstractmethod
+    def spread(self) -> Structure:
+        """What distances are measured by: the field that holds the covariances or, for other densities, the scales."""
+
+    @abstractmethod
+    def moved(self, means: Float[Array, "k d"], spread: Structure) -> Self:
+        """The same components in another place with another spread."""
+
+    def needs_centring(self) -> Bool[Array, ""]:
+        return kernels.needs_centring(self.means, self.spread)
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        statistics: Moments,
+        alive: Bool[Array, " k"],
+        regularization: Float[Array, ""],
+    ) -> tuple[Self, Bool[Array, " k"]]:
+        mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
+        shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
+        floor = regularization * self._column_variances(counts, statistics, alive)
+        scatter = statistics.second - self._scatter_at(mass, shift)
+        spread, collapsed = self.spread.maximize(mass, scatter, floor, alive)
+        return self.moved(self.means + shift, spread), collapsed
+
+    def recentred(self, counts: Float[Array, " k"], statistics: Moments, other: Any) -> Moments:
+        mass = counts if statistics.mass is None else statistics.mass
+        center, away = statistics.first / jnp.where(mass > 0, mass, 1)[:, None], other.means - self.means
+        second = statistics.second - self._scatter_at(mass, center) + self._scatter_at(mass, center - away)
+        return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
+
+    def floored(
+        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
+    ) -> tuple[Self, Bool[Array, " k"]]:
+        spread, lifted = self.spread.floored(regularization * variances, alive)
+        return self.moved(self.means, spread), lifted
+
+    def marginal(self, columns: Columns) -> Self:
+        return self._with(self.means[:, columns], self.spread.factor.marginal(columns))
+
+    def affine(self, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> Self:
+        means = linalg.einsum("md,kd->km", matrix, self.means) + offset
+        return self._with(means, self.spread.factor.affine(matrix))
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components * self.means.shape[-1] + self.spread.n_parameters(n_components)
+
+    def _with(self, means: Float[Array, "k d"], factor: Factor) -> Self:
+        return self.moved(means, self.spread.of_factor(factor))
+
+    def _precisions(self) -> Float[Array, "k d"]:
+        """Diagonals of the inverse covariances."""
+        k, d = self.means.shape
+        columns = jnp.broadcast_to(jnp.eye(d, dtype=self.means.dtype), (k, d, d))
+        return jnp.sum(self.spread.factor.inverse().times(columns) ** 2, axis=2)
+
+    def _scatter_at(self, counts: Float[Array, " k"], differences: Float[Array, "k d"]) -> Float[Array, "..."]:
+        """The scatter of so many rows of each component, all of them in one place.
+
+        About their own means, second moments are least: those about any other place are larger by this.
+        """
+        return self.spread.scatter(differences[:, None, :], counts[None, :])
+
+    def _column_variances(
+        self, counts: Float[Array, " k"], statistics: Moments, alive: Bool[Array, " k"]
+    ) -> Float[Array, " d"]:
+        """Variance of each column of the data, which the sums about the means of the components add up to."""
+        counts = jnp.where(alive, counts, 0)
+        weight = jnp.maximum(jnp.sum(counts), jnp.finfo(counts.dtype).tiny)
+        origin = self.means[jnp.argmax(counts)]
+        offset = self.means - origin
+        center = jnp.sum(counts[:, None] * offset + statistics.first, axis=0) / weight
+        offset = offset - center
+        own = self.spread.factor.variances(statistics.second)
+        own = (jnp.sum(own, axis=0) if own.ndim == 2 else own) * own.shape[-1] / self.means.shape[1]
+        within = jnp.broadcast_to(own, self.means.shape[1:])
+        between = jnp.sum(2 * offset * statistics.first + counts[:, None] * offset**2, axis=0)
+        variance = (within + between) / weight
+        # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
+        info = jnp.finfo(variance.dtype)
+        rounding = (4 * info.eps * (origin + center)) ** 2
+        variance = jnp.maximum(variance, rounding)
+        return jnp.where(variance > info.tiny, variance, 1)
