@@ -40,7 +40,7 @@ table = jaxgmm.select(jax.random.key(0), x, ks, STRUCTURES, n_restarts=N_RESTART
 
 print("structure  k  parameters  log-likelihood       BIC       ICL")
 for one in sorted(table.candidates, key=lambda one: one.bic)[:5]:
-    print(f"{one.covariance_type:9s} {one.n_components:2d} {one.n_parameters:11d}", end=" ")
+    print(f"{one.form:9s} {one.n_components:2d} {one.n_parameters:11d}", end=" ")
     print(f"{one.log_likelihood:15.1f} {one.bic:9.1f} {one.icl:9.1f}")
 
 # %%
@@ -50,7 +50,7 @@ for one in sorted(table.candidates, key=lambda one: one.bic)[:5]:
 # BIC and ICL come with every candidate. Cross-validation fits each of them again without each fifth of the rows.
 
 held_out = jaxgmm.select(jax.random.key(1), x, ks, ("full",), criterion="cv", n_restarts=N_RESTARTS)
-full = [one for one in table.candidates if one.covariance_type == "full"]
+full = [one for one in table.candidates if one.form == "full"]
 curves = {
     "BIC": [one.bic for one in full],
     "ICL": [one.icl for one in full],

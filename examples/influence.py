@@ -29,7 +29,7 @@ BLUE, VERMILION, ORANGE = "#0072b2", "#d55e00", "#e69f00"
 MIDDLE = 1
 
 x = jnp.asarray(np.loadtxt(Path(__file__).parent / "data" / "faithful.csv", delimiter=",", skiprows=1)[:N_ROWS])
-best = jaxgmm.fit_restarts(jax.random.key(0), x, n_components=3, covariance_type="tied", n_restarts=N_RESTARTS).best
+best = jaxgmm.fit_restarts(jax.random.key(0), x, n_components=3, form="tied", n_restarts=N_RESTARTS).best
 mixture = best.mixture.take(jnp.argsort(best.mixture.means[:, 1]))
 
 # %%

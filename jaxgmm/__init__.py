@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from jaxgmm.divergences.l2 import l2_distance
     from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
     from jaxgmm.families.family import Family
+    from jaxgmm.families.form import Form
     from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.families.student_t import StudentT
     from jaxgmm.fitting.em import fit
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
     from jaxgmm.fitting.result import FitError, FitResult, Status
@@ -52,6 +54,7 @@ __all__ = [
     "Family",
     "FitError",
     "FitResult",
+    "Form",
     "Free",
     "Gaussian",
     "GradientResult",
@@ -68,6 +71,7 @@ __all__ = [
     "Stability",
     "Statistics",
     "Status",
+    "StudentT",
     "Transport",
     "Tril",
     "adjusted_rand_index",
@@ -116,6 +120,7 @@ _PLACES = {
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
+    "Form": "families.form",
     "Free": "model.free",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",
@@ -132,6 +137,7 @@ _PLACES = {
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
     "Status": "fitting.result",
+    "StudentT": "families.student_t",
     "Transport": "divergences.wasserstein",
     "Tril": "covariance.tril",
     "adjusted_rand_index": "selection.agreement",

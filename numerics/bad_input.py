@@ -51,7 +51,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     (
         "jaxgmm.init(key, x, 2, 'diagonal')",
         ValueError,
-        "covariance_type is 'diagonal'; expected one of 'full', 'tied', 'diag', 'spherical'",
+        "form is 'diagonal'; expected one of 'full', 'tied', 'diag', 'tied-diag', 'spherical', 'tied-spherical'",
     ),
     (
         "jaxgmm.init(key, x, 2, method='kmeans++')",
@@ -124,7 +124,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ("jaxgmm.init(jax.random.PRNGKey(0)[None], x, 2)", ValueError, r"key holds a stack of keys of shape \(1,\)"),
     ("jaxgmm.select(key, x, 2.5)", TypeError, r"n_components is 2\.5; expected a whole number"),
     ("jaxgmm.select(key, x, 'three')", TypeError, "n_components is 'three'; expected a whole number"),
-    ("jaxgmm.select(key, x, 2, 3)", ValueError, "covariance_type is 3; expected one of 'full'"),
+    ("jaxgmm.select(key, x, 2, 3)", TypeError, "form is 3; expected one of 'full'"),
     ("mixture.take([0, 2])", ValueError, "places holds 2; expected 0 to 1, or -2 to -1 from the end"),
     ("mixture.components.take(np.array([-3]))", ValueError, "places holds -3; expected 0 to 1"),
     (
@@ -169,7 +169,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     (
         "jaxgmm.from_parameters([1.0], [[0.0, 0.0]], np.eye(2))",
         ValueError,
-        r"covariances has shape \(2, 2\); expected \(1, 2, 2\) for covariance_type 'full'",
+        r"covariances has shape \(2, 2\); expected \(1, 2, 2\) for form 'full'",
     ),
     (
         "jaxgmm.from_parameters([1.0], [[0.0, 0.0]], [[[1.0, 2.0], [2.0, 1.0]]])",

@@ -21,16 +21,16 @@ STRUCTURES = ("full", "tied", "diag", "spherical")
 KEY = jax.random.key(0)
 
 
-def fitted(x, n_components, covariance_type, weights=None, **options):
+def fitted(x, n_components, form, weights=None, **options):
     """Seeding by k-means, which finds the same groups whatever the dtype draws, then EM to rounding."""
-    start = jaxgmm.init(KEY, x, n_components, covariance_type, method="kmeans", weights=weights)
+    start = jaxgmm.init(KEY, x, n_components, form, method="kmeans", weights=weights)
     return jaxgmm.fit(start, x, weights, **{"tol": 0, "max_iter": 3000} | options)
 
 
-def compared(x, n_components, covariance_type):
+def compared(x, n_components, form):
     """Worst relative error of a variance and error of the mean log-likelihood, float32 against float64 on one set."""
     x = np.asarray(x, np.float32)
-    single, double = (fitted(x.astype(t), n_components, covariance_type) for t in (np.float32, np.float64))
+    single, double = (fitted(x.astype(t), n_components, form) for t in (np.float32, np.float64))
     order = [np.lexsort(np.asarray(result.mixture.means).T) for result in (single, double)]
     a, b = (
         np.asarray(result.mixture.covariances, np.float64)[place]

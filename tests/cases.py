@@ -1,7 +1,6 @@
 """The registry of cases: every law is tested on every one of them."""
 
 import functools
-import itertools
 import os
 from dataclasses import dataclass, field
 
@@ -18,12 +17,13 @@ SHUFFLED = os.environ.get("ROWS_SHUFFLED")
 
 WEIGHTS = [0.5, 0.3, 0.2]
 MEANS = [[0.0, 0.0], [4.0, 3.0], [-3.0, 5.0]]
+NU = 6.0
 COVARIANCES = {
     "full": [[[1.0, 0.5], [0.5, 2.0]], [[1.5, -0.4], [-0.4, 0.5]], [[0.7, 0.0], [0.0, 1.2]]],
     "tied": [[1.0, 0.4], [0.4, 1.5]],
     "diag": [[1.0, 2.0], [0.5, 1.5], [0.8, 0.6]],
-    "tied-diag": [1.0, 1.8],
     "spherical": [1.0, 0.6, 1.7],
+    "tied-diag": [1.0, 1.8],
     "tied-spherical": 1.2,
 }
 
@@ -36,6 +36,7 @@ class Case:
     make: object
     options: dict = field(default_factory=dict)
     integer: bool = False
+    tails: float = 0.0
 
     def mixture(self) -> jaxgmm.Mixture:
         return self.make()
@@ -47,14 +48,22 @@ class Case:
     def init(self, key, x, n_components=3, **options):
         return jaxgmm.init(key, x, n_components, **self.options, **options)
 
-    def grid(self):
-        """Points and the volume each stands for, covering all but 1e-7 of the mixture's mass."""
+    def axis(self, size=400):
+        """Points of one column and the length each stands for, covering all but 1e-7 of the mixture's mass."""
         if self.integer:
-            line = np.arange(60.0)
-            return np.array(list(itertools.product(line, line))), 1.0
-        axes = [np.linspace(low, high, 400) for low, high in ((-12, 14), (-12, 14))]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-        return points, float(np.prod([axis[1] - axis[0] for axis in axes]))
+            return np.arange(60.0), np.ones(60)
+        line, step = np.linspace(-13, 13, size, retstep=True)
+        if not self.tails:
+            return 1 + line, np.full(size, step)
+        # Ever longer steps where tails want them.
+        return 1 + np.sinh(self.tails * line) / self.tails, step * np.cosh(self.tails * line)
+
+    def grid(self, size=400):
+        """Points of two columns and the area each stands for."""
+        line, lengths = self.axis(size)
+        return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2), np.outer(
+            lengths, lengths
+        ).ravel()
 
 
 def _poisson() -> jaxgmm.Mixture:
@@ -62,7 +71,21 @@ def _poisson() -> jaxgmm.Mixture:
     return jaxgmm.Mixture(jnp.log(jnp.array(WEIGHTS)), Poisson(rates))
 
 
-CASES = [
-    Case(name, functools.partial(jaxgmm.from_parameters, WEIGHTS, MEANS, covariances, name), {"covariance_type": name})
+def _student_t(covariance: str = "full") -> jaxgmm.Mixture:
+    gaussian = jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES[covariance], covariance)
+    return jaxgmm.Mixture(gaussian.log_weights, jaxgmm.StudentT(gaussian.means, gaussian.components.covariance, NU))
+
+
+GAUSSIANS = [
+    Case(name, functools.partial(jaxgmm.from_parameters, WEIGHTS, MEANS, covariances, name), {"form": name})
     for name, covariances in COVARIANCES.items()
-] + [Case("poisson", _poisson, {"family": Poisson}, integer=True)]
+]
+STUDENTS = [
+    Case(
+        f"student_t {name}", functools.partial(_student_t, name), {"form": jaxgmm.StudentT.form(name, nu=NU)}, tails=0.4
+    )
+    for name in COVARIANCES
+]
+CASES = [*GAUSSIANS, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
+# Of two families: what is the same for all structures is tried on these.
+FEW = [CASES[0], CASES[-1]]

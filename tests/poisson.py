@@ -21,9 +21,7 @@ class Poisson(Family):
         return self.means[:, :, None] * jnp.eye(self.means.shape[1], dtype=self.means.dtype)
 
     @classmethod
-    def blank(cls, n_components, center, scale, covariance_type) -> Self:
-        if covariance_type is not None:
-            raise ValueError(f"covariance_type is {covariance_type!r}; Poisson components have none.")
+    def blank(cls, n_components, center, scale) -> Self:
         return cls(jnp.broadcast_to(center, (n_components, center.size)))
 
     def log_prob(self, x):

@@ -32,12 +32,12 @@ def long_fit(start, x, **options):
     return jaxgmm.fit(start, x, **{"tol": 0, "max_iter": 3000, "history_size": 3001} | options)
 
 
-@pytest.mark.parametrize("covariance_type", COVARIANCES)
-def test_fewer_passes_to_the_same_likelihood(covariance_type):
+@pytest.mark.parametrize("form", COVARIANCES)
+def test_fewer_passes_to_the_same_likelihood(form):
     """Over a few starts: a leap may lead a single one elsewhere, and rounding end it early."""
     x, passes, gains = overlapping(), [], []
     for seed in range(5):
-        start = jaxgmm.init(jax.random.key(seed), x, 3, covariance_type)
+        start = jaxgmm.init(jax.random.key(seed), x, 3, form)
         plain, fast = long_fit(start, x, acceleration=None), long_fit(start, x)
         passes.append([int(plain.n_iter), int(fast.n_iter)])
         gains.append(float(fast.log_likelihood - plain.log_likelihood) / len(x))
@@ -80,13 +80,13 @@ def test_a_fit_that_converges_at_once_pays_at_most_one_step():
     assert int(fast.n_iter) <= 1 + int(plain.n_iter)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
-def test_units_and_offsets_do_not_matter(covariance_type):
+@pytest.mark.parametrize("form", ["full", "tied", "diag"])
+def test_units_and_offsets_do_not_matter(form):
     """Every pass finds the same, up to the rounding of the rows."""
     x = overlapping()
     scale, offset = np.array([2.0**12, 2.0**-12]), np.array([2.0**10, -(2.0**-9)])
-    start = jaxgmm.from_responsibilities(x, np.eye(3)[np.arange(400) % 3], covariance_type)
-    moved = jaxgmm.from_responsibilities(x * scale + offset, np.eye(3)[np.arange(400) % 3], covariance_type)
+    start = jaxgmm.from_responsibilities(x, np.eye(3)[np.arange(400) % 3], form)
+    moved = jaxgmm.from_responsibilities(x * scale + offset, np.eye(3)[np.arange(400) % 3], form)
     a, b = long_fit(start, x, max_iter=6), long_fit(moved, x * scale + offset, max_iter=6)
     assert_close(b.mixture.covariances / np.outer(scale, scale), a.mixture.covariances, "close", scale=1)
     assert_close((b.mixture.means - offset) / scale, a.mixture.means, "close", scale=1)
@@ -102,11 +102,11 @@ def test_far_from_the_origin():
 
 @in_float64
 @pytest.mark.parametrize("acceleration", ["anderson", None])
-@pytest.mark.parametrize("covariance_type", COVARIANCES)
-def test_about_tol_is_left(covariance_type, acceleration):
+@pytest.mark.parametrize("form", COVARIANCES)
+def test_about_tol_is_left(form, acceleration):
     x = overlapping()
     for tol, seed in ((1e-4, 0), (1e-6, 1), (1e-8, 2)):
-        start = jaxgmm.init(jax.random.key(seed), x, 3, covariance_type)
+        start = jaxgmm.init(jax.random.key(seed), x, 3, form)
         result = long_fit(start, x, tol=tol, max_iter=5000, acceleration=acceleration)
         assert Status(int(result.status)) == Status.CONVERGED
         left = float(long_fit(result.mixture, x).log_likelihood - result.log_likelihood) / len(x)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(dtype() is not np.float64, reason="the program has its own dtype")
 
 MEANS = np.array([[0.0, 0.0], [6.0, 1.0]])
-FAST = ("--components", "1:2", "--covariance", "diag", "--restarts", "2")
+FAST = ("--components", "1:2", "--forms", "diag", "--restarts", "2")
 
 
 def frame(n=200):
@@ -270,10 +270,10 @@ LINES = {
         ("fit missing.csv", 1, "every row has a missing entry in a, b"),
         ("fit missing.csv --missing fail", 1, "2 rows have missing entries; fill them in, or say --missing drop"),
         ("fit text.csv -c a -k 4", 1, "3 rows; expected at least as many as components, 4"),
-        ("fit same.csv -k 1 --restarts 1 --covariance diag", 3, "simpler --covariance"),
+        ("fit same.csv -k 1 --restarts 1 --forms diag", 3, "simpler --forms"),
         ("fit text.csv -c c", 2, "has no column 'c'; it has a, b."),
         ("fit text.csv -k 0:3", 2, "--components is '0:3'; expected numbers from 1 on"),
-        ("fit text.csv --covariance round", 2, "--covariance is 'round'; expected some of full, tied, diag, spherical"),
+        ("fit text.csv --forms round", 2, "--forms is 'round'; expected some of full, tied, diag, spherical"),
         ("fit text.csv --criterion aicd", 2, "--criterion is 'aicd'"),
         ("fit text.csv --assign - --json", 2, "both want standard output"),
         ("fit text.csv --out no/model.npz", 1, "no/model.npz: cannot be written there"),

@@ -128,31 +128,31 @@ def two_groups():
 
 
 # The second component's rows, a line of them, have no width across it.
-@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("form", ["full", "tied"])
 @pytest.mark.parametrize("flat", [False, True])
-def test_the_floor_costs_nothing_where_nothing_lies_on_it(eigendecompositions, covariance_type, flat):
+def test_the_floor_costs_nothing_where_nothing_lies_on_it(eigendecompositions, form, flat):
     x = two_groups()
     x = x.at[:, 1].set(0) if flat else x
-    start = jaxgmm.init(jax.random.key(1), x, 2, covariance_type, max_components=4)
+    start = jaxgmm.init(jax.random.key(1), x, 2, form, max_components=4)
     result = jaxgmm.fit(start, x, tol=1e-3)
     jax.effects_barrier()
     assert int(result.n_iter) > 0
     assert bool(eigendecompositions) == flat
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied"])
-def test_an_absent_component_far_below_the_floor_costs_nothing(eigendecompositions, covariance_type):
+@pytest.mark.parametrize("form", ["full", "tied"])
+def test_an_absent_component_far_below_the_floor_costs_nothing(eigendecompositions, form):
     """Neither in steps of EM nor in those of an optimiser, whatever covariance it came with."""
     x = two_groups()
     covariances = jnp.array([jnp.eye(2), jnp.eye(2), 1e-12 * jnp.eye(2)])
     means = [[0.0, 0.0], [6.0, 6.0], [3.0, 3.0]]
-    covariances = covariances if covariance_type == "full" else jnp.eye(2)
-    start = jaxgmm.from_parameters([0.5, 0.5, 0.0], means, covariances, covariance_type)
+    covariances = covariances if form == "full" else jnp.eye(2)
+    start = jaxgmm.from_parameters([0.5, 0.5, 0.0], means, covariances, form)
     moved = jaxgmm.fit_gradient(start, x, optax.adam(0.05), n_steps=3).mixture
     fitted = jaxgmm.fit(start, x, max_iter=3).mixture, moved
     jax.effects_barrier()
     assert not eigendecompositions
-    if covariance_type == "full":
+    if form == "full":
         for mixture in fitted:
             assert_close(mixture.covariances[2], start.covariances[2], "exact", scale=1e-12)
 

@@ -70,7 +70,7 @@ def test_criterion_curves(table):
     ax = plot.criterion(table)
     curves = {line.get_label(): line for line in ax.lines if line.get_label() in ("diag", "spherical")}
     for name, line in curves.items():
-        expected = [c.bic for c in table.candidates if c.covariance_type == name]
+        expected = [c.bic for c in table.candidates if c.form == name]
         np.testing.assert_allclose(line.get_ydata(), expected)
     assert len(curves) == 2
     assert "spherical k = 3" in [text.get_text() for text in ax.texts]

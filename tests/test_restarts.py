@@ -38,10 +38,10 @@ def test_room_for_more_components_changes_nothing(case):
     np.testing.assert_allclose(found.mixture.take(jnp.arange(3)).means, expected.mixture.means, rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize(("covariance_type", "k", "optimum"), [("full", 2, -1130.264), ("tied", 3, -1126.316)])
-def test_known_optima(faithful, covariance_type, k, optimum):
+@pytest.mark.parametrize(("form", "k", "optimum"), [("full", 2, -1130.264), ("tied", 3, -1126.316)])
+def test_known_optima(faithful, form, k, optimum):
     for seed in range(3):
-        found = jaxgmm.fit_restarts(jax.random.key(seed), faithful, k, covariance_type)
+        found = jaxgmm.fit_restarts(jax.random.key(seed), faithful, k, form)
         assert found.best.converged
         assert float(found.best.log_likelihood) == pytest.approx(optimum, abs=5e-3)
 

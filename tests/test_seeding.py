@@ -20,10 +20,10 @@ def blobs(n=400, seed=0):
 
 
 @pytest.mark.parametrize("method", SEEDINGS)
-@pytest.mark.parametrize("covariance_type", ["full", "spherical"])
-def test_every_seeding_makes_a_valid_mixture(method, covariance_type):
+@pytest.mark.parametrize("form", ["full", "spherical"])
+def test_every_seeding_makes_a_valid_mixture(method, form):
     x, _ = blobs()
-    mixture = jaxgmm.init(jax.random.key(0), x, 4, covariance_type, method=method)
+    mixture = jaxgmm.init(jax.random.key(0), x, 4, form, method=method)
     assert_close(jnp.sum(mixture.weights), 1, "exact")
     assert np.all(np.isfinite(mixture.means))
     assert np.all(np.linalg.eigvalsh(np.asarray(mixture.covariances, np.float64)) > 1e-3)

@@ -28,7 +28,7 @@ def table():
 
 
 def test_the_winner_is_what_the_data_are_made_of(table):
-    assert (table.winner.covariance_type, table.winner.n_components) == ("spherical", 3)
+    assert (table.winner.form, table.winner.n_components) == ("spherical", 3)
     assert table.best.converged
     assert table.best.mixture.n_components == 3
     assert len(table.candidates) == 8
@@ -65,7 +65,7 @@ def test_held_out_rows_take_no_part():
 
 def test_the_table_reads_in_a_terminal_and_in_pandas(table):
     lines = repr(table).splitlines()
-    assert lines[0].split() == ["covariance", "k", "parameters", "log-likelihood", "bic", "behind"]
+    assert lines[0].split() == ["form", "k", "parameters", "log-likelihood", "bic", "behind"]
     assert lines[1].split()[:3] == ["spherical", "3", "11"]
     assert lines[1].split()[-1] == "0.00"
     assert len(lines) == 9
@@ -77,7 +77,7 @@ def test_the_table_reads_in_a_terminal_and_in_pandas(table):
 
 def test_one_number_of_components_and_one_structure(table):
     found = jaxgmm.select(jax.random.key(0), blobs(), 3, "diag", **QUICK)
-    assert [(one.covariance_type, one.n_components) for one in found.candidates] == [("diag", 3)]
+    assert [(one.form, one.n_components) for one in found.candidates] == [("diag", 3)]
 
 
 def density(mixture, x):
@@ -111,7 +111,7 @@ def test_ties_go_to_the_first_asked_for(criterion, order):
     """In one column these are one model, whose fits end where rounding leads them."""
     x = np.random.default_rng(1).normal(size=(80, 1)) + np.repeat([[0.0], [3.0]], [60, 20], axis=0)
     found = jaxgmm.select(jax.random.key(0), x, 2, order, criterion=criterion, n_folds=2, **QUICK)
-    assert [one.covariance_type for one in found.ranked] == list(order)
+    assert [one.form for one in found.ranked] == list(order)
     assert [row["behind"] for row in found.rows()] == [0.0, 0.0, 0.0]
 
 
@@ -122,7 +122,7 @@ def test_a_tie_needs_as_many_parameters_and_as_good_a_fit():
             module.Candidate(name, 2, n, regular=True, log_likelihood=value, bic=-2 * value)
             for name, n, value in zip(names, p, likelihoods, strict=True)
         ]
-        return [one.covariance_type for one in jaxgmm.Selection(tuple(candidates), "bic", 0.5).ranked]
+        return [one.form for one in jaxgmm.Selection(tuple(candidates), "bic", 0.5).ranked]
 
     assert ranked(-10.3, -10.0, -10.4) == ["full", "diag", "spherical"]
     assert ranked(-10.6, -10.0, -10.4) == ["diag", "full", "spherical"]
@@ -215,7 +215,7 @@ def test_more_components_than_rows_has_its_row():
         ({"n_components": [0]}, "n_components is 0"),
         ({"criterion": "cv", "n_folds": 1}, "n_folds is 1"),
         ({"criterion": "cv", "n_folds": 151}, "no more folds than rows"),
-        ({"covariance_types": ["round"]}, "'round'"),
+        ({"forms": ["round"]}, "'round'"),
     ],
 )
 def test_bad_arguments(options, message):

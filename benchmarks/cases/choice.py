@@ -39,7 +39,7 @@ def choice(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
     chosen = []
     for seed in range(2 if quick else KEYS):
         table = jaxgmm.select(jax.random.key(seed), x, ks, structures, **options)
-        chosen.append((table.winner.covariance_type, table.winner.n_components))
+        chosen.append((table.winner.form, table.winner.n_components))
     most = max(set(chosen), key=chosen.count)
     yield {
         "contender": "jaxgmm",
@@ -78,7 +78,7 @@ def sweep(point: Row, dtype: type) -> Iterator[Row]:
         "median": float(np.median(times[1:])),
         "compilations": compilations[0],
         "compilations_again": compilations[1],
-        "chosen": f"{table.winner.covariance_type} {table.winner.n_components}",
+        "chosen": f"{table.winner.form} {table.winner.n_components}",
         "score": table.winner.bic,
     }
     started = time.perf_counter()

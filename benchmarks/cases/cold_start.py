@@ -153,7 +153,7 @@ def command(table: Path, k: int, folder: Callable[[], Path]) -> Contender:
     def call(_: int) -> Path:
         own = folder()
         own.mkdir(exist_ok=True)
-        asked = ["fit", str(table), "--components", f"1:{k}", "--covariance", "full,diag"]
+        asked = ["fit", str(table), "--components", f"1:{k}", "--forms", "full,diag"]
         files = ["--out", str(own / "m.npz"), "--assign", str(own / "rows.csv")]
         output_of(["-m", "jaxgmm", *asked, *files], XDG_CACHE_HOME=str(own))
         return own / "m.npz"

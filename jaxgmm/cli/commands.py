@@ -136,8 +136,8 @@ def fit(
     components: Annotated[
         str, typer.Option("--components", "-k", help="Numbers to try: 3, 2,4,6 or 1:10 (both included).")
     ] = "1:10",
-    covariance: Annotated[
-        str, typer.Option("--covariance", help="Structures to try: full, tied, diag, spherical.")
+    forms: Annotated[
+        str, typer.Option("--forms", help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical.")
     ] = "full,tied,diag,spherical",
     restarts: Annotated[int, typer.Option("--restarts", help="Starts of each candidate.")] = 20,
     criterion: Annotated[
@@ -170,10 +170,10 @@ def fit(
 ) -> None:
     """Fit mixtures to a table and choose one.
 
-    The criterion chooses among --components and --covariance. All columns of numbers are used unless --columns or
+    The criterion chooses among --components and --forms. All columns of numbers are used unless --columns or
     --exclude say otherwise. Empty entries, NA, NaN and null are missing.
 
-    Example: jaxgmm fit data.csv --components 1:6 --covariance full,diag --out model.npz --assign assigned.csv
+    Example: jaxgmm fit data.csv --components 1:6 --forms full,diag --out model.npz --assign assigned.csv
     """
     from jaxgmm.cli import fitting
 
@@ -183,7 +183,7 @@ def fit(
         data=data,
         layout=_layout(format, header, separator, decimal),
         components=components,
-        covariance=covariance,
+        forms=forms,
         criterion=criterion,
         columns=columns,
         exclude=exclude,

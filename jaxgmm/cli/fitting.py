@@ -41,7 +41,7 @@ class Task:
     data: str
     layout: Layout
     components: str
-    covariance: str
+    forms: str
     criterion: str
     columns: list[str] | None
     exclude: list[str] | None
@@ -53,7 +53,7 @@ class Task:
 
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
         """Fit, write what was asked for, and report."""
-        ks, structures = counts(self.components), _known("--covariance", self.covariance.split(","), STRUCTURES)
+        ks, forms = counts(self.components), _known("--forms", self.forms.split(","), STRUCTURES)
         _known("--criterion", [self.criterion], CRITERIA)
         _known("--missing", [self.missing], ("drop", "fail"))
         _known("--dtype", [self.dtype], ("float32", "float64"))
@@ -70,7 +70,7 @@ class Task:
                 applying.drawn_with(self.seed),
                 padded(rows.x),
                 ks,
-                structures,
+                forms,
                 criterion=self.criterion,
                 weights=padded(rows.weights),
                 progress=sys.stderr.isatty(),
@@ -123,7 +123,7 @@ class Task:
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
                 "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
-                "covariance_type": best.covariance_type,
+                "form": best.form,
                 "n_components": best.n_components,
                 "log_likelihood": best.log_likelihood,
                 "criterion": selection.criterion,
@@ -160,8 +160,8 @@ def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
         raise Problem(f"no fit has a finite likelihood: {status.text}", NOT_FITTED)
     if not best.regular:
         raise Problem(
-            f"every fit has a component that sits on a few rows or on rows without width ({best.covariance_type}, "
-            f"k = {best.n_components} is the best of them): try fewer components, a simpler --covariance, more "
+            f"every fit has a component that sits on a few rows or on rows without width ({best.form}, "
+            f"k = {best.n_components} is the best of them): try fewer components, simpler --forms, more "
             "--restarts, or a larger --regularization; nothing was written.",
             NOT_FITTED,
         )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import jaxgmm
+from jaxgmm.covariance.table import name_of
 from jaxgmm.ground.programs import program
 
 if TYPE_CHECKING:
@@ -44,13 +45,13 @@ def fitted(
         console.print(f"{rows.dropped} rows with missing entries are left out; {len(rows.x)} remain.")
     if rows.unused:
         console.print(f"Columns not used: {_listed(rows.unused)}.")
-    table = _table("covariance", "k>", "parameters>", "log-likelihood>", f"{selection.criterion}>", "behind>", "")
+    table = _table("form", "k>", "parameters>", "log-likelihood>", f"{selection.criterion}>", "behind>", "")
     ranked = list(selection.rows())
     for row in ranked[:_CANDIDATES]:
         notes = [row["status"].lower()] * (row["status"] != "CONVERGED") + ["spurious"] * (not row["regular"])
         numbers = (row["log_likelihood"], row[selection.criterion], row["behind"])
         table.add_row(
-            row["covariance_type"],
+            row["form"],
             *(str(row[name]) for name in ("n_components", "n_parameters")),
             *(f"{number:.2f}" for number in numbers),
             ", ".join(notes),
@@ -73,7 +74,7 @@ def shown(model: "Loaded", *, json: bool) -> None:
         return
     console = _console()
     components: Any = model.mixture.components
-    kind = type(getattr(components, "covariance", components)).__name__.lower()
+    kind = " ".join([type(components).__name__, name_of(getattr(components, "spread", None)) or ""]).strip()
     k, d = model.mixture.n_components, model.mixture.n_columns
     console.print(f"{model.name}: {k} components over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
@@ -112,7 +113,7 @@ def _components(console: Console, model: "Loaded") -> None:
 
 def _described(model: "Loaded") -> dict[str, Any]:
     weights, means, covariances = _parameters(model.mixture)
-    known = {"covariances": covariances} if hasattr(model.mixture.components, "covariance") else {}
+    known = {"covariances": covariances} if hasattr(model.mixture.components, "spread") else {}
     return {
         "n_components": model.mixture.n_components,
         "columns": model.columns,

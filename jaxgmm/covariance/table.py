@@ -46,12 +46,12 @@ STRUCTURES: dict[str, Composed] = {
 }
 
 
-def structure_of(covariance_type: str) -> Composed:
-    """The structure called `covariance_type`; `ValueError` naming the known ones if there is none."""
-    return STRUCTURES[one_of("covariance_type", covariance_type, STRUCTURES)]
+def structure_of(name: str) -> Composed:
+    """The structure called `name`; `ValueError` naming the known ones if there is none."""
+    return STRUCTURES[one_of("covariance", name, STRUCTURES)]
 
 
-def name_of(structure: Structure) -> str | None:
-    """The name of a structure; None if it has none."""
-    made_of = type(structure), type(structure.factor)
+def name_of(structure: Structure | None) -> str | None:
+    """The name of a structure; None if it has none, or if there is none."""
+    made_of = type(structure), type(getattr(structure, "factor", None))
     return next((name for name, one in STRUCTURES.items() if (one.sharing, one.factor) == made_of), None)

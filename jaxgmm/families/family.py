@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.families.form import Form
 from jaxgmm.families.geometry import Geometry
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import Places
@@ -52,14 +53,21 @@ class Family(Geometry, Kernel):
             """Covariance of each component, (k, d, d)."""
 
     @classmethod
+    def form(cls, *names: Any, **options: Any) -> Form:
+        """What `init` and others fit: this family, with the options that its `blank` takes."""
+        if names:
+            raise TypeError(f"{cls.__name__}.form was given {names!r}; expected options by their names.")
+        shown = ", ".join(f"{name}={value}" for name, value in options.items())
+        return Form(cls, tuple(options.items()), f"{cls.__name__}({shown})" if shown else cls.__name__)
+
+    @classmethod
     @abstractmethod
     def blank(
-        cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], covariance_type: str | None
+        cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], *names: Any, **options: Any
     ) -> "Family":
         """Equal components at the data's column means and standard deviations, where seeding takes its statistics.
 
-        `covariance_type` is what the user asked for, or None for the family's default; a family without covariance
-        structures raises `ValueError` when one is given.
+        `options` are those of the `form`.
         """
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:

@@ -14,6 +14,7 @@ from jaxgmm.covariance.table import structure_of
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.families import kernels
 from jaxgmm.families.family import Kernel
+from jaxgmm.families.form import Form
 from jaxgmm.families.kernels import CentredKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg
@@ -38,13 +39,23 @@ class Gaussian(Located):
         return kernels.dense(self.means, self.covariance)
 
     @classmethod
+    def form(cls, covariance: str = "full") -> Form:
+        """Gaussian components with this `covariance`, the name of a structure. That name alone is short for it.
+
+        >>> import jaxgmm
+        >>> jaxgmm.Gaussian.form("tied").name
+        'tied'
+        """
+        structure_of(covariance)
+        return Form(cls, (("covariance", covariance),), covariance)
+
+    @classmethod
     def blank(
-        cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], covariance_type: str | None
+        cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], *, covariance: str
     ) -> "Gaussian":
-        structure = structure_of("full" if covariance_type is None else covariance_type)
         return cls(
             means=jnp.broadcast_to(center, (n_components, center.size)),
-            covariance=structure.isotropic(scale, n_components),
+            covariance=structure_of(covariance).isotropic(scale, n_components),
         )
 
     @property

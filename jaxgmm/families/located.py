@@ -1,7 +1,7 @@
 """Components with a location and a spread: what Gaussian and Student-t components share."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -13,6 +13,8 @@ from jaxgmm.families.family import Family
 from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import linalg
 from jaxgmm.ground.pytree import Columns
+
+S = TypeVar("S", bound="Located")
 
 
 class Located(Family):
@@ -27,19 +29,19 @@ class Located(Family):
         """What distances are measured by: the field that holds the covariances or, for other densities, the scales."""
 
     @abstractmethod
-    def moved(self, means: Float[Array, "k d"], spread: Structure) -> Self:
+    def moved(self: S, means: Float[Array, "k d"], spread: Structure) -> S:
         """The same components in another place with another spread."""
 
     def needs_centring(self) -> Bool[Array, ""]:
         return kernels.needs_centring(self.means, self.spread)
 
     def maximize(
-        self,
+        self: S,
         counts: Float[Array, " k"],
         statistics: Moments,
         alive: Bool[Array, " k"],
         regularization: Float[Array, ""],
-    ) -> tuple[Self, Bool[Array, " k"]]:
+    ) -> tuple[S, Bool[Array, " k"]]:
         mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
         shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
         floor = regularization * self._column_variances(counts, statistics, alive)
@@ -54,22 +56,22 @@ class Located(Family):
         return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
 
     def floored(
-        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
-    ) -> tuple[Self, Bool[Array, " k"]]:
+        self: S, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
+    ) -> tuple[S, Bool[Array, " k"]]:
         spread, lifted = self.spread.floored(regularization * variances, alive)
         return self.moved(self.means, spread), lifted
 
-    def marginal(self, columns: Columns) -> Self:
+    def marginal(self: S, columns: Columns) -> S:
         return self._with(self.means[:, columns], self.spread.factor.marginal(columns))
 
-    def affine(self, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> Self:
+    def affine(self: S, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> S:
         means = linalg.einsum("md,kd->km", matrix, self.means) + offset
         return self._with(means, self.spread.factor.affine(matrix))
 
     def n_parameters(self, n_components: int) -> int:
         return n_components * self.means.shape[-1] + self.spread.n_parameters(n_components)
 
-    def _with(self, means: Float[Array, "k d"], factor: Factor) -> Self:
+    def _with(self: S, means: Float[Array, "k d"], factor: Factor) -> S:
         return self.moved(means, self.spread.of_factor(factor))
 
     def _precisions(self) -> Float[Array, "k d"]:

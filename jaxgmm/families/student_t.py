@@ -1,33 +1,33 @@
 """Student-t components over any covariance structure."""
 
+import math
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.covariance.structure import Structure
+from jaxgmm.covariance.structure import Each, Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families import kernels
 from jaxgmm.families.family import Kernel
+from jaxgmm.families.form import Form
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg
-from jaxgmm.ground.bounds import given
-from jaxgmm.ground.pytree import Leaf, Places, record
+from jaxgmm.ground.pytree import Columns, Leaf, Places, record, static
 
 T = TypeVar("T")
 
 
 @record
 class StudentT(Located):
-    """Student-t components, whose tails outliers do not move: t(x; nu_k, m_k, Sigma_k).
+    """Student-t components, whose tails outliers do not move: t(x; nu, m_k, Sigma_k).
 
     Fields: `means` (k, d) in the units of the data; `scale`, a structure such as `Each(Tril(...))` of the scale
-    matrices Sigma_k; `nu` (k,), degrees of freedom, which a fit takes as given. The covariance is nu / (nu - 2) Sigma,
-    and infinite where nu <= 2.
+    matrices Sigma_k; `nu`, degrees of freedom, the same for all and static: a fit takes them as given. The covariance
+    is nu / (nu - 2) Sigma, and infinite where nu <= 2.
 
     A row counts for r u in the moments of a component, with u = (nu + d) / (nu + squared distance), and the scatter is
     divided by the sum of r u: EM with expanded parameters, with the same maxima and fewer steps.
@@ -37,15 +37,26 @@ class StudentT(Located):
 
     means: Leaf
     scale: Structure
-    nu: Leaf = given()
+    nu: float = static()
 
     @property
     def covariances(self) -> Float[Array, "*batch k d d"]:
         """Dense covariance of each component (k, d, d), in squared units of the data; inf where nu <= 2."""
-        wider = jnp.where(self.nu > 2, self.nu / jnp.where(self.nu > 2, self.nu - 2, 1), jnp.inf)
         dense = kernels.dense(self.means, self.scale)
         # Not inf times 0, where columns are uncorrelated.
-        return jnp.where(dense == 0, 0, wider[..., None, None] * dense)
+        return dense * (self.nu / (self.nu - 2)) if self.nu > 2 else jnp.where(dense == 0, 0, jnp.inf * dense)
+
+    @classmethod
+    def form(cls, covariance: str = "full", *, nu: float) -> Form:
+        """Student-t components with `nu` degrees of freedom each, and this `covariance`, the name of a structure.
+
+        Raises:
+            TypeError, ValueError: a name that is not known, or a `nu` that is not positive.
+        """
+        structure_of(covariance)
+        if not (isinstance(nu, (int, float)) and 0 < nu < math.inf):
+            raise ValueError(f"nu is {nu!r}; expected a positive number.")
+        return Form(cls, (("covariance", covariance), ("nu", float(nu))), f"StudentT({covariance}, nu={nu:g})")
 
     @classmethod
     def blank(
@@ -56,79 +67,85 @@ class StudentT(Located):
         *,
         covariance: str,
         nu: float,
-    ) -> Self:
+    ) -> "StudentT":
         return cls(
             means=jnp.broadcast_to(center, (n_components, center.size)),
             scale=structure_of(covariance).isotropic(scale, n_components),
-            nu=jnp.full(n_components, nu, center.dtype),
+            nu=nu,
         )
 
     @property
     def spread(self) -> Structure:
         return self.scale
 
-    def moved(self, means: Float[Array, "k d"], spread: Structure) -> Self:
+    def moved(self, means: Float[Array, "k d"], spread: Structure) -> "StudentT":
         return type(self)(means, spread, self.nu)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        kernel = self._of(CentredKernel.of(self.means, self.scale, jnp.zeros_like(self.nu)))
-        return kernel.log_prob(kernel.read(x))
+        kernel = self._of(CentredKernel.of(self.means, self.scale, self._zeros))
+        return kernel.log_prob(x)
 
     def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
-        kernel = self._of(CentredKernel.of(self.means, self.scale, jnp.zeros_like(self.nu)))
-        sums = kernel.statistics(kernel.read(x), responsibilities)
-        return kernel.finish(jnp.sum(responsibilities, axis=0), sums)
+        kernel = self._of(CentredKernel.of(self.means, self.scale, self._zeros))
+        return kernel.finish(jnp.sum(responsibilities, axis=0), kernel.statistics(x, responsibilities))
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
-        return kernels.with_kernel(
-            self.means, self.scale, jnp.zeros_like(self.nu), lambda distances: use(self._of(distances))
-        )
+        return kernels.with_kernel(self.means, self.scale, self._zeros, lambda distances: use(self._of(distances)))
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         for_noise, for_tails = jax.random.split(key)
         noise = jax.random.normal(for_noise, (labels.size, self.means.shape[1]), self.means.dtype)
-        half = self.nu[labels] / 2
-        noise = noise * jnp.sqrt(half / jax.random.gamma(for_tails, half))[:, None]
+        squares = 2 * jax.random.gamma(for_tails, self.nu / 2, labels.shape, noise.dtype)
+        noise = noise * jnp.sqrt(self.nu / squares)[:, None]
         return self.means[labels] + self.scale.take(labels).factor.times(noise[:, None, :])[:, 0]
 
-    def information(self, weights: Float[Array, " k"]) -> Self:
-        # Of the location, a row tells less than a Gaussian's by (nu + d) / (nu + d + 2).
-        precisions = self._precisions()
-        total = self.nu + self.means.shape[1]
-        weights = weights * total / (total + 2)
-        scale = self.scale.information(weights, precisions)
-        return type(self)(weights[:, None] * precisions, scale, jnp.zeros_like(self.nu))
+    def information(self, weights: Float[Array, " k"]) -> "StudentT":
+        # A row tells less than of a Gaussian.
+        precisions, total = self._precisions(), self.nu + self.means.shape[1]
+        weights = weights * (total / (total + 2))
+        return self.moved(weights[:, None] * precisions, self.scale.information(weights, precisions))
 
-    def take(self, places: Places) -> Self:
+    def take(self, places: Places) -> "StudentT":
         places = checks.places("places", places, self.means.shape[0], "component")
-        return type(self)(self.means[places], self.scale.take(places), self.nu[places])
+        return self.moved(self.means[places], self.scale.take(places))
+
+    def condition(self, given: Columns, kept: Columns, values: Float[Array, " g"]) -> "StudentT":
+        away = values - self.means[:, given]
+        shift, factor = self.scale.factor.condition(given, kept, away)
+        white = self.scale.factor.marginal(given).inverse().times(away[:, None, :])[:, 0]
+        # Far out in the columns that are known, the others are wider.
+        nu = self.nu + given.size
+        wider = jnp.sqrt((self.nu + linalg.clipped_square(white)) / nu)
+        each = len(self.scale.factor.half_log_det().shape)
+        stretched = jax.tree.map(lambda root: jnp.reshape(wider, (-1, *[1] * (root.ndim - each))) * root, factor)
+        return type(self)(self.means[:, kept] + shift, Each(stretched), nu)
+
+    @property
+    def _zeros(self) -> Float[Array, " k"]:
+        return jnp.zeros_like(self.means[:, 0])
 
     def _of(self, distances: CentredKernel | ExpandedKernel) -> "_Kernel":
-        d, half_log_det = self.means.shape[1], self.scale.factor.half_log_det()
-        normalizer = (
-            gammaln((self.nu + d) / 2) - gammaln(self.nu / 2) - d / 2 * jnp.log(self.nu * jnp.pi) - half_log_det
-        )
-        return _Kernel(distances, self.nu, normalizer)
+        nu, d = self.nu, self.means.shape[1]
+        constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - d / 2 * math.log(math.pi * nu)
+        return _Kernel(distances, constant - self.scale.factor.half_log_det(), nu)
 
 
 @record
 class _Kernel(Kernel):
-    """Fields: `distances`, whose `log_prob` is minus half the squared distance; `nu` and `log_normalizer` (k,)."""
+    """Fields: `distances`, whose `log_prob` is minus half the squared distance; `log_normalizer` (k,) or (); `nu`."""
 
     distances: Any
-    nu: Leaf
     log_normalizer: Leaf
+    nu: float = static()
 
     def read(self, x: Float[Array, "n d"]) -> Any:
         return self.distances.read(x)
 
     def log_prob(self, rows: Any) -> Float[Array, "n k"]:
-        total = self.nu + self.distances.means.shape[1]
-        return self.log_normalizer - total / 2 * jnp.log1p(self._squares(rows) / self.nu)
+        return self.log_normalizer - self._total / 2 * jnp.log1p(self._squares(rows) / self.nu)
 
     def statistics(self, rows: Any, responsibilities: Float[Array, "n k"]) -> tuple[Float[Array, " k"], Any]:
-        total = self.nu + self.distances.means.shape[1]
-        shares = responsibilities * (total / (self.nu + self._squares(rows)))
+        shares = responsibilities * (self._total / (self.nu + self._squares(rows)))
         return jnp.sum(shares, axis=0), self.distances.statistics(rows, shares)
 
     def finish(self, counts: Float[Array, " k"], sums: tuple[Float[Array, " k"], Any]) -> Moments:
@@ -136,7 +153,11 @@ class _Kernel(Kernel):
         moments = self.distances.finish(mass, moments)
         return Moments(moments.first, moments.second, mass)
 
+    @property
+    def _total(self) -> float:
+        return self.nu + self.distances.means.shape[1]
+
     def _squares(self, rows: Any) -> Float[Array, "n k"]:
         """Squared distances, kept finite."""
-        limit = 2 * linalg.saturation(self.nu.dtype)
-        return jnp.clip(-2 * self.distances.log_prob(rows), 0, limit)
+        half = -self.distances.log_prob(rows)
+        return 2 * jnp.clip(half, 0, linalg.saturation(half.dtype))

@@ -31,7 +31,7 @@ _TEXTS = {
     Status.MAX_ITER: "max_iter steps were taken and the likelihood still rises: raise max_iter, or tol.",
     Status.DEGENERATE: (
         "A component is held up by the covariance floor or holds less than one row of average weight: try fewer "
-        "components, another seed or covariance_type, or a larger regularization; constant columns, columns that "
+        "components, another seed or form, or a larger regularization; constant columns, columns that "
         "depend on each other and duplicated rows do this too."
     ),
     Status.NON_FINITE: (

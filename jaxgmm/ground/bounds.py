@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax
-
 from jaxgmm.ground import bijectors
 
 T = TypeVar("T")
@@ -25,7 +23,6 @@ class Bound:
 _POSITIVE = Bound(bijectors.positive_to_free, bijectors.free_to_positive)
 _LOWER_FACTOR = Bound(bijectors.tril_to_free, bijectors.free_to_tril)
 
-_GIVEN = Bound(lambda value: value, jax.lax.stop_gradient)
 _LOG_SIMPLEX = Bound(lambda log_weights: log_weights, bijectors.free_to_log_simplex)
 
 
@@ -47,11 +44,6 @@ def lower_factor() -> Any:
 def log_simplex() -> Any:
     """A field of log-weights (..., k) of sum one; they are their own free coordinates."""
     return bounded(_LOG_SIMPLEX)
-
-
-def given() -> Any:
-    """A field that is no parameter of a fit: nothing moves it, and a derivative takes it as a constant."""
-    return bounded(_GIVEN)
 
 
 def unconstrain(one: T) -> T:

@@ -34,14 +34,7 @@ def static(*, shown: bool = True) -> Any:
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(
-        dataclasses.field,
-        static,
-        bounds.positive,
-        bounds.lower_factor,
-        bounds.log_simplex,
-        bounds.given,
-    ),
+    field_specifiers=(dataclasses.field, static, bounds.positive, bounds.lower_factor, bounds.log_simplex),
 )
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction.

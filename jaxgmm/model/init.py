@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.family import Family, Kernel
-from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.family import Kernel
+from jaxgmm.families.form import Form
+from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
@@ -27,12 +28,11 @@ def init(
     key: jax.Array,
     x: Any,
     n_components: Any,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     max_components: int | None = None,
     method: str = "k-means++",
     weights: Any = None,
-    family: type[Family] = Gaussian,
     regularization: Any = 1e-6,
 ) -> Mixture:
     """A mixture to start a fit from: rows are shared out among components, then one M-step.
@@ -45,13 +45,14 @@ def init(
         key: what is drawn is drawn with this key.
         x: rows (n, d), in any units. Under `jit`, rows that hold NaN or inf take no part; `fit` reports them.
         n_components: number of components, k >= 1. Static, unless `max_components` is given.
-        covariance_type: "full", "tied", "diag" or "spherical"; default the family's own, "full" for Gaussians. Static.
+        form: what the components are: the name of a covariance structure of Gaussians, "full", "tied", "diag",
+            "tied-diag", "spherical" or "tied-spherical", or what a family's `form` gives, such as
+            `StudentT.form("full", nu=4)`. Static.
         max_components: number of components the arrays have room for. Given this, `n_components` is traced: one program
             serves every number up to it, and `vmap` takes several at once. The components past the first
             `n_components` are absent: their log-weight is -inf, and they stay absent in `fit`. Static.
         method: "k-means++", "kmeans", "kmeans_whitened", "kmeans_unscaled", "random_from_data" or "random". Static.
         weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
-        family: what the components are. Static.
         regularization: floor under the covariances, as in `m_step`.
 
     Raises:
@@ -69,19 +70,17 @@ def init(
         checks.labelled_components(rows, present),
         checks.scalar("regularization", regularization, rows.x.dtype),
         present,
-        covariance_type=covariance_type,
+        form=form_of(form),
         method=checks.one_of("method", method, SEEDINGS),
-        family=family,
     )
 
 
 def from_responsibilities(
     x: Any,
     responsibilities: Any,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     weights: Any = None,
-    family: type[Family] = Gaussian,
     regularization: Any = 1e-6,
 ) -> Mixture:
     """The mixture that one M-step makes of given responsibilities, for instance a clustering that is already known.
@@ -90,7 +89,7 @@ def from_responsibilities(
         x: rows (n, d).
         responsibilities: (n, k), not negative; how much of each row belongs to each component. For labels, use
             `jax.nn.one_hot(labels, k)`.
-        covariance_type, weights, family, regularization: as for `init`, which treats small components alike.
+        form, weights, regularization: as for `init`, which treats small components alike.
 
     Raises:
         TypeError, ValueError: as for `init`, and responsibilities that do not fit `x`.
@@ -106,11 +105,11 @@ def from_responsibilities(
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = checks.responsibilities(responsibilities, rows.x, rows.weights)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
-    return _from_responsibilities(rows, given, regularization, covariance_type=covariance_type, family=family)
+    return _from_responsibilities(rows, given, regularization, form=form_of(form))
 
 
 @program(
-    static=("covariance_type", "method", "family"),
+    static=("form", "method"),
     work=lambda key, rows, regularization, present, **kind: 5 * present.size * rows.x.size,
 )
 def _init(
@@ -119,30 +118,26 @@ def _init(
     regularization: Float[Array, ""],
     present: Bool[Array, " k"],
     *,
-    covariance_type: str | None,
+    form: Form,
     method: str,
-    family: type[Family],
 ) -> Mixture:
     rows, columns = standard(rows)
     # Which rows go where is decided, not differentiated.
     labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
-    return from_labels(rows, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
+    return from_labels(rows, columns, labels, present, regularization, form=form)
 
 
-@program(static=("covariance_type", "family"))
+@program(static=("form",))
 def _from_responsibilities(
     rows: Evidence,
     responsibilities: Float[Array, "n k"],
     regularization: Float[Array, ""],
     *,
-    covariance_type: str | None,
-    family: type[Family],
+    form: Form,
 ) -> Mixture:
     rows, columns = standard(rows)
     present = jnp.ones(responsibilities.shape[1:], bool)
-    return _from_shares(
-        rows, columns, responsibilities, lambda given: given, present, regularization, covariance_type, family
-    )
+    return _from_shares(rows, columns, responsibilities, lambda given: given, present, regularization, form)
 
 
 def standard(rows: Evidence) -> tuple[Evidence, Columns]:
@@ -171,15 +166,14 @@ def from_labels(
     present: Bool[Array, " k"],
     regularization: Float[Array, ""],
     *,
-    covariance_type: str | None,
-    family: type[Family],
+    form: Form,
 ) -> Mixture:
     """The mixture in which row i belongs to the component `labels[i]`, of those that are present."""
 
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
         return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
 
-    return _from_shares(rows, columns, labels, rule, present, regularization, covariance_type, family)
+    return _from_shares(rows, columns, labels, rule, present, regularization, form)
 
 
 def _from_shares(
@@ -189,13 +183,12 @@ def _from_shares(
     rule: Callable[[Array], Array],
     present: Bool[Array, " k"],
     regularization: Float[Array, ""],
-    covariance_type: str | None,
-    family: type[Family],
+    form: Form,
 ) -> Mixture:
     """The mixture in which `rule`, of blocks of what is `given` (n, ...), gives the responsibilities (b, k)."""
     shape, dtype = rows.x.shape, rows.x.dtype
     even = present / jnp.sum(present).astype(dtype)
-    blank = family.blank(present.size, columns.center, columns.scale, covariance_type)
+    blank = form.blank(present.size, columns.center, columns.scale)
     size = block_size_for(rows.n, present.size * shape[1])
     blocks = rows.in_blocks(size), into_blocks(given, size, "edge")
 

@@ -198,7 +198,7 @@ class Mixture:
         Raises `ValueError` if `x` is not (n, d) with this mixture's d, or holds NaN or inf outside `jit`.
 
         >>> import jax.numpy as jnp, jaxgmm
-        >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+        >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], form="spherical")
         >>> [f"{value:.3f}" for value in mixture.log_prob(jnp.array([[0.0], [2.0]]))]
         ['-0.919', '-2.919']
         """
@@ -223,7 +223,7 @@ class Mixture:
         gradient is finite there too, far from all components, and where components are absent. Raises as `log_prob`.
 
         >>> import jax.numpy as jnp, jaxgmm
-        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[-2.0], [2.0]], [1.0, 1.0], covariance_type="spherical")
+        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[-2.0], [2.0]], [1.0, 1.0], form="spherical")
         >>> [f"{value:.3f}" for value in mixture.entropy(jnp.array([[0.0], [2.0]]))]
         ['0.693', '0.003']
         """

@@ -12,7 +12,7 @@ from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 
 
-def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type: str = "full") -> Mixture:
+def from_parameters(weights: Any, means: Any, covariances: Any, form: str = "full") -> Mixture:
     """A Gaussian mixture with the given parameters.
 
     Args:
@@ -20,7 +20,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
         means: (k, d), in the units of the data.
         covariances: in squared units of the data, by covariance type: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
             "spherical" (k,), "tied-diag" (d,), "tied-spherical" ().
-        covariance_type: one of these names.
+        form: one of these names.
 
     Raises:
         ValueError: shapes that do not fit each other and, outside `jit`, weights that are negative or all zero,
@@ -31,7 +31,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     >>> mixture.covariances.shape
     (2, 2, 2)
     """
-    structure = structure_of(covariance_type)
+    structure = structure_of(form)
     given_means, means = means, checks.data(means, name="means")
     given, weights = weights, checks.real_array("weights", weights)
     covariances = checks.real_array("covariances", covariances)
@@ -41,7 +41,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, covariance_type:
     expected = structure.covariances_shape(n_components, n_columns)
     if covariances.shape != expected:
         raise ValueError(
-            f"covariances has shape {covariances.shape}; expected {expected} for covariance_type {covariance_type!r} "
+            f"covariances has shape {covariances.shape}; expected {expected} for form {form!r} "
             f"and means of shape {means.shape}."
         )
     weights, means, covariances = checks.common_dtype(weights, means, covariances)

@@ -55,7 +55,7 @@ def save(
         OSError: the file cannot be written.
 
     >>> import jaxgmm, os, tempfile
-    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], form="spherical")
     >>> path = os.path.join(tempfile.mkdtemp(), "mixture.npz")
     >>> jaxgmm.save(path, mixture, metadata={"unit": "cm"}, schema=jaxgmm.Schema(["height"]))
     >>> jaxgmm.load(path).log_prob([[0.0]]) == mixture.log_prob([[0.0]])

@@ -78,7 +78,7 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     Arguments and errors as for `e_step`. Exactly -inf if a row with weight is further away than its logarithm can say.
 
     >>> import jax.numpy as jnp, jaxgmm
-    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")
+    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], form="spherical")
     >>> float(jaxgmm.log_likelihood(mixture, jnp.zeros((2, 1)))) # 2 log N(0; 0, 1)
     -1.8378...
     """

@@ -24,10 +24,10 @@ def criterion(selection: Selection, ax: "Axes | None" = None) -> "Axes":
     the best fit has a spurious component the marker is hollow. Candidates far behind may lie above the picture.
     """
     ax = style.axes(ax)
-    structures = list(dict.fromkeys(candidate.covariance_type for candidate in selection.candidates))
+    structures = list(dict.fromkeys(candidate.form for candidate in selection.candidates))
     for place, structure in enumerate(structures):
         color, marker = style.color(place), style.marker(place)
-        mine = [c for c in selection.candidates if c.covariance_type == structure and c.restarts is not None]
+        mine = [c for c in selection.candidates if c.form == structure and c.restarts is not None]
         mine.sort(key=lambda candidate: candidate.n_components)
         ks = np.array([candidate.n_components for candidate in mine])
         values = np.array([getattr(candidate, selection.criterion) for candidate in mine])
@@ -40,7 +40,7 @@ def criterion(selection: Selection, ax: "Axes | None" = None) -> "Axes":
     winner = selection.winner
     at = winner.n_components, getattr(winner, selection.criterion)
     ax.plot(*at, "o", ms=14, mfc="none", mec="black", mew=1.5, zorder=4)
-    ax.annotate(f"{winner.covariance_type or ''} k = {at[0]}", at, (0, -18), textcoords="offset points", ha="center")
+    ax.annotate(f"{winner.form or ''} k = {at[0]}", at, (0, -18), textcoords="offset points", ha="center")
     ax.set(xlabel="number of components", ylabel=f"{_NAMES[selection.criterion]} (lower is better)")
     ax.locator_params(axis="x", integer=True)
     # Too few components are often so far behind that nothing else could be told apart.

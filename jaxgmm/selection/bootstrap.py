@@ -64,7 +64,7 @@ def likelihood_ratio_test(
     key: jax.Array,
     x: Any,
     n_components: int,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     n_bootstrap: int = 99,
     progress: bool = False,
@@ -79,7 +79,7 @@ def likelihood_ratio_test(
         key: what is drawn is drawn with this key.
         x: rows (n, d), all of weight 1.
         n_components: k, the number of components under the null hypothesis.
-        covariance_type: as for `init`.
+        form: as for `init`.
         n_bootstrap: data sets drawn, b. The p-value is not below 1 / (b + 1).
         progress: show a progress bar (needs tqdm).
         **options: as for `fit_restarts`, for all fits; `n_restarts` is 12 by default.
@@ -106,14 +106,14 @@ def likelihood_ratio_test(
     chunk = _CHUNK.get(jax.default_backend())
     options = {"max_components": k + 1, "n_restarts": 12, "chunk_size": chunk, "progress": progress} | options
     for_fits, for_data, for_draws = jax.random.split(key, 3)
-    both = fit_many(for_fits, jnp.stack([x, x]), [k, k + 1], covariance_type, **options).best
+    both = fit_many(for_fits, jnp.stack([x, x]), [k, k + 1], form, **options).best
     null, alternative = (jax.tree.map(lambda leaf, place=place: leaf[place], both) for place in (0, 1))
     n_bootstrap = checks.count("n_bootstrap", n_bootstrap)
     statistic = _statistic(null, alternative)
     if jnp.isfinite(statistic):
         keys = jax.random.split(for_data, n_bootstrap)
         drawn = jax.lax.map(lambda key: null.mixture.sample(key, x.shape[0]), keys)
-        fits = [fit_many(for_draws, drawn, count, covariance_type, **options).best for count in (k, k + 1)]
+        fits = [fit_many(for_draws, drawn, count, form, **options).best for count in (k, k + 1)]
         simulated = _statistic(*fits)
     else:  # there is nothing to draw from, or nothing to compare with
         simulated = jnp.full((n_bootstrap,), jnp.nan, x.dtype)
@@ -133,7 +133,7 @@ def stability(
     key: jax.Array,
     x: Any,
     n_components: int,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     n_repeats: int = 20,
     weights: Any = None,
@@ -150,7 +150,7 @@ def stability(
         key: what is drawn is drawn with this key.
         x: rows (n, d).
         n_components: number of components.
-        covariance_type: as for `init`.
+        form: as for `init`.
         n_repeats: fits with other keys, and as many to resampled rows.
         weights: of the rows (n,); they count rows, in the index and as the number of rows that are drawn again. Default
             ones.
@@ -171,7 +171,7 @@ def stability(
     key = checks.key(key)
     rows = checks.evidence(x, weights)
     x, weights = rows.x, rows.weights
-    plan = Plan.of(x.dtype, covariance_type, **({"n_restarts": 12} | options))
+    plan = Plan.of(x.dtype, form, **({"n_restarts": 12} | options))
     n_repeats = checks.count("n_repeats", n_repeats)
     present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)

@@ -23,7 +23,7 @@ def aic(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     Source: Akaike (1974), IEEE Trans. Autom. Control 19.
 
     >>> import jax.numpy as jnp, jaxgmm
-    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], covariance_type="spherical")  # 2 parameters
+    >>> mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], form="spherical")  # 2 parameters
     >>> f"{jaxgmm.aic(mixture, jnp.zeros((10, 1))):.3f}"  # -2 * 10 log N(0; 0, 1) + 2 * 2
     '22.379'
     """

@@ -24,7 +24,7 @@ def fit_many(
     key: jax.Array,
     xs: Any,
     n_components: Any,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     max_components: int | None = None,
     weights: Any = None,
@@ -44,7 +44,7 @@ def fit_many(
             of weight 0 to the next power of two, one compilation for each.
         n_components: number of components, for all data sets or for each (b,).
         max_components: as for `init`; default the largest `n_components`.
-        covariance_type: as for `init`.
+        form: as for `init`.
         weights: of the rows, (b, n) or a sequence of b arrays (n_i,). Default ones.
         chunk_size: data sets in one call. Default 64 on a CPU, 1024 elsewhere; fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
@@ -67,7 +67,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    plan = Plan.of(rows.dtype, covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
+    plan = Plan.of(rows.dtype, form, **({"n_restarts": 1, "lanes": 1} | options))
     # To the next power of two, so that any lengths make few shapes.
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.family import Family
-from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.form import Form
+from jaxgmm.families.table import form_of
 from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
@@ -73,8 +73,7 @@ class Plan:
     max_iter: Leaf
     regularization: Leaf
     spurious: Leaf
-    covariance_type: str | None = static()
-    family: type[Family] = static()
+    form: Form = static()
     methods: tuple[str, ...] = static()
     n_restarts: int = static()
     n_finalists: int = static()
@@ -87,13 +86,12 @@ class Plan:
     def of(
         cls,
         dtype: Any,
-        covariance_type: str | None = None,
+        form: Any = "full",
         *,
         n_restarts: int = 200,
         n_finalists: int = 4,
         screening_tol: Any = 1e-3,
         methods: Sequence[str] = METHODS,
-        family: type[Family] = Gaussian,
         tol: Any = 1e-6,
         max_iter: Any = 1000,
         regularization: Any = 1e-6,
@@ -117,8 +115,7 @@ class Plan:
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
             spurious=jnp.asarray(spurious, bool),
-            covariance_type=covariance_type,
-            family=family,
+            form=form_of(form),
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
             n_restarts=checks.count("n_restarts", n_restarts),
             n_finalists=checks.count("n_finalists", n_finalists),
@@ -133,7 +130,7 @@ def fit_restarts(
     key: jax.Array,
     x: Any,
     n_components: Any,
-    covariance_type: str | None = None,
+    form: Any = "full",
     *,
     max_components: int | None = None,
     weights: Any = None,
@@ -152,7 +149,7 @@ def fit_restarts(
     Args:
         key: what is drawn is drawn with this key.
         x: rows (n, d), in any units.
-        n_components, covariance_type, max_components: as for `init`.
+        n_components, form, max_components: as for `init`.
         weights: weight of each row (n,), as for `fit`.
         n_restarts: number of starts, 200 by default. Static.
         n_finalists: how many go on to `tol`, 4 by default; rounded up to whole rounds of `methods`. Static.
@@ -162,7 +159,6 @@ def fit_restarts(
             more of one kind. Static.
         spurious: whether a fit with a spurious component may win. False by default.
         lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
-        family: as for `init`. Static.
         tol, max_iter, regularization, acceleration, history_size, block_size: as for `fit`.
 
     A component is spurious if, in some direction, its variance is below a thousandth of that of the data, and it holds
@@ -185,7 +181,7 @@ def fit_restarts(
     rows = checks.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
     rows = checks.labelled_components(rows, present)
-    return best_of_restarts(Plan.of(rows.x.dtype, covariance_type, **options), checks.key(key), rows, present)
+    return best_of_restarts(Plan.of(rows.x.dtype, form, **options), checks.key(key), rows, present)
 
 
 @program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.x.size)
@@ -211,9 +207,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     def start(number: Int[Array, ""]) -> Mixture:
         labels = seedings.labels(jax.random.fold_in(key, number), number % len(methods))
         floor = plan.regularization
-        return from_labels(
-            gapless, columns, labels, present, floor, covariance_type=plan.covariance_type, family=plan.family
-        )
+        return from_labels(gapless, columns, labels, present, floor, form=plan.form)
 
     @jax.jit
     def run(mixture: Mixture, number: Int[Array, ""], tol: Float[Array, ""]) -> _Run:

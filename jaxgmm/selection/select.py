@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from jaxgmm.families.form import Form
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     import pandas
 
 CRITERIA = ("aic", "aicc", "bic", "icl", "cv")
-_COLUMNS = ("covariance_type", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular")
+_COLUMNS = ("form", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular")
 # Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
 _OPEN = 4
-_STRUCTURES = ("full", "tied", "diag", "spherical")
+_FORMS = ("full", "tied", "diag", "spherical")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Candidate:
     """One row of a `Selection`.
 
     Fields:
-        covariance_type, n_components: what was fitted.
+        form, n_components: what was fitted, as it was asked for.
         n_parameters: number of free parameters.
         result: the best fit, a `FitResult` of `n_components` components; None if there was an `error`.
         restarts: how all starts ended, a `Restarts` with room for more components than are present.
@@ -46,7 +47,7 @@ class Candidate:
         error: why there is no result, or no `cv`, if so.
     """
 
-    covariance_type: str | None
+    form: str | Form
     n_components: int
     n_parameters: int = 0
     result: FitResult | None = None
@@ -130,7 +131,7 @@ class Selection:
         for candidate in self.ranked:
             row = {name: getattr(candidate, name) for name in _COLUMNS if name != "cv" or self.criterion == "cv"}
             behind = getattr(candidate, self.criterion) - getattr(winner, self.criterion)
-            yield row | {"behind": 0.0 if self._tie(candidate, winner) else behind}
+            yield row | {"form": str(candidate.form), "behind": 0.0 if self._tie(candidate, winner) else behind}
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The table as a data frame (needs pandas)."""
@@ -141,8 +142,8 @@ class Selection:
         return pandas.DataFrame(list(self.rows()))
 
     def __repr__(self) -> str:
-        names = ("covariance_type", "n_components", "n_parameters", "log_likelihood", self.criterion, "behind")
-        shown = ("covariance", "k", "parameters", "log-likelihood", self.criterion, "behind")
+        names = ("form", "n_components", "n_parameters", "log_likelihood", self.criterion, "behind")
+        shown = ("form", "k", "parameters", "log-likelihood", self.criterion, "behind")
         cells = [[*shown, ""]]
         for row in self.rows():
             there = not math.isnan(row["log_likelihood"])
@@ -161,7 +162,7 @@ def select(
     key: jax.Array,
     x: Any,
     n_components: Iterable[int] | int = range(1, 11),
-    covariance_types: Sequence[str | None] | str | None = _STRUCTURES,
+    forms: Sequence[str | Form] | str | Form = _FORMS,
     *,
     criterion: str = "bic",
     weights: Any = None,
@@ -169,16 +170,16 @@ def select(
     progress: bool = False,
     **options: Any,
 ) -> Selection:
-    """The best number of components and covariance structure by a criterion, and all that it was chosen from.
+    """The best number of components and form by a criterion, and all that it was chosen from.
 
-    Every candidate is fitted by `fit_restarts`. Each structure is compiled once: the numbers of components share one
+    Every candidate is fitted by `fit_restarts`. Each form is compiled once: the numbers of components share one
     program that has room for the largest. A candidate that fails has its own row, and the others go on.
 
     Args:
         key: what is drawn is drawn with this key.
         x: rows (n, d), an array or a frame, whose names the selection keeps.
         n_components: numbers of components to try, or one.
-        covariance_types: structures to try, or one; None for a family without any.
+        forms: what the components may be, or one of it; each as `form` of `init`.
         criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
             Lower is better for all of them.
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
@@ -203,34 +204,34 @@ def select(
     schema = schema_of(x)
     rows = checks.evidence(x, weights)
     ks = [checks.count("n_components", k) for k in _listed(n_components)]
-    structures = _listed(covariance_types)
-    if not ks or not structures:
-        raise ValueError("n_components and covariance_types hold nothing to try; expected at least one of each.")
+    forms = _listed(forms)
+    if not ks or not forms:
+        raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     dtype, given = rows.x.dtype, np.asarray(rows.weights)
-    plans = {structure: Plan.of(dtype, structure, **({"n_restarts": 40} | options)) for structure in structures}
+    plans = {form: Plan.of(dtype, form, **({"n_restarts": 40} | options)) for form in forms}
     # No number of components is 0.
     for_folds = _folded(key, np.uint32(0))
     folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
     total = float(np.sum(given, dtype=np.float64))
 
-    def candidate(structure: str | None, k: int) -> Candidate:
+    def candidate(form: str | Form, k: int) -> Candidate:
         present = checks.present("n_components", k, "max_components", max(ks))
         own = _folded(key, np.uint32(k))
         try:
             checks.labelled_components(rows, present)
         except ValueError as unknown:
-            return Candidate(structure, k, error=str(unknown))
+            return Candidate(form, k, error=str(unknown))
         try:
-            restarts = jax.block_until_ready(best_of_restarts(plans[structure], own, rows, present))
+            restarts = jax.block_until_ready(best_of_restarts(plans[form], own, rows, present))
             mixture = restarts.best.mixture
             p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
             # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
             if restarts.best.status != Status.NON_FINITE:
                 value, completed = totals(mixture, rows)
                 if folds is not None:
-                    held_out, error = cross_validated(structure, present)
+                    held_out, error = cross_validated(form, present)
             return Candidate(
-                covariance_type=structure,
+                form=form,
                 n_components=k,
                 n_parameters=p,
                 result=_without_absent(restarts.best, k),
@@ -245,26 +246,26 @@ def select(
                 error=error,
             )
         except jax.errors.JaxRuntimeError as error:
-            return Candidate(structure, k, error=str(error).splitlines()[0])
+            return Candidate(form, k, error=str(error).splitlines()[0])
 
-    def cross_validated(structure: str | None, present: Bool[Array, " k"]) -> tuple[float, str | None]:
+    def cross_validated(form: str | Form, present: Bool[Array, " k"]) -> tuple[float, str | None]:
         value = 0.0
         for fold in range(n_folds):
             inside = dataclasses.replace(rows, weights=jnp.asarray(np.where(folds == fold, 0, given)))
-            fit = best_of_restarts(plans[structure], _folded(for_folds, np.uint32(fold)), inside, present).best
+            fit = best_of_restarts(plans[form], _folded(for_folds, np.uint32(fold)), inside, present).best
             if fit.status == Status.NON_FINITE:
                 return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
             outside = dataclasses.replace(rows, weights=rows.weights - inside.weights)
             value -= 2 * totals(fit.mixture, outside)[0]
         return value, None
 
-    wanted = [(structure, k) for structure in structures for k in ks]
-    # One of each structure first, so that their programs are compiled side by side.
-    first = [(structure, max(ks)) for structure in structures]
+    wanted = [(form, k) for form in forms for k in ks]
+    # One of each form first, so that their programs are compiled side by side.
+    first = [(form, max(ks)) for form in forms]
     rest = [pair for pair in wanted if pair not in first]
     done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
     found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
-    least = max(float(plans[structures[0]].tol), float(jnp.finfo(dtype).eps))
+    least = max(float(plans[forms[0]].tol), float(jnp.finfo(dtype).eps))
     return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total, schema)
 
 

@@ -1,0 +1,85 @@
+"""Student-t components over every structure: against scipy, against Gaussians, and with outliers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import jaxgmm
+
+from cases import GAUSSIANS, MEANS, NU, STUDENTS, WEIGHTS
+from tolerance import assert_close, dtype
+
+KEY = jax.random.key(0)
+every = pytest.mark.parametrize(
+    ("case", "gaussian"), [*zip(STUDENTS, GAUSSIANS, strict=True)], ids=[case.name for case in GAUSSIANS]
+)
+
+
+@every
+def test_densities_are_scipys(case, gaussian):
+    mixture, x = case.mixture(), np.asarray(case.data(50), np.float64)
+    shapes = np.asarray(gaussian.mixture().covariances, np.float64)
+    components = [scipy.stats.multivariate_t(mean, shape, df=NU) for mean, shape in zip(MEANS, shapes, strict=True)]
+    expected = np.log(sum(w * component.pdf(x) for w, component in zip(WEIGHTS, components, strict=True)))
+    assert_close(mixture.log_prob(x), expected, "exact", scale=20)
+    assert_close(mixture.covariances, shapes * NU / (NU - 2), "exact", scale=10)
+
+
+@every
+def test_a_fit_rests_at_a_maximum_and_never_falls_on_the_way(case, gaussian):
+    x = case.data(500)
+    result = jaxgmm.fit(case.init(KEY, x), x)
+    assert result.converged
+    history = np.asarray(result.history)
+    assert np.all(np.diff(history[~np.isnan(history)])[1:] >= 0)
+
+    def value(free):
+        return jaxgmm.log_likelihood(free.constrain(), x) / 500
+
+    slope = jax.grad(value)(result.mixture.unconstrain()).coordinates
+    assert all(np.max(np.abs(leaf)) < (2e-2 if dtype() is np.float32 else 5e-3) for leaf in slope.values())
+
+
+@every
+def test_with_many_degrees_of_freedom_they_are_gaussian(case, gaussian):
+    like, x = gaussian.mixture(), gaussian.data(200)
+    components = jaxgmm.StudentT(like.means, like.components.covariance, 1e6)
+    wide = jaxgmm.Mixture(like.log_weights, components)
+    np.testing.assert_allclose(wide.log_prob(x), like.log_prob(x), rtol=1e-3, atol=1e-3)
+    one, other = (jaxgmm.e_step(mixture, x) for mixture in (wide, like))
+    np.testing.assert_allclose(one.sums.second, other.sums.second, rtol=1e-3, atol=1e-1)
+
+
+def test_outliers_do_not_move_them():
+    x = jnp.concatenate([jax.random.normal(KEY, (300, 2)), jnp.full((6, 2), 60.0)])
+    robust, gaussian = (
+        jaxgmm.fit(jaxgmm.init(KEY, x, 1, form), x).mixture for form in (jaxgmm.StudentT.form("full", nu=3), "full")
+    )
+    assert np.all(np.abs(robust.means[0]) < 0.3)
+    assert np.all(gaussian.means[0] > 1)
+
+
+def test_one_component_is_the_maximum_that_scipy_finds():
+    x = np.asarray(jax.random.t(KEY, 4.0, (400, 1)), np.float64) * 2 + 5
+    mixture = jaxgmm.fit(jaxgmm.init(KEY, x, 1, jaxgmm.StudentT.form("full", nu=4)), x, tol=0).mixture
+    _, location, scale = scipy.stats.t.fit(x[:, 0], f0=4)
+    np.testing.assert_allclose(mixture.means[0, 0], location, rtol=1e-3)
+    np.testing.assert_allclose(mixture.components.scale.factor.scale_tril[0, 0, 0], scale, rtol=1e-3)
+
+
+def test_few_degrees_of_freedom_have_no_covariance():
+    cauchy = jaxgmm.StudentT(jnp.zeros((1, 2)), jaxgmm.Each(jaxgmm.Scales(jnp.ones((1, 2)))), 1.0)
+    np.testing.assert_array_equal(cauchy.covariances[0], [[np.inf, 0], [0, np.inf]])
+
+
+@pytest.mark.parametrize("nu", [0, -1.0, float("inf"), float("nan"), "4"])
+def test_degrees_of_freedom_are_positive(nu):
+    with pytest.raises(ValueError, match="nu is .*; expected a positive number"):
+        jaxgmm.StudentT.form("full", nu=nu)
+
+
+def test_a_family_in_the_place_of_a_form_is_told_what_to_write():
+    with pytest.raises(TypeError, match=r"Write StudentT.form\(\)"):
+        jaxgmm.init(KEY, jnp.zeros((5, 2)), 1, jaxgmm.StudentT)
