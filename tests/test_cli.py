@@ -205,7 +205,7 @@ def test_show(run, fitted):
     folder, _ = fitted
     out, _, code = run("show", folder / "model.npz")
     assert code == 0
-    for text in ("2 components over 2 columns, diagonal, float64", "width", "height", "199 rows of data.csv"):
+    for text in ("2 components over 2 columns, Gaussian diag, float64", "width", "height", "199 rows of data.csv"):
         assert text in out
     told = json.loads(run("show", folder / "model.npz", "--json")[0])
     np.testing.assert_array_equal(told["means"], jaxgmm.load(folder / "model.npz").means)

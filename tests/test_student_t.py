@@ -76,10 +76,10 @@ def test_few_degrees_of_freedom_have_no_covariance():
 
 @pytest.mark.parametrize("nu", [0, -1.0, float("inf"), float("nan"), "4"])
 def test_degrees_of_freedom_are_positive(nu):
-    with pytest.raises(ValueError, match="nu is .*; expected a positive number"):
+    with pytest.raises(ValueError, match=r"nu is .*; expected a positive number"):
         jaxgmm.StudentT.form("full", nu=nu)
 
 
 def test_a_family_in_the_place_of_a_form_is_told_what_to_write():
-    with pytest.raises(TypeError, match=r"Write StudentT.form\(\)"):
+    with pytest.raises(TypeError, match=r"Write StudentT.form\(\.\.\.\)"):
         jaxgmm.init(KEY, jnp.zeros((5, 2)), 1, jaxgmm.StudentT)

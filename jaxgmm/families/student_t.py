@@ -47,7 +47,7 @@ class StudentT(Located):
         return dense * (self.nu / (self.nu - 2)) if self.nu > 2 else jnp.where(dense == 0, 0, jnp.inf * dense)
 
     @classmethod
-    def form(cls, covariance: str = "full", *, nu: float) -> Form:
+    def form(cls, covariance: str = "full", *, nu: Any) -> Form:
         """Student-t components with `nu` degrees of freedom each, and this `covariance`, the name of a structure.
 
         Raises:

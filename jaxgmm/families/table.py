@@ -24,7 +24,7 @@ def form_of(form: Any) -> Form:
         return Gaussian.form(checks.one_of("form", form, STRUCTURES))
     if isinstance(form, Form):
         return form
-    advice = f" Write {form.__name__}.form()." if isinstance(form, type) and issubclass(form, Family) else ""
+    advice = f" Write {form.__name__}.form(...)." if isinstance(form, type) and issubclass(form, Family) else ""
     raise TypeError(
         f"form is {form!r}; expected one of {', '.join(map(repr, STRUCTURES))}, or what a family's `form` gives, such "
         f"as StudentT.form('full', nu=4).{advice}"
