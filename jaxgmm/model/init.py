@@ -13,13 +13,15 @@ from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
+from jaxgmm.model.mixture import Mixture, few_rows
 from jaxgmm.model.seeding import SEEDINGS, Columns
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
 
 # Share of the whole data, relative to its own, that a component seeded on too few rows is started with.
 _BACKGROUND = 0.1
+# Rows times columns times components, up to which seeding takes its statistics by the components' own kernel.
+_OWN_KERNEL = 2**20
 
 _Seeded = tuple[Mixture, Float[Array, " k"], Bool[Array, " k"]]
 
@@ -206,7 +208,9 @@ def _from_shares(
 
             return finish(kernel, sum_over_blocks(block, blocks))
 
-        statistics = with_kernel(mixture.components, present.size, shape, take)
+        # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
+        own = present.size * rows.x.size <= _OWN_KERNEL
+        statistics = take(mixture.components) if own else mixture.components.with_kernel(take)
         mixture, degenerate = maximize(mixture, statistics, regularization)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
