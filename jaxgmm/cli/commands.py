@@ -107,7 +107,7 @@ def options(
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Table of rows; - for standard input.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Saved mixture (.npz).")]
 Out = Annotated[str, typer.Option("--out", "-o", help="Table to write; - for standard output.")]
-Columns = Annotated[
+ColumnNames = Annotated[
     list[str] | None, typer.Option("--columns", "-c", help="Columns to use, divided by commas.", show_default=False)
 ]
 Exclude = Annotated[list[str] | None, typer.Option("--exclude", "-x", help="Columns not to use.", show_default=False)]
@@ -148,7 +148,7 @@ def fit(
         str | None, typer.Option("--assign", help="Write the rows with component and probability here.")
     ] = None,
     figure: Annotated[str | None, typer.Option("--figure", help="Draw the fit here (.png, .pdf, .svg).")] = None,
-    columns: Columns = None,
+    columns: ColumnNames = None,
     exclude: Exclude = None,
     weights: Annotated[str | None, typer.Option("--weights", help="Column of row weights, such as counts.")] = None,
     missing: Annotated[
@@ -179,7 +179,7 @@ def fit(
 
     if json and "-" in (assign, out):
         raise Problem("--json and a table both want standard output; name a file.", 2)
-    what = fitting.Task(
+    what = fitting.FitCommand(
         data=data,
         layout=_layout(format, header, separator, decimal),
         components=components,
@@ -204,7 +204,7 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add the probability of every component.")
     ] = False,
-    columns: Columns = None,
+    columns: ColumnNames = None,
     format: Format = None,
     header: Header = True,
     separator: Separator = None,
@@ -237,7 +237,7 @@ def score(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Mark rows of lower log-density than this, instead.")
     ] = None,
-    columns: Columns = None,
+    columns: ColumnNames = None,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
     format: Format = None,
     header: Header = True,

@@ -20,7 +20,7 @@ from jaxgmm.selection.select import CRITERIA
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class Selected:
     """What is fitted.
 
     Fields: `x` (n, d); `weights` (n,); `columns`, d names; `unused`, names of columns left out; `dropped`, number of
@@ -35,7 +35,7 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class FitCommand:
     """What the command was asked for."""
 
     data: str
@@ -88,7 +88,7 @@ class Task:
         unsaved = out is None and assign is None and figure is None
         report.fitted(selection, loaded, rows, json=json, to_stderr=assign == "-", unsaved=unsaved)
 
-    def _rows(self, table: Table) -> Rows:
+    def _rows(self, table: Table) -> Selected:
         beside = named(table, [self.weights], "--weights") if self.weights else []
         excluded = named(table, self.exclude or [], "--exclude")
         numeric = numeric_columns(table)
@@ -110,10 +110,10 @@ class Task:
             raise Problem(f"{table.name}: every row has a missing entry in {', '.join(chosen[:8])}.")
         if np.any(weights < 0) or not np.any(weights > 0):
             raise Problem(f"--weights: column {beside[0]!r} has negative weights or none above 0.")
-        return Rows(x, weights, chosen, [name for name in table.columns if name not in (*chosen, *beside)], dropped)
+        return Selected(x, weights, chosen, [name for name in table.columns if name not in (*chosen, *beside)], dropped)
 
     def _metadata(
-        self, table: Table, rows: Rows, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
+        self, table: Table, rows: Selected, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
     ) -> dict[str, Any]:
         best = selection.winner
         return {

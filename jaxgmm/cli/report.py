@@ -15,7 +15,7 @@ from jaxgmm.ground.programs import program
 
 if TYPE_CHECKING:
     from jaxgmm.cli.applying import Loaded
-    from jaxgmm.cli.fitting import Rows
+    from jaxgmm.cli.fitting import Selected
 
 # Candidates, and columns of the data, that a table for people shows.
 _CANDIDATES, _COLUMNS = 10, 8
@@ -24,7 +24,7 @@ _WIDTH = 160
 
 
 def fitted(
-    selection: jaxgmm.Selection, model: "Loaded", rows: "Rows", *, json: bool, to_stderr: bool, unsaved: bool
+    selection: jaxgmm.Selection, model: "Loaded", rows: "Selected", *, json: bool, to_stderr: bool, unsaved: bool
 ) -> None:
     """The candidates, the winner and what was left out."""
     if json:

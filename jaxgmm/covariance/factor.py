@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, Frame
-from jaxgmm.ground.pytree import Columns
+from jaxgmm.ground.pytree import ColumnIndices
 
 
 class Factor(ABC):
@@ -28,7 +28,7 @@ class Factor(ABC):
 
     @classmethod
     @abstractmethod
-    def isotropic(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Factor":
+    def uncorrelated(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Factor":
         """Standard deviations `scale` and no correlation, in every place of a batch of this shape."""
 
     @staticmethod
@@ -136,12 +136,12 @@ class Factor(ABC):
 
     # What follows is closed under Cholesky factors, and by default done with them.
 
-    def marginal(self, columns: Columns) -> "Factor":
+    def marginal(self, columns: ColumnIndices) -> "Factor":
         """The covariances of these columns, in this order."""
         return self.tril().marginal(columns)
 
     def condition(
-        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+        self, given: ColumnIndices, kept: ColumnIndices, differences: Float[Array, "k g"]
     ) -> tuple[Float[Array, "k h"], "Factor"]:
         """How the means of the columns `kept` move, and the covariances that remain there.
 

@@ -12,7 +12,7 @@ from jaxgmm.covariance.scales import Scales
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.ground import factors, linalg
 from jaxgmm.ground.bounds import positive
-from jaxgmm.ground.pytree import Columns, Leaf, record, static
+from jaxgmm.ground.pytree import ColumnIndices, Leaf, record, static
 
 
 @record
@@ -34,7 +34,7 @@ class Scale(Factor):
         return cls(jnp.sqrt(covariances), n_columns)
 
     @classmethod
-    def isotropic(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Scale":
+    def uncorrelated(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Scale":
         return cls(jnp.broadcast_to(jnp.sqrt(jnp.mean(scale**2)), batch), scale.size)
 
     @staticmethod
@@ -115,11 +115,11 @@ class Scale(Factor):
     def cross(a: Float[Array, "k d"], b: Float[Array, "k d"], kept: str) -> Float[Array, "*b"]:
         return jnp.sum(Scales.cross(a, b, kept), axis=-1)
 
-    def marginal(self, columns: Columns) -> "Scale":
+    def marginal(self, columns: ColumnIndices) -> "Scale":
         return type(self)(self.scale, columns.size)
 
     def condition(
-        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+        self, given: ColumnIndices, kept: ColumnIndices, differences: Float[Array, "k g"]
     ) -> tuple[Float[Array, "k h"], "Scale"]:
         return jnp.zeros((differences.shape[0], kept.size), differences.dtype), self.marginal(kept)
 

@@ -11,7 +11,7 @@ from jaxgmm.covariance.factor import Factor
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.ground import factors, linalg
 from jaxgmm.ground.bounds import positive
-from jaxgmm.ground.pytree import Columns, Leaf, record
+from jaxgmm.ground.pytree import ColumnIndices, Leaf, record
 
 
 @record
@@ -32,7 +32,7 @@ class Scales(Factor):
         return cls(jnp.sqrt(covariances))
 
     @classmethod
-    def isotropic(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Scales":
+    def uncorrelated(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Scales":
         return cls(jnp.broadcast_to(scale, (*batch, scale.size)))
 
     @staticmethod
@@ -114,11 +114,11 @@ class Scales(Factor):
         each = 2 * a * b
         return each if kept else jnp.sum(each, axis=0)
 
-    def marginal(self, columns: Columns) -> "Scales":
+    def marginal(self, columns: ColumnIndices) -> "Scales":
         return type(self)(self.scale[..., columns])
 
     def condition(
-        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+        self, given: ColumnIndices, kept: ColumnIndices, differences: Float[Array, "k g"]
     ) -> tuple[Float[Array, "k h"], "Scales"]:
         return jnp.zeros((differences.shape[0], kept.size), differences.dtype), self.marginal(kept)
 

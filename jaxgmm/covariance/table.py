@@ -31,9 +31,9 @@ class Composed:
         """With these Cholesky factors or standard deviations."""
         return self.sharing(self.factor.of_roots(roots, n_columns))
 
-    def isotropic(self, scale: Float[Array, " d"], n_components: int) -> Each | Shared:
+    def uncorrelated(self, scale: Float[Array, " d"], n_components: int) -> Each | Shared:
         """Every component with standard deviations `scale` and no correlation."""
-        return self.sharing(self.factor.isotropic(scale, self.sharing.batch(n_components)))
+        return self.sharing(self.factor.uncorrelated(scale, self.sharing.batch(n_components)))
 
 
 STRUCTURES: dict[str, Composed] = {

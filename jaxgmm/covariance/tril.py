@@ -12,7 +12,7 @@ from jaxgmm.covariance.expansion import Expansion, LinearFrame
 from jaxgmm.covariance.factor import Factor
 from jaxgmm.ground import checks, factors, linalg
 from jaxgmm.ground.bounds import lower_factor
-from jaxgmm.ground.pytree import Columns, Leaf, record
+from jaxgmm.ground.pytree import ColumnIndices, Leaf, record
 
 
 @record
@@ -33,7 +33,7 @@ class Tril(Factor):
         return cls(jnp.linalg.cholesky(checks.symmetric("covariances", covariances)))
 
     @classmethod
-    def isotropic(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Tril":
+    def uncorrelated(cls, scale: Float[Array, " d"], batch: tuple[int, ...]) -> "Tril":
         return cls(jnp.broadcast_to(jnp.diag(scale), (*batch, scale.size, scale.size)))
 
     @staticmethod
@@ -138,11 +138,11 @@ class Tril(Factor):
         half = a[:, :, None] * b[:, None, :] if kept else linalg.einsum("ki,kj->ij", a, b)
         return half + jnp.swapaxes(half, -1, -2)
 
-    def marginal(self, columns: Columns) -> "Tril":
+    def marginal(self, columns: ColumnIndices) -> "Tril":
         return type(self)(linalg.lower_factor(self.scale_tril[..., columns, :]))
 
     def condition(
-        self, given: Columns, kept: Columns, differences: Float[Array, "k g"]
+        self, given: ColumnIndices, kept: ColumnIndices, differences: Float[Array, "k g"]
     ) -> tuple[Float[Array, "k h"], "Tril"]:
         rows = self.scale_tril[..., np.concatenate([given, kept]), :]
         own, slope, rest = factors.split(rows, given.size)

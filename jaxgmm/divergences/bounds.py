@@ -91,7 +91,7 @@ def entropy_bounds(p: Mixture) -> Bounds:
 
 @program
 def _kl_bounds(p: Mixture, q: Mixture) -> Bounds:
-    own, (low, high) = p.components.entropy(), _self_information(p)
+    own, (low, high) = p.components.differential_entropy(), _self_information(p)
     divergence = p.components.relative_entropy(q.components)
     at_most = _log_sums(p.components.log_overlap(q.components), q)
     at_least = _log_sums(-divergence, q) - own
@@ -108,7 +108,7 @@ def _entropy_bounds(p: Mixture) -> Bounds:
 
 def _self_information(p: Mixture) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
     """Bounds on the expectation of log p(x) in each component of p."""
-    low = _log_sums(-p.components.relative_entropy(p.components), p) - p.components.entropy()
+    low = _log_sums(-p.components.relative_entropy(p.components), p) - p.components.differential_entropy()
     return low, _log_sums(p.components.log_overlap(p.components), p)
 
 

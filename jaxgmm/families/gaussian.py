@@ -18,7 +18,7 @@ from jaxgmm.families.form import Form
 from jaxgmm.families.kernels import CentredKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg
-from jaxgmm.ground.pytree import Columns, Leaf, Places, record, static
+from jaxgmm.ground.pytree import ColumnIndices, Leaf, Places, record, static
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Gaussian(Located):
     ) -> "Gaussian":
         return cls(
             means=jnp.broadcast_to(center, (n_components, center.size)),
-            covariance=structure_of(covariance).isotropic(scale, n_components),
+            covariance=structure_of(covariance).uncorrelated(scale, n_components),
         )
 
     @property
@@ -86,7 +86,7 @@ class Gaussian(Located):
         places = checks.places("places", places, self.means.shape[0], "component")
         return type(self)(self.means[places], self.covariance.take(places))
 
-    def condition(self, given: Columns, kept: Columns, values: Float[Array, " g"]) -> "Gaussian":
+    def condition(self, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> "Gaussian":
         shift, factor = self.covariance.factor.condition(given, kept, values - self.means[:, given])
         return self._with(self.means[:, kept] + shift, factor)
 
@@ -102,7 +102,7 @@ class Gaussian(Located):
         kernel = CentredKernel.of(pairs.gaps, sums, _log_normalizer(pairs.gaps, sums))
         return pairs.table(kernel.log_prob(jnp.zeros_like(pairs.gaps[:1]))[0])
 
-    def entropy(self) -> Float[Array, " k"]:
+    def differential_entropy(self) -> Float[Array, " k"]:
         k, d = self.means.shape
         return jnp.broadcast_to(d / 2 * (1 + math.log(2 * math.pi)) + self.covariance.factor.half_log_det(), (k,))
 

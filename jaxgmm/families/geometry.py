@@ -7,17 +7,17 @@ from typing import Any, NoReturn
 
 from jaxtyping import Array, Float
 
-from jaxgmm.ground.pytree import Columns
+from jaxgmm.ground.pytree import ColumnIndices
 
 
 class Geometry:
     """Operations on components that a family may have; a mixture without them says so."""
 
-    def marginal(self, columns: Columns) -> Any:
+    def marginal(self, columns: ColumnIndices) -> Any:
         """The components of these columns, in this order."""
         self._lacks("marginal")
 
-    def condition(self, given: Columns, kept: Columns, values: Float[Array, " g"]) -> Any:
+    def condition(self, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> Any:
         """The components of the columns `kept`, where the columns `given` are known to take these values."""
         self._lacks("condition")
 
@@ -36,9 +36,9 @@ class Geometry:
         """Logarithm of the integral of p_i q_j for every pair; low, but never NaN, for components far apart."""
         self._lacks("log_overlap")
 
-    def entropy(self) -> Float[Array, " k"]:
+    def differential_entropy(self) -> Float[Array, " k"]:
         """Differential entropy of each component."""
-        self._lacks("entropy")
+        self._lacks("differential_entropy")
 
     def relative_entropy(self, other: Any) -> Float[Array, "k l"]:
         """KL divergence from p_i to q_j for every pair."""

@@ -12,7 +12,7 @@ from jaxgmm.families import kernels
 from jaxgmm.families.family import Family
 from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import linalg
-from jaxgmm.ground.pytree import Columns
+from jaxgmm.ground.pytree import ColumnIndices
 
 S = TypeVar("S", bound="Located")
 
@@ -61,7 +61,7 @@ class Located(Family):
         spread, lifted = self.spread.floored(regularization * variances, alive)
         return self.moved(self.means, spread), lifted
 
-    def marginal(self: S, columns: Columns) -> S:
+    def marginal(self: S, columns: ColumnIndices) -> S:
         return self._with(self.means[:, columns], self.spread.factor.marginal(columns))
 
     def affine(self: S, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> S:

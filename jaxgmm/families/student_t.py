@@ -16,7 +16,7 @@ from jaxgmm.families.form import Form
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg
-from jaxgmm.ground.pytree import Columns, Leaf, Places, record, static
+from jaxgmm.ground.pytree import ColumnIndices, Leaf, Places, record, static
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class StudentT(Located):
     ) -> "StudentT":
         return cls(
             means=jnp.broadcast_to(center, (n_components, center.size)),
-            scale=structure_of(covariance).isotropic(scale, n_components),
+            scale=structure_of(covariance).uncorrelated(scale, n_components),
             nu=nu,
         )
 
@@ -109,7 +109,7 @@ class StudentT(Located):
         places = checks.places("places", places, self.means.shape[0], "component")
         return self.moved(self.means[places], self.scale.take(places))
 
-    def condition(self, given: Columns, kept: Columns, values: Float[Array, " g"]) -> "StudentT":
+    def condition(self, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> "StudentT":
         away = values - self.means[:, given]
         shift, factor = self.scale.factor.condition(given, kept, away)
         white = self.scale.factor.marginal(given).inverse().times(away[:, None, :])[:, 0]

@@ -16,7 +16,7 @@ T = TypeVar("T")
 Places = Int[Array, " j"] | Int[np.ndarray, " j"]
 """Indices along the leading axis of a record's leaves."""
 
-Columns = Int[np.ndarray, " _"]
+ColumnIndices = Int[np.ndarray, " _"]
 """Indices of columns, which a program is compiled for."""
 
 # JAX rebuilds records with tracers, stacked leaves and placeholders, so their fields are not checked at run time.

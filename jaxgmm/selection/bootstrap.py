@@ -14,7 +14,7 @@ from jaxgmm.ground import checks, draws
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.selection.agreement import adjusted_rand_index
-from jaxgmm.selection.batches import shown, side_by_side
+from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import Plan, best_of_restarts
 

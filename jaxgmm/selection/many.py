@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxgmm.ground import checks, containers, digits, frames
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.selection.batches import in_chunks
+from jaxgmm.selection.calls import in_chunks
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 
 # Data sets in one call of the compiled program.

@@ -16,7 +16,7 @@ from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.selection.batches import shown, side_by_side
+from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 

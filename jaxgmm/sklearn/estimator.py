@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.schema import Schema
-from jaxgmm.selection.batches import side_by_side
+from jaxgmm.selection.calls import side_by_side
 from jaxgmm.sklearn.checks import (
     check_nothing_overridden,
     check_previous_fit,

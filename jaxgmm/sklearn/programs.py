@@ -161,7 +161,7 @@ def _ridged(mixture: Mixture, ridge: Float[Array, ""]) -> Mixture:
     components: Any = mixture.components
     k, d = mixture.means.shape
     covariance = components.covariance
-    added = type(covariance.factor).isotropic(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), covariance.batch(k))
+    added = type(covariance.factor).uncorrelated(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), covariance.batch(k))
     covariance = covariance.of_factor(covariance.factor.plus(added))
     return dataclasses.replace(mixture, components=dataclasses.replace(components, covariance=covariance))
 
