@@ -288,10 +288,11 @@ def gpu(content: Row) -> str:
     for row in content["rows"]:
         names = ("case", "dtype", "structure", "fits", "restarts", "n", "d", "k", "contender")
         line: Row = {name: row.get(name, "") for name in names} | {"time": cell(row)}
-        line |= {f"of its {name}": share([row[f"of_{name}"]]) if f"of_{name}" in row else "" for name in ("GEMM",)}
+        for name in ("GEMM", "bandwidth"):
+            line[f"of its {name}"] = f"{100 * row[f'of_{name}']:.2g} %" if f"of_{name}" in row else ""
         line["scratch, MiB"] = f"{row['scratch_mib']:.0f}" if "scratch_mib" in row else ""
         line["variances apart"] = f"{row['apart']:.1e}" if row.get("apart") else ""
-        lines.append(line | {"": row.get("note", "")})
+        lines.append(line | {"note": row.get("note", "")})
     used = [name for name in lines[0] if any(line[name] != "" for line in lines)]
     bounds = "; ".join(
         f"{dtype}, products {of['GEMM flop/s'] / 1e12:.0f} Tflop/s, one pass over an array "
