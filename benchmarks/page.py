@@ -286,14 +286,22 @@ def gpu(content: Row) -> str:
         return "Not measured yet."
     has, lines = content["machine"], []
     for row in content["rows"]:
-        point = {name: row.get(name, "") for name in ("case", "dtype", "structure", "n", "d", "k", "contender")}
-        fractions = {f"of its {name}": row.get(f"of_{name}") for name in ("GEMM", "bandwidth")}
-        shown = {name: "" if value is None else f"{100 * value:.0f} %" for name, value in fractions.items()}
-        lines.append(point | {"time": cell(row)} | shown)
-    bounds = ", ".join(
-        f"{dtype} {name} {value:.3g}" for dtype, of in has.get("ceilings", {}).items() for name, value in of.items()
+        names = ("case", "dtype", "structure", "fits", "restarts", "n", "d", "k", "contender")
+        line: Row = {name: row.get(name, "") for name in names} | {"time": cell(row)}
+        for name in ("GEMM", "bandwidth"):
+            line[f"of its {name}"] = f"{100 * row[f'of_{name}']:.2g} %" if f"of_{name}" in row else ""
+        line["scratch, MiB"] = f"{row['scratch_mib']:.0f}" if "scratch_mib" in row else ""
+        line["variances apart"] = f"{row['apart']:.1e}" if row.get("apart") else ""
+        lines.append(line | {"note": row.get("note", "")})
+    used = [name for name in lines[0] if any(line[name] != "" for line in lines)]
+    bounds = "; ".join(
+        f"{dtype}, products {of['GEMM flop/s'] / 1e12:.0f} Tflop/s, one pass over an array "
+        f"{of['bandwidth byte/s'] / 1e12:.1f} TB/s"
+        for dtype, of in has.get("ceilings", {}).items()
     )
-    return f"{has.get('accelerator', 'unknown')}; measured ceilings: {bounds}.\n\n{table(lines)}"
+    return f"{machine(content)}\n\n{has.get('accelerator', 'unknown')}: {bounds}.\n\n" + table(
+        [{name: line[name] for name in used} for line in lines]
+    )
 
 
 def table(rows: list[Row]) -> str:

@@ -200,3 +200,27 @@ ITERATIONS = {
     "tgmm": tgmm_iteration,
     "pomegranate": pomegranate_iteration,
 }
+
+
+def gmm_gpu_fits(x: np.ndarray, k: int, tol: float, looked_at: int) -> Contender:
+    """gmm-gpu's batch of fits, for data sets (fits, n, d), with full covariances and its own seeding, on the card."""
+    import torch
+    from gmm_gpu.gmm import GMM
+
+    kind = torch.float64 if x.dtype == np.float64 else torch.float32
+    rows = torch.as_tensor(x, dtype=kind, device="cuda")
+
+    def call(seed: int) -> Any:
+        model = GMM(k, max_iter=1000, device="cuda", tol=tol, dtype=kind, random_seed=seed + 1)
+        model.fit(rows)
+        torch.cuda.synchronize()
+        return model
+
+    def parameters(model: Any) -> list[Parameters]:
+        weights, means, covariances = (
+            torch.stack([part[:looked_at] for part in parts], dim=1).cpu().numpy()
+            for parts in (model._pi, model.means, model.covs)
+        )
+        return [Parameters(*one) for one in zip(weights, means, covariances, strict=True)]
+
+    return Contender(call, parameters)

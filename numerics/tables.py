@@ -1,13 +1,14 @@
 """Run the experiments and write their tables into docs/numerics.md, between the marks that name them.
 
-`make numerics`. Takes a few minutes.
+`make numerics`. Takes a few minutes. With `--print`, as on a machine whose numbers the page does not state, they are
+printed instead.
 """
 
+import argparse
 import inspect
 import os
 import platform
 import re
-import sys
 from pathlib import Path
 
 import jax
@@ -65,12 +66,20 @@ def table(name: str) -> str:
 
 
 def main() -> None:
-    """Replace every table of the page, or those named on the command line."""
+    """Replace every table of the page, or those named on the command line; or print them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("names", nargs="*", help="which tables; default all")
+    parser.add_argument("--print", action="store_true", help="print them, and leave the page as it is")
+    given = parser.parse_args()
     text = PAGE.read_text()
-    for name in sys.argv[1:] or re.findall(r"<!-- begin (\w+) -->", text):
+    for name in given.names or re.findall(r"<!-- begin (\w+) -->", text):
+        if given.print:
+            print(f"{name}\n{table(name)}", flush=True)
+            continue
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda found, name=name: f"{found[1]}\n{table(name)}\n\n{found[2]}", text, flags=re.S)
-    PAGE.write_text(text)
+    if not given.print:
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

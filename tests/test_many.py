@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.selection import many
 
 from compilations import counted
 from tolerance import once, tolerance
@@ -87,3 +88,10 @@ def test_progress_is_shown(capsys):
 def test_bad_arguments(xs, options, message):
     with pytest.raises(ValueError, match=message):
         jaxgmm.fit_many(KEY, xs, 2, **options)
+
+
+@once
+def test_an_accelerator_takes_as_many_sets_as_fill_it(monkeypatch):
+    assert many._chunk_for(200 * 3 * 2, on_cpu=False) == 2**14
+    assert many._chunk_for(20_000 * 8 * 8, on_cpu=False) * 20_000 * 8 * 8 <= 2**28
+    assert many._chunk_for(2**40, on_cpu=False) == 1

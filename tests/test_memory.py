@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxgmm
+from jaxgmm.ground.rows import block_size_for
 
 from tolerance import once
 
@@ -43,6 +44,18 @@ def test_scratch_memory_does_not_grow_with_components(function, columns):
     per_row = grown / (large - small) / jnp.zeros(()).dtype.itemsize
     assert per_row <= columns + D
     assert per_row < K * D / 4
+
+
+@pytest.mark.parametrize("numbers", [4, 128, 2048, 2**17])
+@pytest.mark.parametrize("n", [200_000, 1_000_000, 12_345_678])
+def test_an_accelerator_takes_more_rows_at_a_time(n, numbers, monkeypatch):
+    """It starts every operation of a block anew; but what a pass takes stays bounded, and little of it is padding."""
+    on_cpu = block_size_for(n, numbers)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    size = block_size_for(n, numbers)
+    assert 8 * on_cpu <= size <= 2**18
+    assert size * numbers <= max(2**25, 2**12 * numbers)
+    assert -n % size <= n // 64
 
 
 def test_precision_of_the_sum_does_not_depend_on_the_blocks():

@@ -1,5 +1,7 @@
 """Every program at top level and inside whatever the caller traces; how many are kept, and with which options."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -28,6 +30,32 @@ ENTRIES = {
 
 def start():
     return jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [3.0, 3.0]], [[1.0, 1.0], [1.0, 1.0]], "diag")
+
+
+FIRST = """
+import jax, jax.numpy as jnp, sys
+import jaxgmm
+assert "jaxgmm.ground.programs" not in sys.modules
+x = jnp.concatenate([jnp.zeros((40, 2)), jnp.ones((40, 2))]) + jnp.arange(80.0)[:, None] / 1e3
+one = lambda key, x: jaxgmm.fit(jaxgmm.init(key, x, 2, "diag"), x, max_iter=3).log_likelihood
+if "vmap" in "{name}":
+    given, function = (jax.random.split(jax.random.key(0), 2), jnp.stack([x, x])), jax.vmap(one)
+else:
+    given, function = (jax.random.key(0), x), jax.grad(one, 1) if "{name}" == "grad" else one
+(jax.jit(function) if "jit" in "{name}" else function)(*given)
+from jaxgmm.ground import programs
+assert programs.at_top_level() and not len(programs._store._programs)
+one(jax.random.key(0), x)
+assert len(programs._store._programs) > 0
+"""
+
+
+@once
+@pytest.mark.parametrize("name", ["jit", "vmap", "jit of vmap", "grad"])
+def test_first_used_inside_a_trace(name):
+    """Modules are imported as they are needed, so it may be there that they are."""
+    done = subprocess.run([sys.executable, "-c", FIRST.format(name=name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @once

@@ -13,19 +13,20 @@ from jaxgmm.ground.pytree import Leaf, record
 
 T = TypeVar("T")
 
-# Numbers one block may spread to inside a kernel: a few megabytes, which stay in the cache. Matrix products want at
-# least some hundred rows at a time, and gain nothing from more than two thousand.
-_BLOCK_NUMBERS = 2**20
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 256, 2**11
+# Numbers one block may spread to inside a kernel, and its fewest and most rows. On a CPU a few megabytes, which stay in
+# the cache: matrix products want at least some hundred rows at a time, and gain nothing from more than two thousand. An
+# accelerator starts every operation of a block anew, which takes it as long as its work on some thousand rows.
+_ON_CPU, _ELSEWHERE = (2**20, 2**8, 2**11), (2**24, 2**11, 2**17)
 
 
 def block_size_for(n: int, numbers_per_row: int) -> int:
     """Rows in a block when each row spreads to `numbers_per_row` numbers: near a fixed budget, with little padding."""
-    target = min(_LARGEST_BLOCK, max(_SMALLEST_BLOCK, _BLOCK_NUMBERS // max(1, numbers_per_row)))
+    numbers, fewest, most = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
+    target = min(most, max(fewest, numbers // max(1, numbers_per_row)))
     if n <= 2 * target:
         return n
     # Whole vector registers and cache lines, whatever the dtype.
-    sizes = range(target - target % 64, target // 2, -64)
+    sizes = range(target - target % 64, target // 2, -64 * max(1, target // 2**13))
     return min(sizes, key=lambda size: max(-n % size, n // 64))
 
 

@@ -16,8 +16,9 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.selection.calls import in_chunks
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 
-# Data sets in one call of the compiled program.
-_CHUNK, _CHUNK_ELSEWHERE = 64, 1024
+# Data sets in one call of the compiled program. Side by side they fill an accelerator, and all wait for the slowest and
+# for the host: as many as spread to so many numbers, of some gigabytes.
+_CHUNK, _CHUNK_ELSEWHERE, _NUMBERS_ELSEWHERE = 64, 2**14, 2**28
 
 
 def fit_many(
@@ -46,7 +47,8 @@ def fit_many(
         max_components: as for `init`; default the largest `n_components`.
         form: as for `init`.
         weights: of the rows, (b, n) or a sequence of b arrays (n_i,). Default ones.
-        chunk_size: data sets in one call. Default 64 on a CPU, 1024 elsewhere; fewer where there are fewer.
+        chunk_size: data sets in one call. Default 64 on a CPU, elsewhere as many as take some gigabytes, up to 16,384;
+            fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
         **options: as for `fit_restarts`; `n_restarts` is 1 by default.
 
@@ -72,9 +74,8 @@ def fit_many(
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths
     on_cpu = jax.default_backend() == "cpu"
-    if chunk_size is None:
-        chunk_size = _CHUNK if on_cpu else _CHUNK_ELSEWHERE
-    chunk_size = checks.count("chunk_size", chunk_size)
+    if chunk_size is not None:
+        chunk_size = checks.count("chunk_size", chunk_size)
     first = np.cumsum(lengths) - lengths
     places, parts = [], []
     for room in np.unique(rooms).tolist():
@@ -83,12 +84,17 @@ def fit_many(
         inside = np.arange(room) < lengths[mine, None]
         taken = np.minimum(first[mine, None] + np.arange(room), len(rows) - 1)
         given = mine, rows[taken], np.where(inside, shares[taken], 0), counts[mine]
-        size = min(chunk_size, 1 << (len(mine) - 1).bit_length())
+        size = min(chunk_size or _chunk_for(room * most * rows.shape[1], on_cpu), 1 << (len(mine) - 1).bit_length())
         call = functools.partial(_fit_each, plan, key, max_components=most, one_by_one=on_cpu)
         parts.append(in_chunks(call, given, size, progress, f"fits of {room} rows"))
         places.append(mine)
     back = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *leaves: jax.device_put(np.concatenate(leaves)[back]), *parts)
+
+
+def _chunk_for(numbers: int, on_cpu: bool) -> int:
+    """Data sets in one call, each of which spreads to so many numbers."""
+    return _CHUNK if on_cpu else max(1, min(_CHUNK_ELSEWHERE, _NUMBERS_ELSEWHERE // numbers))
 
 
 def _work(plan: Plan, key: jax.Array, given: tuple[Any, ...], *, max_components: int, one_by_one: bool) -> float:
