@@ -75,10 +75,6 @@ class Diagonal(Expandable):
     ) -> Float[Array, "k d"]:
         return (squares - (2 * first - counts[:, None] * means) * means) * frame.scale**2
 
-    @staticmethod
-    def total(scatter: Float[Array, "k d"], n_columns: int) -> Float[Array, " d"]:
-        return jnp.sum(scatter, axis=0)
-
     def maximize(
         self,
         counts: Float[Array, " k"],

@@ -99,10 +99,6 @@ class Full(Expandable):
         moments = squares[:, place] - half - jnp.swapaxes(half, 1, 2)
         return linalg.einsum("ij,kjl,ml->kim", frame.factor, moments, frame.factor)
 
-    @staticmethod
-    def total(scatter: Float[Array, "k d d"], n_columns: int) -> Float[Array, " d"]:
-        return jnp.sum(jnp.diagonal(scatter, axis1=-2, axis2=-1), axis=0)
-
     def maximize(
         self,
         counts: Float[Array, " k"],

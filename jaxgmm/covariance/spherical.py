@@ -75,10 +75,6 @@ class Spherical(Expandable):
     ) -> Float[Array, " k"]:
         return (squares[:, 0] - jnp.sum((2 * first - counts[:, None] * means) * means, axis=1)) * frame.scale**2
 
-    @staticmethod
-    def total(scatter: Float[Array, " k"], n_columns: int) -> Float[Array, " d"]:
-        return jnp.broadcast_to(jnp.sum(scatter) / n_columns, (n_columns,))
-
     def maximize(
         self,
         counts: Float[Array, " k"],

@@ -72,11 +72,6 @@ class Structure(ABC):
         """
         return cls.scatter(differences[:, None, :], counts[None, :])
 
-    @staticmethod
-    @abstractmethod
-    def total(scatter: Float[Array, "..."], n_columns: int) -> Float[Array, " d"]:
-        """Sum over components of the diagonal of the scatter."""
-
     @abstractmethod
     def maximize(
         self,

@@ -86,10 +86,6 @@ class Tied(Expandable):
         half = linalg.einsum("ki,kj->ij", first - counts[:, None] * means / 2, means)
         return linalg.einsum("ij,jl,ml->im", frame.factor, spread - half - half.T, frame.factor)
 
-    @staticmethod
-    def total(scatter: Float[Array, "d d"], n_columns: int) -> Float[Array, " d"]:
-        return jnp.diagonal(scatter)
-
     def maximize(
         self,
         counts: Float[Array, " k"],

@@ -68,10 +68,9 @@ class Gaussian(Family):
         counts: Float[Array, " k"],
         statistics: "Moments",
         alive: Bool[Array, " k"],
-        regularization: Float[Array, ""],
+        floor: Float[Array, " d"],
     ) -> tuple["Gaussian", Bool[Array, " k"]]:
         shift = jnp.where(alive[:, None], statistics.first / counts[:, None], 0)
-        floor = regularization * self._column_variances(counts, statistics, alive)
         scatter = statistics.second - self.covariance.scatter_at(counts, shift)
         covariance, collapsed = self.covariance.maximize(counts, scatter, floor, alive)
         return type(self)(self.means + shift, covariance), collapsed
@@ -83,10 +82,8 @@ class Gaussian(Family):
         second = statistics.second - scatter(counts, center) + scatter(counts, center - away)
         return Moments(first=statistics.first - counts[:, None] * away, second=second)
 
-    def floored(
-        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
-    ) -> tuple["Gaussian", Bool[Array, " k"]]:
-        covariance, lifted = self.covariance.floored(regularization * variances, alive)
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Gaussian", Bool[Array, " k"]]:
+        covariance, lifted = self.covariance.floored(floor, alive)
         return type(self)(self.means, covariance), lifted
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
@@ -149,25 +146,6 @@ class Gaussian(Family):
     def n_parameters(self, n_components: int) -> int:
         n_columns = self.means.shape[-1]
         return n_components * n_columns + self.covariance.n_parameters(n_components, n_columns)
-
-    def _column_variances(
-        self, counts: Float[Array, " k"], statistics: "Moments", alive: Bool[Array, " k"]
-    ) -> Float[Array, " d"]:
-        """Variance of each column of the data, which the sums about the means of the components add up to."""
-        counts = jnp.where(alive, counts, 0)
-        weight = jnp.maximum(jnp.sum(counts), jnp.finfo(counts.dtype).tiny)
-        origin = self.means[jnp.argmax(counts)]
-        offset = self.means - origin
-        center = jnp.sum(counts[:, None] * offset + statistics.first, axis=0) / weight
-        offset = offset - center
-        within = self.covariance.total(statistics.second, self.means.shape[1])
-        between = jnp.sum(2 * offset * statistics.first + counts[:, None] * offset**2, axis=0)
-        variance = (within + between) / weight
-        # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
-        info = jnp.finfo(variance.dtype)
-        rounding = (4 * info.eps * (origin + center)) ** 2
-        variance = jnp.maximum(variance, rounding)
-        return jnp.where(variance > info.tiny, variance, 1)
 
 
 @record

@@ -13,7 +13,8 @@ from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
-from jaxgmm.model.seeding import SEEDINGS, Columns
+from jaxgmm.model.scale import floor_of, spread_of
+from jaxgmm.model.seeding import SEEDINGS, Columns, influence
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
 
@@ -34,6 +35,7 @@ def init(
     weights: Any = None,
     family: type[Family] = Gaussian,
     regularization: Any = 1e-6,
+    scale: Any = None,
 ) -> Mixture:
     """A mixture to start a fit from: rows are shared out among components, then one M-step.
 
@@ -53,6 +55,7 @@ def init(
         weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
         family: what the components are. Static.
         regularization: floor under the covariances, as in `m_step`.
+        scale: of each column (d,), as in `fit`.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, unknown names, or, outside `jit`, NaN or inf.
@@ -69,6 +72,7 @@ def init(
         checks.labelled_components(rows, present),
         checks.scalar("regularization", regularization, rows.x.dtype),
         present,
+        checks.scale(scale, rows.x.shape[1], rows.x.dtype),
         covariance_type=covariance_type,
         method=checks.one_of("method", method, SEEDINGS),
         family=family,
@@ -83,6 +87,7 @@ def from_responsibilities(
     weights: Any = None,
     family: type[Family] = Gaussian,
     regularization: Any = 1e-6,
+    scale: Any = None,
 ) -> Mixture:
     """The mixture that one M-step makes of given responsibilities, for instance a clustering that is already known.
 
@@ -90,7 +95,7 @@ def from_responsibilities(
         x: rows (n, d).
         responsibilities: (n, k), not negative; how much of each row belongs to each component. For labels, use
             `jax.nn.one_hot(labels, k)`.
-        covariance_type, weights, family, regularization: as for `init`, which treats small components alike.
+        covariance_type, weights, family, regularization, scale: as for `init`, which treats small components alike.
 
     Raises:
         TypeError, ValueError: as for `init`, and responsibilities that do not fit `x`.
@@ -106,27 +111,30 @@ def from_responsibilities(
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = checks.responsibilities(responsibilities, rows.x, rows.weights)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
-    return _from_responsibilities(rows, given, regularization, covariance_type=covariance_type, family=family)
+    scale = checks.scale(scale, rows.x.shape[1], rows.x.dtype)
+    return _from_responsibilities(rows, given, regularization, scale, covariance_type=covariance_type, family=family)
 
 
 @program(
     static=("covariance_type", "method", "family"),
-    work=lambda key, rows, regularization, present, **kind: 5 * present.size * rows.x.size,
+    work=lambda key, rows, regularization, present, scale, **kind: 5 * present.size * rows.x.size,
 )
 def _init(
     key: jax.Array,
     rows: Evidence,
     regularization: Float[Array, ""],
     present: Bool[Array, " k"],
+    scale: Float[Array, " d"] | None,
     *,
     covariance_type: str | None,
     method: str,
     family: type[Family],
 ) -> Mixture:
-    rows, columns = standard(rows)
+    rows, columns = standard(rows, scale)
+    floor = floor_of(columns.scale, regularization)
     # Which rows go where is decided, not differentiated.
     labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
-    return from_labels(rows, columns, labels, present, regularization, covariance_type=covariance_type, family=family)
+    return from_labels(rows, columns, labels, present, floor, covariance_type=covariance_type, family=family)
 
 
 @program(static=("covariance_type", "family"))
@@ -134,34 +142,35 @@ def _from_responsibilities(
     rows: Evidence,
     responsibilities: Float[Array, "n k"],
     regularization: Float[Array, ""],
+    scale: Float[Array, " d"] | None,
     *,
     covariance_type: str | None,
     family: type[Family],
 ) -> Mixture:
-    rows, columns = standard(rows)
+    rows, columns = standard(rows, scale)
+    floor = floor_of(columns.scale, regularization)
     present = jnp.ones(responsibilities.shape[1:], bool)
-    return _from_shares(
-        rows, columns, responsibilities, lambda given: given, present, regularization, covariance_type, family
-    )
+    return _from_shares(rows, columns, responsibilities, lambda given: given, present, floor, covariance_type, family)
 
 
-def standard(rows: Evidence) -> tuple[Evidence, Columns]:
-    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0."""
+def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[Evidence, Columns]:
+    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0.
+
+    On their own scale unless another one is given.
+    """
     x = rows.x
     weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), rows.weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
     stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
     x = jnp.where(weights[:, None] > 0, x, stand_in)
-    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
-    origin = x[0]
-    center = origin + linalg.einsum("n,nd->d", weights, x - origin) / total
-    center = center + linalg.einsum("n,nd->d", weights, x - center) / total
-    variance = linalg.einsum("n,nd->d", weights, (x - center) ** 2) / total
-    varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
-    scale = jnp.sqrt(jnp.where(varies, variance, 1))
-    columns = Columns((x - center) / scale, weights, center, scale, rows.labels)
-    return Evidence(x, weights, rows.labels), columns
+    rows = Evidence(x, weights, rows.labels)
+    spread = spread_of(rows.in_blocks(block_size_for(rows.n, x.shape[1])))
+    scale = spread.scale if scale is None else scale
+    shares = weights * influence((x - spread.center) / scale)
+    total = jnp.maximum(jnp.sum(shares), jnp.finfo(x.dtype).tiny)
+    center = spread.center + linalg.einsum("n,nd->d", shares, x - spread.center) / total
+    return rows, Columns((x - center) / scale, weights, center, scale, rows.labels)
 
 
 def from_labels(
@@ -169,7 +178,7 @@ def from_labels(
     columns: Columns,
     labels: Int[Array, " n"],
     present: Bool[Array, " k"],
-    regularization: Float[Array, ""],
+    floor: Float[Array, " d"],
     *,
     covariance_type: str | None,
     family: type[Family],
@@ -179,7 +188,7 @@ def from_labels(
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
         return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
 
-    return _from_shares(rows, columns, labels, rule, present, regularization, covariance_type, family)
+    return _from_shares(rows, columns, labels, rule, present, floor, covariance_type, family)
 
 
 def _from_shares(
@@ -188,7 +197,7 @@ def _from_shares(
     given: Array,
     rule: Callable[[Array], Array],
     present: Bool[Array, " k"],
-    regularization: Float[Array, ""],
+    floor: Float[Array, " d"],
     covariance_type: str | None,
     family: type[Family],
 ) -> Mixture:
@@ -214,7 +223,7 @@ def _from_shares(
             return finish(kernel, sum_over_blocks(block, blocks))
 
         statistics = with_kernel(mixture.components, present.size, shape, take)
-        mixture, degenerate = maximize(mixture, statistics, regularization)
+        mixture, degenerate = maximize(mixture, statistics, floor)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
     def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:

@@ -48,7 +48,8 @@ def fit_many(
         weights: of the rows, (b, n) or a sequence of b arrays (n_i,). Default ones.
         chunk_size: data sets in one call. Default 64 on a CPU, 1024 elsewhere; fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 1 by default.
+        **options: as for `fit_restarts`; `n_restarts` is 1 by default. A `scale` is that of all data sets; by default
+            each has its own.
 
     Returns:
         `Restarts` with a leading axis b on every field.
@@ -67,7 +68,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    plan = Plan.of(rows.dtype, covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
+    plan = Plan.of(rows.dtype, rows.shape[1], covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
     # To the next power of two, so that any lengths make few shapes.
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths
