@@ -32,7 +32,8 @@ def parameters_of(mixture: jaxgmm.Mixture) -> Parameters:
 def iteration(x: np.ndarray, start: Parameters, structure: str) -> Contender:
     """One iteration of EM from given parameters, under one jit."""
     rows, mixture = jnp.asarray(x), mixture_of(start, structure, x.dtype)
-    step = jax.jit(lambda mixture, rows: jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, rows)))
+    scale = jaxgmm.scale_of(rows)
+    step = jax.jit(lambda mixture, rows: jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, rows), scale))
     return Contender(lambda _: jax.block_until_ready(step(mixture, rows)), parameters_of)
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
+    from jaxgmm.model.scale import scale_of
     from jaxgmm.model.statistics import Statistics
     from jaxgmm.model.steps import e_step, log_likelihood, m_step
     from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -105,6 +106,7 @@ __all__ = [
     "product",
     "rows",
     "save",
+    "scale_of",
     "select",
     "stability",
     "to_numpyro",
@@ -171,6 +173,7 @@ _PLACES = {
     "product": "model.product",
     "rows": "model.evidence",
     "save": "model.saving",
+    "scale_of": "model.scale",
     "select": "selection.select",
     "stability": "selection.bootstrap",
     "to_numpyro": "adapters.numpyro",

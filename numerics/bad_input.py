@@ -85,7 +85,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ("jaxgmm.fit(mixture, x, tol=-1.0)", ValueError, r"tol is -1; expected a number not below 0"),
     ("jaxgmm.fit(mixture, x, tol=np.nan)", ValueError, "tol is nan; expected a number"),
     ("jaxgmm.fit(mixture, x, max_iter=-3)", ValueError, "max_iter is -3"),
-    ("jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x), -1.0)", ValueError, "regularization is"),
+    ("jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x), jaxgmm.scale_of(x), -1.0)", ValueError, "regularization is"),
     ("jaxgmm.fit(mixture, x, tol=[0.001, 0.0001])", ValueError, r"tol has shape \(2,\); expected a single number"),
     ("jaxgmm.e_step(mixture, x, block_size=0)", ValueError, "block_size is 0; expected at least 1"),
     ("jaxgmm.fit(mixture, x, history_size=0)", ValueError, "history_size is 0"),
@@ -143,7 +143,7 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ),
     ("mixture.sample(key, -1)", ValueError, "n is -1; expected at least 1"),
     ("jaxgmm.fit(x, mixture)", TypeError, "mixture is of type ndarray; expected a jaxgmm.Mixture"),
-    ("jaxgmm.m_step(mixture, x)", TypeError, "statistics is of type ndarray"),
+    ("jaxgmm.m_step(mixture, x, jaxgmm.scale_of(x))", TypeError, "statistics is of type ndarray"),
     (
         "jax.vmap(lambda k: jaxgmm.init(k, x, 2))(jax.random.split(key, 3)).log_prob(x)",
         ValueError,

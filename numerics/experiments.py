@@ -105,7 +105,7 @@ def tight(regularization=1e-12):
         likelihood = abs(float(single.log_likelihood) - float(double.log_likelihood)) / len(x)
         scale = np.sqrt(np.einsum("kii,kjj->kij", b, b))
         here = jax.tree.map(lambda leaf: leaf.astype(np.float32), double.mixture)
-        stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x), regularization).covariances
+        stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x), jaxgmm.scale_of(x), regularization).covariances
         yield {
             "width / spread": f"{width:g}",
             "structure": structure,

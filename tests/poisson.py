@@ -32,9 +32,8 @@ class Poisson(Family):
     def statistics(self, x, responsibilities):
         return jnp.matmul(responsibilities.T, x, precision="highest")
 
-    def maximize(self, counts, statistics, alive, regularization):
-        overall = jnp.sum(statistics, axis=0) / jnp.sum(jnp.where(alive, counts, 0))
-        rates = jnp.maximum(statistics / counts[:, None], regularization * overall)
+    def maximize(self, counts, statistics, alive, floor):
+        rates = jnp.maximum(statistics / counts[:, None], floor)  # a rate is a variance
         return type(self)(jnp.where(alive[:, None], rates, self.means)), jnp.zeros(alive.shape, bool)
 
     def sample(self, key, labels):

@@ -25,7 +25,7 @@ def everything(seed, options):
         jaxgmm.from_responsibilities(x, mixture.responsibilities(x), "diag", weights=weights),
         jaxgmm.from_parameters([1, positive], [[0.0, seed], [1.0, 1.0]], [1.0, positive], "spherical"),
         jaxgmm.e_step(mixture, x, weights),
-        jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, weights), 1e-6 * positive),
+        jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, weights), jaxgmm.scale_of(x, weights), 1e-6 * positive),
         jaxgmm.log_likelihood(mixture, x, weights),
         jaxgmm.fit(mixture, x, weights, tol=1e-4 * positive, max_iter=5 + seed, regularization=1e-7 * positive),
         mixture.log_prob(x),

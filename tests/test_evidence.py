@@ -78,7 +78,7 @@ def test_a_fit_climbs_comes_to_rest_and_keeps_the_labels(case):
     assert result.status == jaxgmm.Status.CONVERGED
     assert np.all(np.diff(history) >= 0)
     assert_close(result.log_likelihood, jaxgmm.log_likelihood(result.mixture, rows), "exact", scale=100)
-    step = jaxgmm.m_step(result.mixture, jaxgmm.e_step(result.mixture, rows))
+    step = jaxgmm.m_step(result.mixture, jaxgmm.e_step(result.mixture, rows), jaxgmm.scale_of(rows))
     assert_close(step.means, result.mixture.means, "converged", scale=10)
     # The components are the labelled ones, in their order.
     assert np.mean(np.asarray(result.mixture.predict(x)) == labels) > 0.9

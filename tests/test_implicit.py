@@ -41,7 +41,8 @@ def test_derivative_of_a_fit_agrees_with_refits(case):
         """The likelihood ends a fit when its parameters hold half their digits; a difference needs them all."""
 
         def step(_, mixture):
-            return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x + t * dx, weights + t * dw))
+            some = x + t * dx, weights + t * dw
+            return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, *some), jaxgmm.scale_of(*some))
 
         return readout(jax.lax.fori_loop(0, 300, step, along(t)))
 
@@ -107,7 +108,7 @@ def em_steps(mixture, x, weights, n_steps):
     """Steps of EM one after the other, differentiated as such."""
 
     def step(mixture, _):
-        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, weights)), None
+        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, weights), jaxgmm.scale_of(x, weights)), None
 
     return jax.lax.scan(step, mixture, None, length=n_steps)[0]
 

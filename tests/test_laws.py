@@ -51,10 +51,11 @@ def test_statistics_of_two_halves_add_up(case):
 def test_statistics_are_moved_to_the_means_of_another_mixture(case):
     """Responsibilities are of one mixture, places of another: the M-step is the same."""
     mixture, x = case.mixture(), case.data()
-    other = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x[:200]))
+    other = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x[:200]), jaxgmm.scale_of(x))
     early, late = jaxgmm.e_step(mixture, x[:300]), jaxgmm.e_step(mixture, x[300:])
     moved = early.recentred(mixture, other) + late.recentred(mixture, other)
-    leaves_close(jaxgmm.m_step(other, moved), jaxgmm.m_step(mixture, early + late), "close", scale=10)
+    expected = jaxgmm.m_step(mixture, early + late, jaxgmm.scale_of(x))
+    leaves_close(jaxgmm.m_step(other, moved, jaxgmm.scale_of(x)), expected, "close", scale=10)
     leaves_close(moved.recentred(other, mixture), early + late, "close", scale=10)
 
 
@@ -76,7 +77,7 @@ def test_em_never_lowers_the_likelihood(case):
             statistics = jaxgmm.e_step(mixture, x)
             assert float(statistics.log_likelihood) >= previous - tolerance("exact") * abs(previous)
             previous = float(statistics.log_likelihood)
-            mixture = jaxgmm.m_step(mixture, statistics)
+            mixture = jaxgmm.m_step(mixture, statistics, jaxgmm.scale_of(x))
 
 
 def test_fit_climbs_and_reports_the_likelihood_of_what_it_returns(case):
@@ -176,8 +177,8 @@ def test_permuting_components_permutes_nothing_else(case):
     other = permuted(case, mixture, order)
     assert_close(other.log_prob(x), mixture.log_prob(x), "exact", scale=10)
     assert_close(other.responsibilities(x), mixture.responsibilities(x)[:, order], "exact", scale=10)
-    stepped = jaxgmm.m_step(other, jaxgmm.e_step(other, x))
-    expected = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x))
+    stepped = jaxgmm.m_step(other, jaxgmm.e_step(other, x), jaxgmm.scale_of(x))
+    expected = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x), jaxgmm.scale_of(x))
     for name in ("weights", "means", "covariances"):
         assert_close(getattr(stepped, name), getattr(expected, name)[order], "close")
 
@@ -190,10 +191,11 @@ def test_jit_is_eager(case):
     mixture, x = case.mixture(), case.data()
     with jax.disable_jit():
         eager = jaxgmm.e_step(mixture, x, block_size=200)
-        stepped = jaxgmm.m_step(mixture, eager)
+        scale = jaxgmm.scale_of(x)
+        stepped = jaxgmm.m_step(mixture, eager, scale)
     jitted = jax.jit(lambda m, x: jaxgmm.e_step(m, x, block_size=200))(mixture, x)
     leaves_close(jitted, eager, "close")
-    leaves_close(jax.jit(jaxgmm.m_step)(mixture, jitted), stepped, "close")
+    leaves_close(jax.jit(jaxgmm.m_step)(mixture, jitted, jax.jit(jaxgmm.scale_of)(x)), stepped, "close")
     plain = pipeline(case, KEY, x)
     leaves_close(jax.jit(lambda key, x, tol: pipeline(case, key, x, tol))(KEY, x, 1e-5), plain, "close", scale=10)
 

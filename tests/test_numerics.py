@@ -42,7 +42,7 @@ def slopes(mixture, x):
 
     def stepped(flat):
         here = rebuild(flat).constrain()
-        return ravel_pytree(jaxgmm.m_step(here, jaxgmm.e_step(here, x), 1e-12).unconstrain())[0]
+        return ravel_pytree(jaxgmm.m_step(here, jaxgmm.e_step(here, x), jaxgmm.scale_of(x), 1e-12).unconstrain())[0]
 
     variances = jax.jacfwd(lambda flat: jnp.einsum("kii->ki", rebuild(flat).constrain().covariances))(flat)
     scores = jax.jacfwd(lambda flat: rebuild(flat).constrain().log_prob(x))(flat)
@@ -72,7 +72,7 @@ def test_tight_components():
         error = np.abs(np.einsum("kii->ki", mine.covariances) - variances)
         assert np.max(error / np.sqrt(2 * limit * spread)) < 1, name
         here = jax.tree.map(lambda leaf: leaf.astype(np.float32), best)
-        stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x.astype(np.float32)), 1e-12).covariances
+        stepped = jaxgmm.m_step(here, jaxgmm.e_step(here, x.astype(np.float32)), jaxgmm.scale_of(x), 1e-12).covariances
         unit = np.sqrt(variances[:, :, None] * variances[:, None, :])
         assert np.max(np.abs(stepped - best.covariances) / unit) < digits, name
         assert abs(float(single.log_likelihood - double.log_likelihood)) / len(x) < 1e-4, name
@@ -142,7 +142,7 @@ def test_matrix_products_ask_for_full_precision(case, block_size):
     x = case.data(2000)  # products of few numbers are none
 
     def step(mixture):
-        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, block_size=block_size))
+        return jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x, block_size=block_size), jaxgmm.scale_of(x))
 
     def whole(mixture):
         seeded = jaxgmm.init(jax.random.key(0), x, 3, method="kmeans", **case.options)

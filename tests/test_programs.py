@@ -21,7 +21,7 @@ X = np.random.default_rng(0).normal(size=(120, 2)) + 3 * (np.arange(120) % 2)[:,
 ENTRIES = {
     "init": lambda x: jaxgmm.init(KEY, x, 2, "diag").means,
     "fit": lambda x: jaxgmm.fit(start(), x, max_iter=3).mixture.means,
-    "m_step": lambda x: jaxgmm.m_step(start(), jaxgmm.e_step(start(), x)).means,
+    "m_step": lambda x: jaxgmm.m_step(start(), jaxgmm.e_step(start(), x), jaxgmm.scale_of(x)).means,
     "log_likelihood": lambda x: jaxgmm.log_likelihood(start(), x),
     "log_prob": lambda x: start().log_prob(x),
     "fit_restarts": lambda x: jaxgmm.fit_restarts(KEY, x, 2, "diag", n_restarts=2, max_iter=3).best.mixture.means,

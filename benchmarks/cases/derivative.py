@@ -26,13 +26,14 @@ def run(point: Row, dtype: type, quick: bool) -> Iterator[Row]:
     x, near = data.mixture(point["n"], point["d"], point["k"], dtype)
     rows, weights = jnp.asarray(x), jnp.ones(len(x), dtype)
     fitted = jaxgmm.fit(ours.mixture_of(near, "full", dtype), rows, tol=0).mixture
+    scale = jaxgmm.scale_of(rows)
 
     def value(weights: jax.Array) -> jax.Array:
         # No steps: what is timed is the derivative where the fit ended.
         mixture = jaxgmm.fit(fitted, rows, weights, max_iter=0, history_size=2).mixture
         return jnp.sum(jnp.sin(mixture.means)) + jnp.sum(mixture.weights**2)
 
-    step = jax.jit(lambda weights: jaxgmm.m_step(fitted, jaxgmm.e_step(fitted, rows, weights)))
+    step = jax.jit(lambda weights: jaxgmm.m_step(fitted, jaxgmm.e_step(fitted, rows, weights), scale))
     calls = {"step": step, "fit": jax.jit(value), "gradient": jax.jit(jax.grad(value))}
     times = {name: [] for name in calls}
     for call in calls.values():

@@ -65,9 +65,9 @@ class Family(Geometry, Kernel):
     def blank(
         cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], *names: Any, **options: Any
     ) -> "Family":
-        """Equal components at the data's column means and standard deviations, where seeding takes its statistics.
+        """Equal components at the data's column means and scales, where seeding takes its statistics.
 
-        `options` are those of the `form`.
+        Rows far out count less in both than in means and standard deviations. `options` are those of the `form`.
         """
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
@@ -87,12 +87,13 @@ class Family(Geometry, Kernel):
         counts: Float[Array, " k"],
         statistics: Any,
         alive: Bool[Array, " k"],
-        regularization: Float[Array, ""],
+        floor: Float[Array, " d"],
     ) -> tuple["Family", Bool[Array, " k"]]:
         """Maximum of the expected log-likelihood given `statistics` taken by this object, and the collapsed components.
 
         `counts` are positive, also where a component is not `alive`; such a component keeps its parameters.
-        `regularization` is a floor relative to the data's own spread; a component held by it has collapsed.
+        `floor` is the least variance of each column, in squared units of the data and the same at every step; a
+        component held by it has collapsed.
         """
 
     def recentred(self, counts: Float[Array, " k"], statistics: Any, other: Any) -> Any:
@@ -102,13 +103,10 @@ class Family(Geometry, Kernel):
         """
         return statistics
 
-    def floored(
-        self, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
-    ) -> tuple["Family", Bool[Array, " k"]]:
-        """These components, none of them below the floor that `maximize` keeps, and which had to be lifted.
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Family", Bool[Array, " k"]]:
+        """These components, none of them below the `floor` that `maximize` keeps, and which had to be lifted.
 
-        `variances` are those of the columns of the data. A component that is not `alive` stays as it is. By default
-        there is no floor.
+        A component that is not `alive` stays as it is. By default there is no floor.
         """
         return self, jnp.zeros(self.means.shape[:1], bool)
 

@@ -40,11 +40,10 @@ class Located(Family):
         counts: Float[Array, " k"],
         statistics: Moments,
         alive: Bool[Array, " k"],
-        regularization: Float[Array, ""],
+        floor: Float[Array, " d"],
     ) -> tuple[S, Bool[Array, " k"]]:
         mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
         shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
-        floor = regularization * self._column_variances(counts, statistics, alive)
         scatter = statistics.second - self._scatter_at(mass, shift)
         spread, collapsed = self.spread.maximize(mass, scatter, floor, alive)
         return self.moved(self.means + shift, spread), collapsed
@@ -55,10 +54,8 @@ class Located(Family):
         second = statistics.second - self._scatter_at(mass, center) + self._scatter_at(mass, center - away)
         return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
 
-    def floored(
-        self: S, variances: Float[Array, " d"], regularization: Float[Array, ""], alive: Bool[Array, " k"]
-    ) -> tuple[S, Bool[Array, " k"]]:
-        spread, lifted = self.spread.floored(regularization * variances, alive)
+    def floored(self: S, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple[S, Bool[Array, " k"]]:
+        spread, lifted = self.spread.floored(floor, alive)
         return self.moved(self.means, spread), lifted
 
     def marginal(self: S, columns: ColumnIndices) -> S:
@@ -86,24 +83,3 @@ class Located(Family):
         About their own means, second moments are least: those about any other place are larger by this.
         """
         return self.spread.scatter(differences[:, None, :], counts[None, :])
-
-    def _column_variances(
-        self, counts: Float[Array, " k"], statistics: Moments, alive: Bool[Array, " k"]
-    ) -> Float[Array, " d"]:
-        """Variance of each column of the data, which the sums about the means of the components add up to."""
-        counts = jnp.where(alive, counts, 0)
-        weight = jnp.maximum(jnp.sum(counts), jnp.finfo(counts.dtype).tiny)
-        origin = self.means[jnp.argmax(counts)]
-        offset = self.means - origin
-        center = jnp.sum(counts[:, None] * offset + statistics.first, axis=0) / weight
-        offset = offset - center
-        own = self.spread.factor.variances(statistics.second)
-        own = (jnp.sum(own, axis=0) if own.ndim == 2 else own) * own.shape[-1] / self.means.shape[1]
-        within = jnp.broadcast_to(own, self.means.shape[1:])
-        between = jnp.sum(2 * offset * statistics.first + counts[:, None] * offset**2, axis=0)
-        variance = (within + between) / weight
-        # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
-        info = jnp.finfo(variance.dtype)
-        rounding = (4 * info.eps * (origin + center)) ** 2
-        variance = jnp.maximum(variance, rounding)
-        return jnp.where(variance > info.tiny, variance, 1)

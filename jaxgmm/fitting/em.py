@@ -16,6 +16,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes
+from jaxgmm.model.scale import floor_of, spread_of
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
 
@@ -27,6 +28,7 @@ def fit(
     tol: Any = 1e-6,
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
+    scale: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -41,16 +43,18 @@ def fit(
             Below the resolution of the dtype, 0 included, the fit goes on until rounding hides any gain.
         max_iter: stop after this many steps, those that were tried and not taken included. Each is one pass over the
             rows.
-        regularization: floor under every covariance, relative to the variance of each column of the data. A covariance
+        regularization: floor under every covariance, relative to the square of the scale of each column. A covariance
             above the floor is not changed by it.
+        scale: of each column (d,). Default `scale_of(x, weights)`; give that of all rows where these are some of them,
+            or one that is known already.
         acceleration: "anderson" extrapolates from the latest steps of EM, which saves most of them where components
             overlap; None takes every step as EM gives it. The points where a fit may rest are the same. Static.
         history_size: length of the result's `history`. Static.
         block_size: rows taken at a time, as in `e_step`. Static.
 
-    The fitted mixture and its log-likelihood are differentiable in `x`, `weights` and `regularization`, forward and
-    reverse, as the point where a converged fit comes to rest. The start `mixture` has no influence on that point, and
-    `history` no derivative.
+    The fitted mixture and its log-likelihood are differentiable in `x`, `weights`, `regularization` and `scale`,
+    forward and reverse, as the point where a converged fit comes to rest. The start `mixture` has no influence on that
+    point, and `history` no derivative.
 
     The likelihood never falls: an extrapolation that would lower it is not taken, and a step of EM is tried instead;
     where even that one would, as rounding can at the very end, the fit is over. Only the first step may lower it, where
@@ -84,6 +88,7 @@ def fit(
         checks.scalar("tol", tol, dtype),
         checks.steps("max_iter", max_iter),
         checks.scalar("regularization", regularization, dtype),
+        checks.scale(scale, mixture.n_columns, dtype),
         scheme=scheme_of(acceleration),
         history_size=checks.count("history_size", history_size),
         block_size=block_size_or_default(block_size, mixture, rows.n),
@@ -97,14 +102,14 @@ class _Task:
     rows: Evidence
     unit: Leaf
     total: Leaf
-    regularization: Leaf
+    floor: Leaf
 
     def visit(
         self, mixture: Mixture, free: Float[Array, " p"], reference: Float[Array, ""], degenerate: Bool[Array, " k"]
     ) -> "_Point":
         """The one pass over the rows of each step, and what the M-step makes of it."""
         seen = take_statistics(mixture, self.rows, reference)
-        step, held = maximize(mixture, seen, self.regularization)
+        step, held = maximize(mixture, seen, self.floor)
         place = Place.of(free, mixture, step)
         return _Point(mixture, seen.log_likelihood, seen.counts, reference, degenerate, step, held, place)
 
@@ -159,22 +164,24 @@ def _fit(
     tol: Float[Array, ""],
     max_iter: Int[Array, ""],
     regularization: Float[Array, ""],
+    scale: Float[Array, " d"] | None,
     *,
     scheme: Scheme,
     history_size: int,
     block_size: int,
 ) -> FitResult:
-    given = rows, regularization
-    # The loop is not differentiated: derivatives are those of the point where it ends.
-    mixture, rows, regularization, tol = jax.lax.stop_gradient((mixture, *given, tol))
     # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
     # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
     unit = jnp.max(rows.weights)
     unit = jnp.where(unit > 0, unit, jnp.nan)
-    weights = rows.weights / unit
+    blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size)
+    floor = floor_of(spread_of(blocks).scale if scale is None else scale, regularization)
+    given = rows, floor
+    # The loop is not differentiated: derivatives are those of the point where it ends.
+    mixture, tol, unit, blocks, floor = jax.lax.stop_gradient((mixture, tol, unit, blocks, floor))
+    weights = blocks.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
-    rows = dataclasses.replace(rows, weights=weights)
-    task = _Task(rows.in_blocks(block_size), unit, total, regularization)
+    task = _Task(blocks, unit, total, floor)
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING,
         functools.partial(_advance, task, scheme, tol, max_iter),

@@ -21,6 +21,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
 from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.scale import floor_of
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
 
 Loss = Callable[[Mixture, Evidence], Float[Array, ""]]
@@ -85,6 +86,7 @@ def fit_gradient(
     loss: Loss = negative_log_likelihood,
     tol: Any = 1e-6,
     regularization: Any = 1e-6,
+    scale: Any = None,
     history_size: int = 128,
     block_size: int | None = None,
 ) -> GradientResult:
@@ -111,7 +113,7 @@ def fit_gradient(
             `-jaxgmm.log_likelihood(mixture, rows)` is the default, to which a penalty may be added. Another function
             object compiles again. Static.
         tol: stop when the loss is estimated to fall by no more than this. With mini-batches only the end is looked at.
-        regularization: floor under every covariance as in `fit`; a step that goes below it is lifted.
+        regularization, scale: floor under every covariance as in `fit`; a step that goes below it is lifted.
         history_size: length of the result's `history`. Static.
         block_size: rows taken at a time by the likelihood at the end. Static.
 
@@ -127,7 +129,7 @@ def fit_gradient(
     >>> import jax, jaxgmm, optax
     >>> x = jax.random.normal(jax.random.key(0), (500, 2))
     >>> start = jaxgmm.init(jax.random.key(1), x, 2, "tied")
-    >>> result = jaxgmm.fit_gradient(start, x, optax.lbfgs(), n_steps=100)
+    >>> result = jaxgmm.fit_gradient(start, x, optax.lbfgs(), n_steps=200)
     >>> jaxgmm.Status(int(result.status)).name
     'CONVERGED'
     """
@@ -162,6 +164,7 @@ def fit_gradient(
         checks.steps("n_steps", n_steps),
         checks.scalar("tol", tol, dtype),
         checks.scalar("regularization", regularization, dtype),
+        checks.scale(scale, start.n_columns, dtype),
         optimizer=rule,
         loss=loss,
         batch_size=batch_size,
@@ -176,10 +179,9 @@ class _Task:
 
     coordinates: Coordinates
     rows: Evidence  # of weights that sum to one
-    variances: Leaf  # of the columns
+    floor: Leaf
     tol: Leaf
     n_steps: Leaf
-    regularization: Leaf
     key: Any
     taken: Leaf  # steps by earlier calls
     optimizer: Rule = pytree.static()
@@ -204,7 +206,7 @@ class _Task:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
         mixture = self.coordinates.leave(position)
         present = self.coordinates.present
-        components, lifted = mixture.components.floored(self.variances, self.regularization, present)
+        components, lifted = mixture.components.floored(self.floor, present)
         moved = jnp.any(lifted)
         above = self.coordinates.enter(dataclasses.replace(mixture, components=components))
         return pytree.where(moved, above, position), moved
@@ -240,6 +242,7 @@ def _fit_gradient(
     n_steps: Int[Array, ""],
     tol: Float[Array, ""],
     regularization: Float[Array, ""],
+    scale: Float[Array, " d"] | None,
     *,
     optimizer: Rule,
     loss: Loss,
@@ -255,15 +258,15 @@ def _fit_gradient(
     rows = dataclasses.replace(rows, weights=rows.weights / unit)
     weights = rows.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(dtype).tiny)
-    gapless, columns = standard(rows)
+    gapless, columns = standard(rows, scale)
+    floor = floor_of(columns.scale, regularization)
     whole = jnp.where(weights[:, None] > 0, rows.x, gapless.x)
     task = _Task(
         start.coordinates,
         dataclasses.replace(rows, x=whole, weights=weights / total),
-        columns.scale**2,
+        floor,
         tol,
         n_steps,
-        regularization,
         key,
         start.taken,
         optimizer,
@@ -290,7 +293,7 @@ def _fit_gradient(
     statistics = take_statistics(mixture, rows.in_blocks(block_size))
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     present = start.coordinates.present
-    held = mixture.components.floored(columns.scale**2, _CLOSE_TO_THE_FLOOR * regularization, present)[1]
+    held = mixture.components.floored(_CLOSE_TO_THE_FLOOR * floor, present)[1]
     degenerate = (held | ~(statistics.counts >= average)) & present
     status = end.status
     if batch_size is not None:

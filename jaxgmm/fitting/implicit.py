@@ -1,6 +1,6 @@
 """Derivatives of a fit, by the implicit function theorem at the fixed point of EM.
 
-Where EM comes to rest, theta = M(theta, x, w, r). So d theta = (I - dM/dtheta)^-1 (dM/dx dx + dM/dw dw + dM/dr dr): one
+Where EM comes to rest, theta = M(theta, x, w, f). So d theta = (I - dM/dtheta)^-1 (dM/dx dx + dM/dw dw + dM/df df): one
 linear solve with Jacobian-vector products of a single EM step, in memory that does not depend on the number of steps.
 """
 
@@ -37,8 +37,8 @@ _CLOSE, _STEPS = 1e-3, 3
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def at_fixed_point(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
-    """`mixture`, where a fit ended, with derivatives in the rows, their weights and the regularization.
+def at_fixed_point(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
+    """`mixture`, where a fit ended, with derivatives in the rows, their weights and the floor.
 
     They are those of the point where EM comes to rest, a few Newton steps away; NaN where that is far.
     """
@@ -59,7 +59,7 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _at_rest(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
+def _at_rest(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
     """`mixture`, where EM has come to rest, with its derivatives."""
     return mixture
 
@@ -70,11 +70,11 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     mixture = _at_rest(*primals, block_size)
     coordinates = Coordinates.at(mixture)
     here = coordinates.start
-    (rows, regularization), (drows, dregularization) = primals[1:], tangents[1:]
+    (rows, floor), (drows, dfloor) = primals[1:], tangents[1:]
     # Apart from the step, so that both of its derivatives read the same rows.
     rows, drows = jax.jvp(lambda rows: rows.in_blocks(block_size), (rows,), (drows,))
-    given = rows, regularization
-    _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, dregularization))
+    given = rows, floor
+    _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, dfloor))
     _, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
 
     # One vector: the solve's transpose wants either all of the right-hand side linear or none.
@@ -95,13 +95,13 @@ def _(primals: tuple[Mixture, Mixture], tangents: tuple[Mixture, Mixture]) -> tu
     return _moving_as(*primals), tangents[1]
 
 
-def _nearer_to_rest(mixture: Mixture, rows: Evidence, regularization: Float[Array, ""], block_size: int) -> Mixture:
+def _nearer_to_rest(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
     """By Newton's steps, each of which about squares the distance; NaN where they lead too far to be such.
 
     A fit ends where little likelihood is left to be gained. Where EM is slow, the likelihood is flat, and its
     parameters may still be some way from rest.
     """
-    given = rows.in_blocks(block_size), regularization
+    given = rows.in_blocks(block_size), floor
 
     def walk(way: _Way) -> _Way:
         end = way.end
@@ -121,7 +121,7 @@ def _nearer_to_rest(mixture: Mixture, rows: Evidence, regularization: Float[Arra
         end = jax.tree.map(lambda new, old: jnp.where(near, new, jnp.where(arrived, old, jnp.nan)), there, end)
         return _Way(end, moves, way.steps + 1)
 
-    start = _Way(mixture, jnp.full_like(regularization, jnp.inf), jnp.asarray(0, jnp.int32))
+    start = _Way(mixture, jnp.full_like(floor[0], jnp.inf), jnp.asarray(0, jnp.int32))
     return jax.lax.while_loop(lambda way: (way.moves > _CLOSE) & (way.steps < _STEPS), walk, start).end
 
 
@@ -139,10 +139,10 @@ def _distance(mixture: Mixture, other: Mixture) -> Float[Array, ""]:
     return jnp.sqrt(Place.of(free_coordinates(mixture), mixture, other).length)
 
 
-def _step(coordinates: Coordinates, position: Named, rows: Evidence, regularization: Array) -> Named:
+def _step(coordinates: Coordinates, position: Named, rows: Evidence, floor: Array) -> Named:
     """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
     mixture = coordinates.leave(position)
-    step, _ = maximize(mixture, take_statistics(mixture, rows), regularization)
+    step, _ = maximize(mixture, take_statistics(mixture, rows), floor)
     return coordinates.held(coordinates.enter(step))
 
 

@@ -338,6 +338,21 @@ def vector(name: str, value: Any, size: int, each: str) -> Float[Array, " size"]
     return vector
 
 
+def scale(value: Any, n_columns: int, dtype: Any) -> Float[Array, " d"] | None:
+    """The scale of each column in `dtype`, positive where that can be seen; None where none is given."""
+    if value is None:
+        return None
+    scale = real_array("scale", value)
+    scale = scale if scale.dtype == dtype else scale.astype(dtype)
+    if scale.shape != (n_columns,):
+        raise ValueError(
+            f"scale has shape {scale.shape}; expected ({n_columns},), one for each column, as jaxgmm.scale_of(x) gives."
+        )
+    if not holds(lambda scale: np.all((scale > 0) & (scale < np.inf)), scale):
+        raise ValueError(f"scale is {scale.tolist()}; expected positive numbers, as jaxgmm.scale_of(x) gives.")
+    return scale
+
+
 def full_row_rank(name: str, value: Any, spread: Float[Array, " d"]) -> Float[Array, "m d"]:
     """A matrix with independent rows, where that can be seen, for columns that spread by so much."""
     matrix, n_columns = finite_data(value, name=name), spread.size

@@ -14,7 +14,8 @@ from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, few_rows
-from jaxgmm.model.seeding import SEEDINGS, Columns
+from jaxgmm.model.scale import floor_of, spread_of
+from jaxgmm.model.seeding import SEEDINGS, Columns, influence
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
 
@@ -36,6 +37,7 @@ def init(
     method: str = "k-means++",
     weights: Any = None,
     regularization: Any = 1e-6,
+    scale: Any = None,
 ) -> Mixture:
     """A mixture to start a fit from: rows are shared out among components, then one M-step.
 
@@ -56,6 +58,7 @@ def init(
         method: "k-means++", "kmeans", "kmeans_whitened", "kmeans_unscaled", "random_from_data" or "random". Static.
         weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
         regularization: floor under the covariances, as in `m_step`.
+        scale: of each column (d,), as in `fit`.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, unknown names, or, outside `jit`, NaN or inf.
@@ -72,6 +75,7 @@ def init(
         checks.labelled_components(rows, present),
         checks.scalar("regularization", regularization, rows.x.dtype),
         present,
+        checks.scale(scale, rows.x.shape[1], rows.x.dtype),
         form=form_of(form),
         method=checks.one_of("method", method, SEEDINGS),
     )
@@ -84,6 +88,7 @@ def from_responsibilities(
     *,
     weights: Any = None,
     regularization: Any = 1e-6,
+    scale: Any = None,
 ) -> Mixture:
     """The mixture that one M-step makes of given responsibilities, for instance a clustering that is already known.
 
@@ -91,7 +96,7 @@ def from_responsibilities(
         x: rows (n, d).
         responsibilities: (n, k), not negative; how much of each row belongs to each component. For labels, use
             `jax.nn.one_hot(labels, k)`.
-        form, weights, regularization: as for `init`, which treats small components alike.
+        form, weights, regularization, scale: as for `init`, which treats small components alike.
 
     Raises:
         TypeError, ValueError: as for `init`, and responsibilities that do not fit `x`.
@@ -107,26 +112,29 @@ def from_responsibilities(
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = checks.responsibilities(responsibilities, rows.x, rows.weights)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
-    return _from_responsibilities(rows, given, regularization, form=form_of(form))
+    scale = checks.scale(scale, rows.x.shape[1], rows.x.dtype)
+    return _from_responsibilities(rows, given, regularization, scale, form=form_of(form))
 
 
 @program(
     static=("form", "method"),
-    work=lambda key, rows, regularization, present, **kind: 5 * present.size * rows.x.size,
+    work=lambda key, rows, regularization, present, scale, **kind: 5 * present.size * rows.x.size,
 )
 def _init(
     key: jax.Array,
     rows: Evidence,
     regularization: Float[Array, ""],
     present: Bool[Array, " k"],
+    scale: Float[Array, " d"] | None,
     *,
     form: Form,
     method: str,
 ) -> Mixture:
-    rows, columns = standard(rows)
+    rows, columns = standard(rows, scale)
+    floor = floor_of(columns.scale, regularization)
     # Which rows go where is decided, not differentiated.
     labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
-    return from_labels(rows, columns, labels, present, regularization, form=form)
+    return from_labels(rows, columns, labels, present, floor, form=form)
 
 
 @program(static=("form",))
@@ -134,31 +142,34 @@ def _from_responsibilities(
     rows: Evidence,
     responsibilities: Float[Array, "n k"],
     regularization: Float[Array, ""],
+    scale: Float[Array, " d"] | None,
     *,
     form: Form,
 ) -> Mixture:
-    rows, columns = standard(rows)
+    rows, columns = standard(rows, scale)
+    floor = floor_of(columns.scale, regularization)
     present = jnp.ones(responsibilities.shape[1:], bool)
-    return _from_shares(rows, columns, responsibilities, lambda given: given, present, regularization, form)
+    return _from_shares(rows, columns, responsibilities, lambda given: given, present, floor, form)
 
 
-def standard(rows: Evidence) -> tuple[Evidence, Columns]:
-    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0."""
+def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[Evidence, Columns]:
+    """Rows without gaps, and as seedings take them; a row that holds NaN or inf has weight 0.
+
+    On their own scale unless another one is given.
+    """
     x = rows.x
     weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), rows.weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
     stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
     x = jnp.where(weights[:, None] > 0, x, stand_in)
-    total = jnp.maximum(jnp.sum(weights), jnp.finfo(x.dtype).tiny)
-    origin = x[0]
-    center = origin + linalg.einsum("n,nd->d", weights, x - origin) / total
-    center = center + linalg.einsum("n,nd->d", weights, x - center) / total
-    variance = linalg.einsum("n,nd->d", weights, (x - center) ** 2) / total
-    varies = variance > (4 * jnp.finfo(x.dtype).eps * center) ** 2
-    scale = jnp.sqrt(jnp.where(varies, variance, 1))
-    columns = Columns((x - center) / scale, weights, center, scale, rows.labels)
-    return Evidence(x, weights, rows.labels), columns
+    rows = Evidence(x, weights, rows.labels)
+    spread = spread_of(rows.in_blocks(block_size_for(rows.n, x.shape[1])))
+    scale = spread.scale if scale is None else scale
+    shares = weights * influence((x - spread.center) / scale)
+    total = jnp.maximum(jnp.sum(shares), jnp.finfo(x.dtype).tiny)
+    center = spread.center + linalg.einsum("n,nd->d", shares, x - spread.center) / total
+    return rows, Columns((x - center) / scale, weights, center, scale, rows.labels)
 
 
 def from_labels(
@@ -166,7 +177,7 @@ def from_labels(
     columns: Columns,
     labels: Int[Array, " n"],
     present: Bool[Array, " k"],
-    regularization: Float[Array, ""],
+    floor: Float[Array, " d"],
     *,
     form: Form,
 ) -> Mixture:
@@ -175,7 +186,7 @@ def from_labels(
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
         return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
 
-    return _from_shares(rows, columns, labels, rule, present, regularization, form)
+    return _from_shares(rows, columns, labels, rule, present, floor, form)
 
 
 def _from_shares(
@@ -184,7 +195,7 @@ def _from_shares(
     given: Array,
     rule: Callable[[Array], Array],
     present: Bool[Array, " k"],
-    regularization: Float[Array, ""],
+    floor: Float[Array, " d"],
     form: Form,
 ) -> Mixture:
     """The mixture in which `rule`, of blocks of what is `given` (n, ...), gives the responsibilities (b, k)."""
@@ -211,7 +222,7 @@ def _from_shares(
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL
         statistics = take(mixture.components) if own else mixture.components.with_kernel(take)
-        mixture, degenerate = maximize(mixture, statistics, regularization)
+        mixture, degenerate = maximize(mixture, statistics, floor)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
     def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:

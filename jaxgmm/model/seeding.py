@@ -1,7 +1,7 @@
 """Seedings: where the components of a mixture start. Each shares the rows out among the components that are present.
 
 Rows are drawn in proportion to their weights. Distances are taken in coordinates that suit what is sought: of
-standardised columns (mean 0, variance 1), in which the units of the data do not matter; whitened, in which no linear
+standardised columns (mean 0, scale 1), in which the units of the data do not matter; whitened, in which no linear
 map of the data matters; or unscaled, the columns as they come, which is what spherical covariances see.
 """
 
@@ -23,8 +23,9 @@ from jaxgmm.ground.rows import Evidence, block_size_for, map_rows, sum_over_bloc
 class Columns:
     """Rows without gaps, and the scale they are on.
 
-    Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), mean and standard
-    deviation (1 if none) of each column, in the units of the data; `labels` (n,), as in `Evidence`.
+    Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), of each column, in
+    the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,), as in
+    `Evidence`.
     """
 
     z: Leaf
@@ -36,12 +37,14 @@ class Columns:
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
 _LloydState = tuple[Array, Array, Array]
+# Rows further out than so many scales count no more in a mean and in products than those that are so far out.
+_FAR = 10.0
 _LLOYD_ITERATIONS = 300
 _LLOYD_TOLERANCE = 1e-4
 
 
 def standardised(columns: Columns) -> Float[Array, "n d"]:
-    """Every column with mean 0 and variance 1."""
+    """Every column with mean 0 and scale 1."""
     return columns.z
 
 
@@ -56,10 +59,16 @@ def whitened(columns: Columns) -> Float[Array, "n d"]:
 
 
 def correlation_factor(columns: Columns) -> Float[Array, "d d"]:
-    """Cholesky factor of the columns' correlations; the identity where they depend on each other."""
+    """Cholesky factor of the covariance of the standardised columns; the identity where they depend on each other."""
     total = jnp.maximum(jnp.sum(columns.weights), jnp.finfo(columns.z.dtype).tiny)
-    products = linalg.einsum("ni,nj->ij", columns.z * columns.weights[:, None], columns.z)
+    shares = columns.weights * influence(columns.z)
+    products = linalg.einsum("ni,nj->ij", columns.z * shares[:, None], columns.z)
     return linalg.scaled_cholesky(products / total)
+
+
+def influence(z: Float[Array, "n d"]) -> Float[Array, " n"]:
+    """How much a standardised row counts in a mean and in products: 1, but for what is far out."""
+    return jnp.minimum(1, _FAR / jnp.maximum(jnp.max(jnp.abs(z), axis=1), _FAR)) ** 2
 
 
 @dataclasses.dataclass(frozen=True)

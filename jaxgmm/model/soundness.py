@@ -57,7 +57,7 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
 def _step(mixture: Mixture) -> Mixture:
     # So many that every kernel takes part in it: they are never there.
     rows = jnp.zeros((_MANY + mixture.n_columns, mixture.n_columns), mixture.log_weights.dtype)
-    return m_step(mixture, e_step(mixture, rows))
+    return m_step(mixture, e_step(mixture, rows), jnp.ones_like(rows[0]))
 
 
 @program

@@ -40,7 +40,7 @@ class Statistics:
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
         >>> first = jaxgmm.init(jax.random.key(1), x, 3)
         >>> early = jaxgmm.e_step(first, x[:50])
-        >>> second = jaxgmm.m_step(first, early)
+        >>> second = jaxgmm.m_step(first, early, jaxgmm.scale_of(x))
         >>> both = early.recentred(first, second) + jaxgmm.e_step(second, x[50:])
         >>> float(both.n)
         100.0

@@ -21,6 +21,7 @@ from jaxgmm.model.mixture import (
     posterior,
     with_kernel,
 )
+from jaxgmm.model.scale import floor_of
 from jaxgmm.model.statistics import Statistics
 
 
@@ -51,25 +52,38 @@ def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | N
     return _e_step(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
 
 
-def m_step(mixture: Mixture, statistics: Statistics, regularization: Any = 1e-6) -> Mixture:
+def m_step(mixture: Mixture, statistics: Statistics, scale: Any, regularization: Any = 1e-6) -> Mixture:
     """The mixture that maximises the expected log-likelihood given `statistics` that `mixture` took.
 
     Args:
         mixture: the mixture passed to `e_step`; the statistics are about its means.
         statistics: what `e_step` returned, or a sum of such.
-        regularization: floor under every covariance, relative to the variance of each column of the data, so that
-            the units of the data do not matter. A covariance above the floor is not changed by it.
+        scale: of each column of the data (d,), `scale_of(x)` of all rows; statistics of some do not know it.
+        regularization: floor under every covariance, relative to the square of the scale, so that the units of the data
+            do not matter. A covariance above the floor is not changed by it.
 
     A component without any weight keeps its parameters and gets weight 0.
 
     Raises:
-        TypeError, ValueError: arguments of the wrong kind, or a negative regularization.
+        TypeError, ValueError: arguments of the wrong kind or shape, a scale that is not positive, or a negative
+            regularization.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (100, 2))
+    >>> mixture = jaxgmm.init(jax.random.key(1), x, 3)
+    >>> stepped = jaxgmm.m_step(mixture, jaxgmm.e_step(mixture, x), jaxgmm.scale_of(x))
+    >>> bool(jaxgmm.log_likelihood(stepped, x) > jaxgmm.log_likelihood(mixture, x))
+    True
     """
     mixture = check_mixture(mixture)
     if not isinstance(statistics, Statistics):
         raise TypeError(f"statistics is of type {type(statistics).__name__}; expected what jaxgmm.e_step returns.")
     mixture, statistics = checks.common_dtype(mixture, statistics)
-    return _m_step(mixture, statistics, checks.scalar("regularization", regularization, statistics.n.dtype))
+    dtype = statistics.n.dtype
+    if scale is None:
+        raise TypeError("scale is None; expected that of each column of the data, jaxgmm.scale_of(x).")
+    scale = checks.scale(scale, mixture.n_columns, dtype)
+    return _m_step(mixture, statistics, scale, checks.scalar("regularization", regularization, dtype))
 
 
 def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Float[Array, ""]:
@@ -129,9 +143,7 @@ def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
     return dataclasses.replace(statistics, sums=kernel.finish(statistics.counts, statistics.sums))
 
 
-def maximize(
-    mixture: Mixture, statistics: Statistics, regularization: Float[Array, ""]
-) -> tuple[Mixture, Bool[Array, " k"]]:
+def maximize(mixture: Mixture, statistics: Statistics, floor: Float[Array, " d"]) -> tuple[Mixture, Bool[Array, " k"]]:
     """`m_step`, and which components it left degenerate: held by the floor, or without rows."""
     counts = statistics.counts
     # The components' total weight, not n: rows may belong to none of these components.
@@ -140,7 +152,7 @@ def maximize(
     alive = ~(counts <= total * jnp.sqrt(jnp.finfo(counts.dtype).tiny))
     some = jnp.any(alive)
     counts = jnp.where(alive, counts, 1)
-    components, collapsed = mixture.components.maximize(counts, statistics.sums, alive, regularization)
+    components, collapsed = mixture.components.maximize(counts, statistics.sums, alive, floor)
     log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
     return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), collapsed | ~alive
 
@@ -156,8 +168,10 @@ def _e_step(mixture: Mixture, rows: Evidence, *, block_size: int) -> Statistics:
 
 
 @program
-def _m_step(mixture: Mixture, statistics: Statistics, regularization: Float[Array, ""]) -> Mixture:
-    return maximize(mixture, statistics, regularization)[0]
+def _m_step(
+    mixture: Mixture, statistics: Statistics, scale: Float[Array, " d"], regularization: Float[Array, ""]
+) -> Mixture:
+    return maximize(mixture, statistics, floor_of(scale, regularization))[0]
 
 
 @program(static=("block_size",), work=of_passes(1))

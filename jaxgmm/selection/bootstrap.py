@@ -13,6 +13,7 @@ from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.agreement import adjusted_rand_index
 from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.many import fit_many
@@ -155,7 +156,7 @@ def stability(
         weights: of the rows (n,); they count rows, in the index and as the number of rows that are drawn again. Default
             ones.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 12 by default.
+        **options: as for `fit_restarts`; `n_restarts` is 12 by default. The scale of the rows is that of resamples too.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`.
@@ -171,7 +172,9 @@ def stability(
     key = checks.key(key)
     rows = checks.evidence(x, weights)
     x, weights = rows.x, rows.weights
-    plan = Plan.of(x.dtype, form, **({"n_restarts": 12} | options))
+    # Rows drawn again are on the scale of all.
+    defaults: dict[str, Any] = {"n_restarts": 12, "scale": scale_of(rows)}
+    plan = Plan.of(x.dtype, x.shape[1], form, **(defaults | options))
     n_repeats = checks.count("n_repeats", n_repeats)
     present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)

@@ -50,7 +50,8 @@ def fit_many(
         chunk_size: data sets in one call. Default 64 on a CPU, elsewhere as many as take some gigabytes, up to 16,384;
             fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 1 by default.
+        **options: as for `fit_restarts`; `n_restarts` is 1 by default. A `scale` is that of all data sets; by default
+            each has its own.
 
     Returns:
         `Restarts` with a leading axis b on every field.
@@ -69,7 +70,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    plan = Plan.of(rows.dtype, form, **({"n_restarts": 1, "lanes": 1} | options))
+    plan = Plan.of(rows.dtype, rows.shape[1], form, **({"n_restarts": 1, "lanes": 1} | options))
     # To the next power of two, so that any lengths make few shapes.
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths

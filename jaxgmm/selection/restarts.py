@@ -21,6 +21,7 @@ from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
 
@@ -72,6 +73,7 @@ class Plan:
     screening_tol: Leaf
     max_iter: Leaf
     regularization: Leaf
+    scale: Leaf | None
     spurious: Leaf
     form: Form = static()
     methods: tuple[str, ...] = static()
@@ -86,6 +88,7 @@ class Plan:
     def of(
         cls,
         dtype: Any,
+        n_columns: int,
         form: Any = "full",
         *,
         n_restarts: int = 200,
@@ -95,6 +98,7 @@ class Plan:
         tol: Any = 1e-6,
         max_iter: Any = 1000,
         regularization: Any = 1e-6,
+        scale: Any = None,
         acceleration: str | None = "anderson",
         history_size: int = 128,
         spurious: Any = False,
@@ -114,6 +118,7 @@ class Plan:
             screening_tol=checks.scalar("screening_tol", screening_tol, dtype),
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
+            scale=checks.scale(scale, n_columns, dtype),
             spurious=jnp.asarray(spurious, bool),
             form=form_of(form),
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
@@ -159,10 +164,10 @@ def fit_restarts(
             more of one kind. Static.
         spurious: whether a fit with a spurious component may win. False by default.
         lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
-        tol, max_iter, regularization, acceleration, history_size, block_size: as for `fit`.
+        tol, max_iter, regularization, scale, acceleration, history_size, block_size: as for `fit`.
 
-    A component is spurious if, in some direction, its variance is below a thousandth of that of the data, and it holds
-    no more than 5 (d + 1) rows.
+    A component is spurious if, in some direction, its variance is below a thousandth of that of the data, in which rows
+    far out count less, and it holds no more than 5 (d + 1) rows.
 
     Returns:
         `Restarts`: `best`, a `FitResult`, and how every start ended.
@@ -181,16 +186,18 @@ def fit_restarts(
     rows = checks.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
     rows = checks.labelled_components(rows, present)
-    return best_of_restarts(Plan.of(rows.x.dtype, form, **options), checks.key(key), rows, present)
+    plan = Plan.of(rows.x.dtype, rows.x.shape[1], form, **options)
+    return best_of_restarts(plan, checks.key(key), rows, present)
 
 
 @program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.x.size)
 def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[Array, " k"]) -> Restarts:
     """`fit_restarts` by a plan, of the components that are present."""
-    given = rows, plan.regularization
+    gapless, columns = standard(rows, plan.scale)
+    floor = floor_of(columns.scale, plan.regularization)
+    given = rows, floor
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
-    plan, rows = jax.lax.stop_gradient((plan, rows))
-    gapless, columns = standard(rows)
+    plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))
     methods = plan.methods[: plan.n_restarts]
     seedings = Seedings.of([SEEDINGS[method] for method in methods], columns, present)
     # So many side by side, the first ones in whole rounds of the methods.
@@ -206,7 +213,6 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     @jax.jit
     def start(number: Int[Array, ""]) -> Mixture:
         labels = seedings.labels(jax.random.fold_in(key, number), number % len(methods))
-        floor = plan.regularization
         return from_labels(gapless, columns, labels, present, floor, form=plan.form)
 
     @jax.jit
@@ -217,6 +223,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
             tol=tol,
             max_iter=plan.max_iter,
             regularization=plan.regularization,
+            scale=columns.scale,
             acceleration=plan.acceleration,
             history_size=plan.history_size,
             block_size=plan.block_size,

@@ -16,6 +16,7 @@ from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
@@ -186,7 +187,8 @@ def select(
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 40 by default, as many candidates are far from the winner.
+        **options: as for `fit_restarts`; `n_restarts` is 40 by default, as many candidates are far from the winner. The
+            scale is by default that of all rows, for the folds of "cv" too.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`, and an unknown criterion or nothing to try.
@@ -208,7 +210,9 @@ def select(
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     dtype, given = rows.x.dtype, np.asarray(rows.weights)
-    plans = {form: Plan.of(dtype, form, **({"n_restarts": 40} | options)) for form in forms}
+    # One for all candidates, and for the folds: the floor is a part of what is compared.
+    defaults: dict[str, Any] = {"n_restarts": 40, "scale": scale_of(rows)}
+    plans = {form: Plan.of(dtype, rows.x.shape[1], form, **(defaults | options)) for form in forms}
     # No number of components is 0.
     for_folds = _folded(key, np.uint32(0))
     folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None

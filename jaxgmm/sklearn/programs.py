@@ -15,6 +15,7 @@ from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_responsibilities
 from jaxgmm.model.mixture import Mixture, block_size_of
+from jaxgmm.model.scale import floor_of
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
 
@@ -76,6 +77,7 @@ def run_em(
     weights: Float[Array, " n"],
     seeds: Int[Array, " n"] | Float[Array, "n k"] | None,
     given: Parameters,
+    scale: Float[Array, " d"],
     bound: Float[Array, ""],
     tol: Float[Array, ""],
     reg_covar: Float[Array, ""],
@@ -95,12 +97,13 @@ def run_em(
     start = given
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=x.dtype) if seeds.ndim == 1 else seeds
-        seeded = Parameters.of(_ridged(from_responsibilities(x, shares, covariance_type, weights=weights), reg_covar))
+        mixture = from_responsibilities(x, shares, covariance_type, weights=weights, scale=scale)
+        seeded = Parameters.of(_ridged(mixture, reg_covar))
         start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
     rows = Evidence(x, weights).in_blocks(block_size_of(mixture, x.shape[0]))
     total = jnp.sum(weights)
-    rounding = jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype)
+    floor = floor_of(scale, jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype))
 
     def unfinished(state: tuple[Mixture, Run]) -> Bool[Array, ""]:
         run = state[1]
@@ -113,7 +116,7 @@ def run_em(
         # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
         reference = jnp.where(jnp.isfinite(run.bound), run.bound, 0)
         statistics = take_statistics(mixture, rows, reference)
-        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), rounding)
+        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), floor)
         bound = reference + statistics.log_likelihood / total
         # No step leads on from where the likelihood is not finite.
         after = pytree.where(jnp.isfinite(bound), after, mixture)

@@ -1,0 +1,124 @@
+"""The scale of a data set, made once: what the floor, seedings and the rule for spurious components are relative to."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxgmm.ground import checks
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Evidence, block_size_for
+
+# A row at a distance D from n others moves the mean by D / n and, after so many passes, the center by about D / n^15.
+_CENTERINGS = 3
+_WEIGHINGS = 2
+# What a Gaussian of standard deviation 1 has after these weighings.
+_GAUSSIAN = 1.0379553537
+# By which a column varies whose values differ by no more than rounding.
+_ROUNDINGS = 4
+
+
+@record
+class Spread:
+    """Where the columns of a data set are, and how far they spread: `center` and `scale` (d,)."""
+
+    center: Leaf
+    scale: Leaf
+
+
+def scale_of(x: Any, weights: Any = None) -> Float[Array, " d"]:
+    """How far each column spreads, in its own units, such that no single row decides it.
+
+    The exponential of a mean of log|x - c|, in units in which that of a Gaussian is its standard deviation. The center
+    c is the mean, drawn to where most rows are by passes that weigh rows by 1 / (1 + ((x - c) / width)^2). The mean of
+    logarithms is taken twice with weights r^2 / (1 + r^2)^(9/8) of r = (x - c) / scale. So neither rows that are far
+    out decide it nor those that lie at c, of which there may be many in a column that is mostly zeros. All of it is
+    sums over rows and the least of distances: parts of the rows may be anywhere, and their order does not matter.
+
+    Floors of covariances are relative to its square: hand it to `m_step`, and to any verb that has an argument `scale`,
+    where the rows are only a part of the data set or it is needed more than once.
+
+    Args:
+        x: rows (n, d), in any units; a row that holds NaN or inf under `jit` takes no part.
+        weights: weight of each row (n,), not negative. Default ones.
+
+    Returns:
+        (d,), positive. Of a column that varies by no more than its rounding, that; of zeros, 1.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape or sign, or, outside `jit`, NaN or inf in `x`.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (1000, 1)).at[0].set(1e6)
+    >>> f"{x.std():.0f} {jaxgmm.scale_of(x)[0]:.2f}"
+    '31607 0.99'
+    """
+    return _scale_of(checks.evidence(x, weights))
+
+
+def floor_of(scale: Float[Array, " d"], regularization: Float[Array, ""]) -> Float[Array, " d"]:
+    """The least variance of each column, (d,), for covariances in data of this scale."""
+    return regularization * scale**2
+
+
+def spread_of(blocks: Evidence) -> Spread:
+    """Center and scale of rows in blocks, as `Evidence.in_blocks` leaves them: finite where absent."""
+    x, weights = blocks.x, blocks.weights[..., None]
+    info = jnp.finfo(x.dtype)
+    # Above the smallest number, of which the root of a root would come back as 0.
+    least = 16 * info.tiny
+
+    def mean(values: Array, shares: Array) -> Float[Array, " d"]:
+        """With these shares in the weights."""
+        share = _sum(weights * shares)
+        return _sum(weights * shares * values) / jnp.where(share > 0, share, 1)
+
+    @jax.checkpoint
+    def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
+        away = x - center
+        root = jnp.sqrt(jnp.sqrt(jnp.sqrt(jnp.maximum(jnp.abs(away), least))))
+        width = mean(root, jnp.ones_like(x)) ** 8
+        return center + mean(away, 1 / (1 + (away / (2 * width)) ** 2)), None
+
+    @jax.checkpoint
+    def weighed(scale: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
+        away = jnp.maximum(jnp.abs(x - center), least)
+        square = 1 + (away / scale) ** 2
+        return jnp.exp(mean(jnp.log(away), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square))))), None
+
+    # Differences from a row first, or the digits of data far from zero would be lost.
+    start = x[0, 0]
+    center, _ = jax.lax.scan(closer, start + mean(x - start, jnp.ones_like(x)), None, length=_CENTERINGS)
+    nearest = _nearest(x, center)
+    rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
+    # Rows that hold the value next to the center would pull the first of these means down to nothing.
+    apart = jnp.abs(x - nearest) > rounding
+    first = jnp.exp(mean(jnp.log(jnp.maximum(jnp.abs(x - center), least)), apart.astype(x.dtype)))
+    scale, _ = jax.lax.scan(weighed, first, None, length=_WEIGHINGS)
+    # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
+    scale = jnp.maximum(jnp.where(jnp.any(apart, axis=(0, 1)), scale / _GAUSSIAN, 0), rounding)
+    return Spread(center, jnp.where(scale**2 > info.tiny, scale, 1))
+
+
+def _sum(values: Float[Array, "blocks b d"]) -> Float[Array, " d"]:
+    """Over all rows, in two stages, so that rounding does not grow with n but with a block."""
+    if values.shape[0] == 1:
+        return jnp.sum(values[0], axis=0)
+    return jnp.sum(jax.lax.optimization_barrier(jnp.sum(values, axis=1)), axis=0)
+
+
+def _nearest(x: Float[Array, "blocks b d"], center: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The value of each column next to its center; of two as near, the lower one."""
+    x, center = jax.lax.stop_gradient((x, center))
+    below = jnp.max(jnp.where(x <= center, x, -jnp.inf), axis=(0, 1))
+    above = jnp.min(jnp.where(x > center, x, jnp.inf), axis=(0, 1))
+    return jnp.where(center - below <= above - center, below, above)
+
+
+@program(work=lambda rows: 200 * rows.x.size)
+def _scale_of(rows: Evidence) -> Float[Array, " d"]:
+    blocks = rows.in_blocks(block_size_for(rows.n, rows.x.shape[1]))
+    return spread_of(dataclasses.replace(blocks, weights=blocks.weights / jnp.max(blocks.weights))).scale

@@ -1,0 +1,179 @@
+"""What works with what, found by trying it: every verb with every form, kind of rows and way to run it."""
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jaxgmm
+
+from cases import CASES, Case
+
+KEY = jax.random.key(0)
+N = 40
+BRIEF: dict[str, Any] = {"n_restarts": 1, "n_finalists": 1, "max_iter": 2, "history_size": 4}
+
+
+def plain(x: Any) -> Any:
+    return x
+
+
+def weighted(x: Any) -> Any:
+    return jaxgmm.rows(x, jnp.linspace(0, 2, N))
+
+
+def labelled(x: Any) -> Any:
+    return jaxgmm.rows(x, labels=jnp.where(jnp.arange(N) < 6, jnp.arange(N) % 3, -1))
+
+
+ROWS: dict[str, Callable[[Any], Any]] = {"plain": plain, "weights": weighted, "labels": labelled}
+
+
+def traced(verb: Callable[..., Any]) -> Callable[[Case, Any], Any]:
+    """A verb of a mixture and rows, traced and not run: what its values are is for the laws."""
+    return lambda case, rows: jax.eval_shape(verb, case.mixture(), rows(jnp.asarray(case.data(N))))
+
+
+def hosted(verb: Callable[..., Any]) -> Callable[[Case, Any], Any]:
+    """A verb that drives programs from Python, which is run."""
+    return lambda case, rows: verb(case, rows(jnp.asarray(case.data(N))))
+
+
+def file(mixture: Any, rows: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        jaxgmm.save(os.path.join(folder, "mixture.npz"), mixture)
+
+
+def sklearn(mixture: Any, rows: Any) -> None:
+    from jaxgmm.sklearn import to_sklearn
+
+    to_sklearn(mixture)
+
+
+OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
+    "log_prob": traced(lambda mixture, rows: mixture.log_prob(rows)),
+    "responsibilities": traced(lambda mixture, rows: mixture.responsibilities(rows)),
+    "predict": traced(lambda mixture, rows: mixture.predict(rows)),
+    "entropy": traced(lambda mixture, rows: mixture.entropy(rows)),
+    "log_likelihood": traced(jaxgmm.log_likelihood),
+    "its derivative": traced(jax.grad(jaxgmm.log_likelihood)),
+    "e_step": traced(jaxgmm.e_step),
+    "init": lambda case, rows: jax.eval_shape(lambda x: case.init(KEY, rows(x)), jnp.asarray(case.data(N))),
+    "fit": traced(jaxgmm.fit),
+    "derivative of a fit": traced(
+        lambda mixture, rows: jax.grad(lambda x: jaxgmm.fit(mixture, rows_of(x, rows)).log_likelihood)(values_of(rows))
+    ),
+    "fit_gradient": traced(lambda mixture, rows: jaxgmm.fit_gradient(mixture, rows, adam(), n_steps=2)),
+    "fit_restarts": hosted(lambda case, rows: jaxgmm.fit_restarts(KEY, rows, 3, **case.options, **BRIEF)),
+    "fit_many": hosted(lambda case, rows: jaxgmm.fit_many(KEY, rows, 3, **case.options, **BRIEF)),
+    "select": hosted(lambda case, rows: chosen(jaxgmm.select(KEY, rows, [3], [case.options["form"]], **BRIEF))),
+    "select by cross-validation": hosted(
+        lambda case, rows: chosen(
+            jaxgmm.select(KEY, rows, [3], [case.options["form"]], criterion="cv", n_folds=2, **BRIEF)
+        )
+    ),
+    "aic, bic, icl": traced(lambda mixture, rows: (jaxgmm.bic(mixture, rows), jaxgmm.icl(mixture, rows))),
+    "stability": hosted(lambda case, rows: jaxgmm.stability(KEY, rows, 3, **case.options, n_bootstrap=2, **BRIEF)),
+    "likelihood_ratio_test": hosted(
+        lambda case, rows: jaxgmm.likelihood_ratio_test(KEY, rows, 2, **case.options, n_bootstrap=2, **BRIEF)
+    ),
+}
+"""Verbs that take rows."""
+
+OF_MIXTURES: dict[str, Callable[[Case, Any], Any]] = {
+    "sample": traced(lambda mixture, rows: mixture.sample(KEY, 5)),
+    "unconstrain": traced(lambda mixture, rows: mixture.unconstrain().constrain()),
+    "marginal": traced(lambda mixture, rows: mixture.marginal([1])),
+    "condition": traced(lambda mixture, rows: mixture.condition([0], jnp.ones(1))),
+    "affine": traced(lambda mixture, rows: mixture.affine(jnp.array([[1.0, 1.0]]))),
+    "product": traced(lambda mixture, rows: jaxgmm.product(mixture, mixture)),
+    "kl_divergence": traced(lambda mixture, rows: jaxgmm.kl_divergence(KEY, mixture, mixture, 10)),
+    "kl_bounds": traced(lambda mixture, rows: jaxgmm.kl_bounds(mixture, mixture)),
+    "entropy_bounds": traced(lambda mixture, rows: jaxgmm.entropy_bounds(mixture)),
+    "l2_distance": traced(lambda mixture, rows: jaxgmm.l2_distance(mixture, mixture)),
+    "bures_distance": traced(lambda mixture, rows: jaxgmm.bures_distance(mixture, mixture)),
+    "mixture_wasserstein": hosted(lambda case, rows: jaxgmm.mixture_wasserstein(case.mixture(), case.mixture())),
+    "align": hosted(lambda case, rows: jaxgmm.align(case.mixture(), case.mixture())),
+    "save": hosted(lambda case, rows: file(case.mixture(), rows)),
+    "to_numpyro": hosted(lambda case, rows: jaxgmm.to_numpyro(case.mixture())),
+    "to_scipy": hosted(lambda case, rows: jaxgmm.to_scipy(case.mixture())),
+    "to_sklearn": hosted(lambda case, rows: sklearn(case.mixture(), rows)),
+}
+"""Verbs that take mixtures alone."""
+
+
+@functools.cache
+def adam() -> Any:
+    import optax
+
+    return optax.adam(0.01)
+
+
+def values_of(rows: Any) -> Any:
+    return getattr(rows, "x", rows)
+
+
+def rows_of(x: Any, like: Any) -> Any:
+    """The same with other numbers."""
+    return x if like is values_of(like) else jaxgmm.rows(x, like.weights, labels=like.labels)
+
+
+def chosen(selection: jaxgmm.Selection) -> Any:
+    """What a candidate that failed says, as it would say it alone."""
+    if selection.candidates[0].error:
+        raise RuntimeError(selection.candidates[0].error)
+    return selection
+
+
+def tried(verb: Callable[[Case, Any], Any], case: Case, rows: Callable[[Any], Any]) -> str:
+    """ "" where it works, else what `NotImplementedError` says. Any other error is a fault, and not caught."""
+    try:
+        verb(case, rows)
+    except NotImplementedError as error:
+        return str(error)
+    return ""
+
+
+def by_form() -> dict[str, dict[str, str]]:
+    """Every verb with every form."""
+    return {
+        name: {case.name: tried(verb, case, plain) for case in CASES} for name, verb in (OF_ROWS | OF_MIXTURES).items()
+    }
+
+
+def by_rows() -> dict[str, dict[str, str]]:
+    """Every verb of rows with every kind of them."""
+    return {name: {kind: tried(verb, CASES[0], rows) for kind, rows in ROWS.items()} for name, verb in OF_ROWS.items()}
+
+
+def ways() -> dict[str, dict[str, str]]:
+    """Whether verbs of rows may stand under transformations of JAX."""
+    case = CASES[0]
+    mixture, x = case.mixture(), jnp.asarray(case.data(N))
+    of = {
+        "log_prob": lambda mixture, x: mixture.log_prob(x),
+        "log_likelihood": jaxgmm.log_likelihood,
+        "init": lambda mixture, x: case.init(KEY, x).means,
+        "fit": lambda mixture, x: jaxgmm.fit(mixture, x).mixture.means,
+        "fit_restarts": lambda mixture, x: jaxgmm.fit_restarts(KEY, x, 3, **BRIEF).best.mixture.means,
+        "fit_gradient": lambda mixture, x: jaxgmm.fit_gradient(mixture, x, adam(), n_steps=2).mixture.means,
+    }
+    under = {
+        "jit": lambda verb: jax.jit(verb),
+        "vmap": lambda verb: lambda mixture, x: jax.vmap(lambda x: verb(mixture, x))(jnp.stack([x, x])),
+        "grad": lambda verb: jax.grad(lambda mixture, x: jnp.sum(verb(mixture, x)), argnums=1),
+        "jvp": lambda verb: lambda mixture, x: jax.jvp(lambda x: verb(mixture, x), (x,), (x,)),
+    }
+
+    def outcome(verb: Any, way: Any) -> str:
+        try:
+            jax.eval_shape(way(verb), mixture, x)
+        except NotImplementedError as error:
+            return str(error)
+        return ""
+
+    return {name: {way: outcome(verb, how) for way, how in under.items()} for name, verb in of.items()}
