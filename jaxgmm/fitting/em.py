@@ -1,7 +1,7 @@
-"""The one EM loop."""
+"""The one EM loop, cut at the pass over the rows: what is proposed, and what its statistics make of it."""
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +13,11 @@ from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.pytree import Leaf, Packed, record
+from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes
 from jaxgmm.model.scale import floor_of, spread_of
+from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
 
@@ -96,65 +97,206 @@ def fit(
 
 
 @record
-class _Task:
-    """What stays the same from step to step."""
+class Point:
+    """A mixture and what the rows say about it.
 
-    rows: Evidence
-    unit: Leaf
-    total: Leaf
-    floor: Leaf
-
-    def visit(
-        self, mixture: Mixture, free: Float[Array, " p"], reference: Float[Array, ""], degenerate: Bool[Array, " k"]
-    ) -> "_Point":
-        """The one pass over the rows of each step, and what the M-step makes of it."""
-        seen = take_statistics(mixture, self.rows, reference)
-        step, held = maximize(mixture, seen, self.floor)
-        place = Place.of(free, mixture, step)
-        return _Point(mixture, seen.log_likelihood, seen.counts, reference, degenerate, step, held, place)
-
-    def log_likelihood(self, point: "_Point") -> Float[Array, ""]:
-        return self.unit * (self.total * point.reference + point.value)
-
-    def gain(self, before: "_Point", after: "_Point") -> Float[Array, ""]:
-        """Per unit weight."""
-        return after.reference - before.reference + (after.value - before.value) / self.total
-
-
-@record
-class _Point:
-    """A mixture and what the rows say about it."""
+    Fields: `mixture`; `value` (), its log-likelihood, counted from `reference` (), a log-density, for each unit of
+    weight; `counts` (k,), weight of the rows of each component; `degenerate` (k,), those that the way there left so;
+    `step`, where EM leads from here, and `held` (k,), which components that leaves degenerate; `place`, of both.
+    """
 
     mixture: Mixture
-    value: Leaf  # log-likelihood counted from reference
-    counts: Leaf  # weight of the rows of each component
+    value: Leaf
+    counts: Leaf
     reference: Leaf
     degenerate: Leaf
-    step: Mixture  # of EM, from here
-    held: Leaf  # components that step leaves degenerate
+    step: Mixture
+    held: Leaf
     place: Place
 
     @property
     def finite(self) -> Bool[Array, ""]:
+        """Whether the fit may go there."""
         # -inf is where what cannot be negative is 0.
         return jnp.all(self.place.mixture < jnp.inf) & jnp.isfinite(self.value)
 
     @property
     def absent(self) -> Bool[Array, " k"]:
+        """Components without weight after the step."""
         return self.step.log_weights == -jnp.inf
 
     @property
     def on_the_floor(self) -> Bool[Array, ""]:
+        """Whether the floor binds the step."""
         return jnp.any(self.held & ~self.absent)
 
 
 @record
-class _State:
-    point: Packed  # a _Point
+class State:
+    """Where a fit stands: all that the next step needs, and the history. A pytree, so that it can be kept.
+
+    Fields: `point` and `ahead`, a `Point` and what lies ahead of it, packed, as a loop moves one vector by one
+    operation; `n_iter` (), -1 before the first pass, at the start itself; `status` (), a code of `Status`, `RUNNING`
+    until the fit is over; `history` (h,).
+    """
+
+    point: Packed
     ahead: Packed  # Memory, Outlook, and whether the latest step was turned down
     n_iter: Leaf
     status: Leaf
     history: Leaf
+
+    @property
+    def opened(self) -> "_Opened":
+        """Unpacked."""
+        memory, outlook, turned_down = self.ahead.tree
+        return _Opened(self.point.tree, memory, outlook, turned_down, self.n_iter < 0, self.n_iter == 0)
+
+
+@record
+class _Opened:
+    here: Point
+    memory: Memory
+    outlook: Outlook
+    turned_down: Leaf
+    arrives: Leaf  # at the start
+    first: Leaf
+
+
+@record
+class Proposal:
+    """Where to look next.
+
+    Fields: `mixture`, whose statistics are asked for, with log-densities counted from `reference` (); `free` (p,), its
+    free coordinates; `degenerate` (k,), components that the way there leaves so; `leaps` (), whether it is no step of
+    EM.
+    """
+
+    mixture: Mixture
+    free: Leaf
+    degenerate: Leaf
+    leaps: Leaf
+    reference: Leaf
+
+
+@record
+class Climb:
+    """What stays the same from step to step.
+
+    A step is `propose`, a pass over the rows, and `accept`; these two are pure, and a state is all that they hand on.
+    So the pass may be anywhere: `fit` is a compiled loop around it, and Python can be another one, over rows that come
+    in parts.
+
+    Fields: `floor` (d,), least variances; `unit` (), by which the weights of the rows were divided, and `total` (),
+    what they add up to after it; `tol`, `max_iter`, as for `fit`; `scheme`, static.
+    """
+
+    floor: Leaf
+    unit: Leaf
+    total: Leaf
+    tol: Leaf
+    max_iter: Leaf
+    scheme: Scheme = static()
+
+    def start(self, mixture: Mixture, history_size: int) -> State:
+        """Before the first pass, which takes the statistics of `mixture` itself and is one like any other."""
+        dtype = mixture.log_weights.dtype
+        nobody, nowhere = jnp.zeros_like(mixture.log_weights), jnp.zeros(mixture.log_weights.shape, bool)
+        nothing, place = jnp.zeros((), dtype), Place.unmoved(mixture)
+        return State(
+            point=Packed.of(Point(mixture, nothing, nobody, nothing, nowhere, mixture, nowhere, place)),
+            ahead=Packed.of((Memory.blank(place.mixture), Outlook.blank(place.mixture), jnp.asarray(False))),
+            n_iter=jnp.asarray(-1, jnp.int32),
+            status=jnp.asarray(Status.RUNNING, jnp.int32),
+            history=jnp.full((history_size,), jnp.nan, dtype),
+        )
+
+    def propose(self, state: State) -> Proposal:
+        """The mixture whose statistics are to be taken next: where EM leads, or further along the way."""
+        return self._propose(state.opened)
+
+    def accept(self, state: State, proposal: Proposal, statistics: Statistics) -> State:
+        """Go there or stay, given what `take_statistics` says of the mixture proposed, from its reference."""
+        return self._accept(state, state.opened, proposal, statistics)
+
+    def step(self, state: State, take: Callable[[Mixture, Array], Statistics]) -> State:
+        """`propose`, `take` the statistics of that mixture from that reference, `accept`."""
+        opened = state.opened
+        proposal = self._propose(opened)
+        return self._accept(state, opened, proposal, take(proposal.mixture, proposal.reference))
+
+    def log_likelihood(self, point: Point) -> Float[Array, ""]:
+        """Total of the rows, in the weights that they had."""
+        return self.unit * (self.total * point.reference + point.value)
+
+    def _propose(self, opened: _Opened) -> Proposal:
+        here = opened.here
+        proposal = here.step, here.place.step, here.held
+        leaps = jnp.asarray(False)
+        if self.scheme.leaps:
+            outlook = opened.outlook
+            # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
+            leaps = outlook.worthwhile & ~opened.turned_down & ~here.on_the_floor
+            proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
+        # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
+        # small, and it is resolved far below the rounding of the log-likelihood itself. Not from far below, where the
+        # first step may have fallen to: they would all be rounded to its size.
+        before = here.reference + here.value / self.total
+        reference = jnp.where(opened.first, before, jnp.maximum(before, here.reference))
+        return Proposal(*proposal, leaps, reference)
+
+    def _accept(self, state: State, opened: _Opened, proposal: Proposal, statistics: Statistics) -> State:
+        here, memory, outlook = opened.here, opened.memory, opened.outlook
+        arrives, first, leaps = opened.arrives, opened.first, proposal.leaps
+        there = self._seen(proposal, statistics)
+        # Per unit weight.
+        gain = there.reference - here.reference + (there.value - here.value) / self.total
+        # Near a saddle steps of EM get longer, and rounding may hide what they gain: that is no end.
+        hidden = ~arrives & ~leaps & (jnp.abs(gain) <= jnp.finfo(gain.dtype).eps * (1 + jnp.abs(here.reference)))
+        longer = there.place.length > jnp.maximum(here.place.length, here.place.noise)
+        growing = hidden & jnp.isinf(outlook.remaining) & longer
+        uphill = (gain >= 0) | first | growing
+        taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, uphill))
+        packed = pytree.where(taken, Packed.of(there), state.point)
+        point: Point = packed.tree
+        memory = memory.judged(leaps, taken, outlook.least)
+        extended = memory.extended(here.place, there.place, gain)
+        memory = pytree.where(taken & (gain > 0) & ~arrives, extended, memory)
+        outlook = look_ahead(memory, point.place)
+        n_iter = state.n_iter + 1
+        settled = taken & (outlook.remaining <= self.tol)
+        nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives & ~growing
+        status = jnp.select(
+            [~leaps & ~there.finite, settled | nothing_gained, n_iter >= self.max_iter],
+            [Status.NON_FINITE, Status.CONVERGED, Status.MAX_ITER],
+            Status.RUNNING,
+        )
+        last = state.history.size - 1
+        # The total rounds more coarsely than the gain, which must not make the history look as if it fell.
+        latest = jnp.where(arrives | first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
+        value = jnp.maximum(self.log_likelihood(point), latest)
+        return State(
+            point=packed,
+            ahead=Packed.of((memory, outlook, ~taken)),
+            n_iter=n_iter,
+            status=status.astype(jnp.int32),
+            history=jax.lax.dynamic_update_index_in_dim(state.history, value, jnp.minimum(n_iter, last), 0),
+        )
+
+    def _seen(self, proposal: Proposal, statistics: Statistics) -> Point:
+        """The mixture proposed, with what the M-step makes of its statistics."""
+        mixture = proposal.mixture
+        step, held = maximize(mixture, statistics, self.floor)
+        return Point(
+            mixture=mixture,
+            value=statistics.log_likelihood,
+            counts=statistics.counts,
+            reference=proposal.reference,
+            degenerate=proposal.degenerate,
+            step=step,
+            held=held,
+            place=Place.of(proposal.free, mixture, step),
+        )
 
 
 @program(static=("scheme", "history_size", "block_size"), work=of_passes(30))
@@ -181,13 +323,14 @@ def _fit(
     mixture, tol, unit, blocks, floor = jax.lax.stop_gradient((mixture, tol, unit, blocks, floor))
     weights = blocks.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
-    task = _Task(blocks, unit, total, floor)
+    climb = Climb(floor, unit, total, tol, max_iter, scheme)
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING,
-        functools.partial(_advance, task, scheme, tol, max_iter),
-        _start(task, mixture, history_size),
+        lambda state: climb.step(state, lambda mixture, reference: take_statistics(mixture, blocks, reference)),
+        climb.start(mixture, history_size),
     )
-    point, (_, outlook, _) = end.point.tree, end.ahead.tree
+    opened = end.opened
+    point = opened.here
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     # A component that was absent from the start is no part of the model.
     degenerate = (point.degenerate | ~(point.counts >= average)) & (mixture.log_weights > -jnp.inf)
@@ -195,76 +338,11 @@ def _fit(
     fitted = at_fixed_point(point.mixture, *given, block_size)
     return FitResult(
         mixture=fitted,
-        log_likelihood=with_derivative(task.log_likelihood(point), fitted, given[0]),
+        log_likelihood=with_derivative(climb.log_likelihood(point), fitted, given[0]),
         n_iter=end.n_iter,
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
         history=end.history,
         degenerate_components=degenerate,
         # NaN where the step from there is not finite.
-        remaining=jnp.where(outlook.remaining >= 0, outlook.remaining, jnp.inf),
-    )
-
-
-def _start(task: _Task, mixture: Mixture, history_size: int) -> _State:
-    """Before the start: the first pass, which takes the statistics of `mixture` itself, is one of the loop's."""
-    dtype = mixture.log_weights.dtype
-    nobody, nowhere = jnp.zeros_like(mixture.log_weights), jnp.zeros(mixture.log_weights.shape, bool)
-    nothing, place = jnp.zeros((), dtype), Place.unmoved(mixture)
-    return _State(
-        point=Packed.of(_Point(mixture, nothing, nobody, nothing, nowhere, mixture, nowhere, place)),
-        ahead=Packed.of((Memory.blank(place.mixture), Outlook.blank(place.mixture), jnp.asarray(False))),
-        n_iter=jnp.asarray(-1, jnp.int32),
-        status=jnp.asarray(Status.RUNNING, jnp.int32),
-        history=jnp.full((history_size,), jnp.nan, dtype),
-    )
-
-
-def _advance(task: _Task, scheme: Scheme, tol: Float[Array, ""], max_iter: Int[Array, ""], state: _State) -> _State:
-    """One step: propose a mixture, take its statistics, go there or stay. The first arrives at the start."""
-    here: _Point = state.point.tree
-    memory, outlook, turned_down = state.ahead.tree
-    arrives, first = state.n_iter < 0, state.n_iter == 0
-    proposal = here.step, here.place.step, here.held
-    leaps = jnp.asarray(False)
-    if scheme.leaps:
-        # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
-        leaps = outlook.worthwhile & ~turned_down & ~here.on_the_floor
-        proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
-    mixture, free, held = proposal
-    # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
-    # small, and it is resolved far below the rounding of the log-likelihood itself. Not from far below, where the first
-    # step may have fallen to: they would all be rounded to its size.
-    before = here.reference + here.value / task.total
-    there = task.visit(mixture, free, jnp.where(first, before, jnp.maximum(before, here.reference)), held)
-    gain = task.gain(here, there)
-    # Near a saddle steps of EM get longer, and rounding may hide what they gain: that is no end.
-    hidden = ~arrives & ~leaps & (jnp.abs(gain) <= jnp.finfo(gain.dtype).eps * (1 + jnp.abs(here.reference)))
-    longer = there.place.length > jnp.maximum(here.place.length, here.place.noise)
-    growing = hidden & jnp.isinf(outlook.remaining) & longer
-    uphill = (gain >= 0) | first | growing
-    taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, uphill))
-    packed = pytree.where(taken, Packed.of(there), state.point)
-    point: _Point = packed.tree
-    memory = memory.judged(leaps, taken, outlook.least)
-    extended = memory.extended(here.place, there.place, gain)
-    memory = pytree.where(taken & (gain > 0) & ~arrives, extended, memory)
-    outlook = look_ahead(memory, point.place)
-    n_iter = state.n_iter + 1
-    settled = taken & (outlook.remaining <= tol)
-    nothing_gained = ~leaps & ~(gain > 0) & ~(first & (gain < 0)) & ~arrives & ~growing
-    status = jnp.select(
-        [~leaps & ~there.finite, settled | nothing_gained, n_iter >= max_iter],
-        [Status.NON_FINITE, Status.CONVERGED, Status.MAX_ITER],
-        Status.RUNNING,
-    )
-    last = state.history.size - 1
-    # The total rounds more coarsely than the gain, which must not make the history look as if it fell.
-    latest = jnp.where(arrives | first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
-    value = jnp.maximum(task.log_likelihood(point), latest)
-    return _State(
-        point=packed,
-        ahead=Packed.of((memory, outlook, ~taken)),
-        n_iter=n_iter,
-        status=status.astype(jnp.int32),
-        history=jax.lax.dynamic_update_index_in_dim(state.history, value, jnp.minimum(n_iter, last), 0),
+        remaining=jnp.where(opened.outlook.remaining >= 0, opened.outlook.remaining, jnp.inf),
     )

@@ -185,17 +185,21 @@ def _scan(function: Callable[[Any], tuple[T, Any]], blocks: Any) -> tuple[T, Any
     """Compensated sum over blocks of the first that `function` returns, and a stack of the second."""
 
     def step(carry: tuple[T, T], block: Any) -> tuple[tuple[T, T], Any]:
-        total, lost = carry
         value, kept = function(block)
-        value = jax.tree.map(jnp.subtract, value, lost)
-        grown = jax.tree.map(jnp.add, total, value)
-        lost = jax.tree.map(lambda g, t, v: jnp.where(jnp.isfinite(g), (g - t) - v, 0), grown, total, value)
-        return (grown, lost), kept
+        return plus(*carry, value), kept
 
     shape = jax.eval_shape(lambda block: function(block)[0], jax.tree.map(lambda array: array[0], blocks))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
     (total, _), kept = jax.lax.scan(step, (zeros, zeros), blocks)
     return total, kept
+
+
+def plus(total: T, lost: T, value: T) -> tuple[T, T]:
+    """One more number in a compensated sum: the total, and what it lost to rounding, which start as zeros."""
+    value = jax.tree.map(jnp.subtract, value, lost)
+    grown = jax.tree.map(jnp.add, total, value)
+    lost = jax.tree.map(lambda g, t, v: jnp.where(jnp.isfinite(g), (g - t) - v, 0), grown, total, value)
+    return grown, lost
 
 
 def map_rows(function: Callable[[Any], T], rows: Any, block_size: int) -> T:
