@@ -69,7 +69,7 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
     ),
     "fit_gradient": traced(lambda mixture, rows: jaxgmm.fit_gradient(mixture, rows, adam(), n_steps=2)),
     "fit_restarts": hosted(lambda case, rows: jaxgmm.fit_restarts(KEY, rows, 3, **case.options, **BRIEF)),
-    "fit_many": hosted(lambda case, rows: jaxgmm.fit_many(KEY, rows, 3, **case.options, **BRIEF)),
+    "fit_many": hosted(lambda case, rows: jaxgmm.fit_many(KEY, together(rows), 3, **case.options, **BRIEF)),
     "select": hosted(lambda case, rows: chosen(jaxgmm.select(KEY, rows, [3], [case.options["form"]], **BRIEF))),
     "select by cross-validation": hosted(
         lambda case, rows: chosen(
@@ -77,7 +77,7 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
         )
     ),
     "aic, bic, icl": traced(lambda mixture, rows: (jaxgmm.bic(mixture, rows), jaxgmm.icl(mixture, rows))),
-    "stability": hosted(lambda case, rows: jaxgmm.stability(KEY, rows, 3, **case.options, n_bootstrap=2, **BRIEF)),
+    "stability": hosted(lambda case, rows: jaxgmm.stability(KEY, rows, 3, **case.options, n_repeats=2, **BRIEF)),
     "likelihood_ratio_test": hosted(
         lambda case, rows: jaxgmm.likelihood_ratio_test(KEY, rows, 2, **case.options, n_bootstrap=2, **BRIEF)
     ),
@@ -122,6 +122,11 @@ def rows_of(x: Any, like: Any) -> Any:
     return x if like is values_of(like) else jaxgmm.rows(x, like.weights, labels=like.labels)
 
 
+def together(rows: Any) -> Any:
+    """A stack of one data set."""
+    return rows[None] if rows is values_of(rows) else rows
+
+
 def chosen(selection: jaxgmm.Selection) -> Any:
     """What a candidate that failed says, as it would say it alone."""
     if selection.candidates[0].error:
@@ -160,7 +165,6 @@ def ways() -> dict[str, dict[str, str]]:
         "init": lambda mixture, x: case.init(KEY, x).means,
         "fit": lambda mixture, x: jaxgmm.fit(mixture, x).mixture.means,
         "fit_restarts": lambda mixture, x: jaxgmm.fit_restarts(KEY, x, 3, **BRIEF).best.mixture.means,
-        "fit_gradient": lambda mixture, x: jaxgmm.fit_gradient(mixture, x, adam(), n_steps=2).mixture.means,
     }
     under = {
         "jit": lambda verb: jax.jit(verb),

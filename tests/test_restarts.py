@@ -198,7 +198,7 @@ def test_bad_arguments(options, message):
 
 
 def test_an_option_that_does_not_exist():
-    with pytest.raises(TypeError, match=r"n_init is no option; expected some of .*n_restarts"):
+    with pytest.raises(TypeError, match="n_init"):
         jaxgmm.fit_restarts(jax.random.key(0), spiked(), 2, n_init=10)
 
 

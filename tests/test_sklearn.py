@@ -277,5 +277,5 @@ def test_conversion_refuses_what_it_cannot_hold():
         from_sklearn(StandardScaler())
     with pytest.raises(NotFittedError):
         from_sklearn(GaussianMixture())
-    with pytest.raises(TypeError, match="expected Gaussian ones"):
+    with pytest.raises(NotImplementedError, match="expected Gaussian ones"):
         to_sklearn(next(case for case in CASES if case.integer).mixture())

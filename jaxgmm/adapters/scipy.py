@@ -21,7 +21,8 @@ def to_scipy(mixture: Mixture) -> list[Any]:
         A list of k frozen distributions, with `pdf`, `logpdf`, `cdf`, `rvs`, `mean` and `cov_object`.
 
     Raises:
-        TypeError, ValueError: not one mixture of Gaussians.
+        TypeError, ValueError: not one mixture.
+        NotImplementedError: components that are not Gaussian.
 
     >>> import jaxgmm
     >>> mixture = jaxgmm.from_parameters([0.3, 0.7], [[0.0], [4.0]], [1.0, 1.0], "spherical")
@@ -34,7 +35,9 @@ def to_scipy(mixture: Mixture) -> list[Any]:
 
     mixture = check_mixture(mixture)
     if type(mixture.components) is not Gaussian:
-        raise TypeError(f"mixture has components {type(mixture.components).__name__}; expected Gaussian ones.")
+        raise NotImplementedError(
+            f"to_scipy has no counterpart of {type(mixture.components).__name__} components; expected Gaussian ones."
+        )
     k, d = mixture.n_components, mixture.n_columns
     means = np.asarray(mixture.means, np.float64)
     factors = np.broadcast_to(np.asarray(mixture.components.covariance.factor.tril().scale_tril, np.float64), (k, d, d))

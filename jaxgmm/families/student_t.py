@@ -107,7 +107,7 @@ class StudentT(Located):
 
     def take(self, places: Places) -> "StudentT":
         places = checks.places("places", places, self.means.shape[0], "component")
-        return self.moved(self.means[places], self.scale.take(places))
+        return type(self)(self.means[places], self.scale.take(places), self.nu)
 
     def condition(self, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> "StudentT":
         away = values - self.means[:, given]

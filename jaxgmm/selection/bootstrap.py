@@ -1,7 +1,9 @@
 """What data drawn again would say: a test of one more component, and whether the same groups come back."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.agreement import adjusted_rand_index
 from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.many import fit_many
-from jaxgmm.selection.restarts import Plan, best_of_restarts
+from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
 
 # Where fits run one after the other, a call takes as many as the data themselves need, so that one program does all.
 _CHUNK = {"cpu": 2}
@@ -69,7 +71,19 @@ def likelihood_ratio_test(
     *,
     n_bootstrap: int = 99,
     progress: bool = False,
-    **options: Any,
+    n_restarts: int = 12,
+    n_finalists: int = 4,
+    screening_tol: Any = 1e-3,
+    methods: Sequence[str] = METHODS,
+    spurious: Any = False,
+    lanes: int | None = 1,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    block_size: int | None = None,
 ) -> LikelihoodRatioTest:
     """Whether `n_components` components are enough, against one more: the parametric bootstrap.
 
@@ -83,7 +97,7 @@ def likelihood_ratio_test(
         form: as for `init`.
         n_bootstrap: data sets drawn, b. The p-value is not below 1 / (b + 1).
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`, for all fits; `n_restarts` is 12 by default.
+        n_restarts and all others: as for `fit_restarts`, for all fits.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`.
@@ -105,16 +119,35 @@ def likelihood_ratio_test(
     x = checks.evidence(x, weighted=False).x
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())
-    options = {"max_components": k + 1, "n_restarts": 12, "chunk_size": chunk, "progress": progress} | options
+    fitted = functools.partial(
+        fit_many,
+        form=form,
+        max_components=k + 1,
+        chunk_size=chunk,
+        progress=progress,
+        n_restarts=n_restarts,
+        n_finalists=n_finalists,
+        screening_tol=screening_tol,
+        methods=methods,
+        spurious=spurious,
+        lanes=lanes,
+        tol=tol,
+        max_iter=max_iter,
+        regularization=regularization,
+        scale=scale,
+        acceleration=acceleration,
+        history_size=history_size,
+        block_size=block_size,
+    )
     for_fits, for_data, for_draws = jax.random.split(key, 3)
-    both = fit_many(for_fits, jnp.stack([x, x]), [k, k + 1], form, **options).best
+    both = fitted(for_fits, jnp.stack([x, x]), [k, k + 1]).best
     null, alternative = (jax.tree.map(lambda leaf, place=place: leaf[place], both) for place in (0, 1))
     n_bootstrap = checks.count("n_bootstrap", n_bootstrap)
     statistic = _statistic(null, alternative)
     if jnp.isfinite(statistic):
         keys = jax.random.split(for_data, n_bootstrap)
         drawn = jax.lax.map(lambda key: null.mixture.sample(key, x.shape[0]), keys)
-        fits = [fit_many(for_draws, drawn, count, form, **options).best for count in (k, k + 1)]
+        fits = [fitted(for_draws, drawn, count).best for count in (k, k + 1)]
         simulated = _statistic(*fits)
     else:  # there is nothing to draw from, or nothing to compare with
         simulated = jnp.full((n_bootstrap,), jnp.nan, x.dtype)
@@ -139,7 +172,19 @@ def stability(
     n_repeats: int = 20,
     weights: Any = None,
     progress: bool = False,
-    **options: Any,
+    n_restarts: int = 12,
+    n_finalists: int = 4,
+    screening_tol: Any = 1e-3,
+    methods: Sequence[str] = METHODS,
+    spurious: Any = False,
+    lanes: int | None = None,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    block_size: int | None = None,
 ) -> Stability:
     """Whether the groups that a fit finds are found again: with other starts, and in rows drawn again.
 
@@ -156,7 +201,8 @@ def stability(
         weights: of the rows (n,); they count rows, in the index and as the number of rows that are drawn again. Default
             ones.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 12 by default. The scale of the rows is that of resamples too.
+        scale: of each column (d,), of resamples too. Default that of the rows.
+        n_restarts and all others: as for `fit_restarts`.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`.
@@ -172,9 +218,24 @@ def stability(
     key = checks.key(key)
     rows = checks.evidence(x, weights)
     x, weights = rows.x, rows.weights
-    # Rows drawn again are on the scale of all.
-    defaults: dict[str, Any] = {"n_restarts": 12, "scale": scale_of(rows)}
-    plan = Plan.of(x.dtype, x.shape[1], form, **(defaults | options))
+    plan = Plan.of(
+        x.dtype,
+        x.shape[1],
+        form,
+        n_restarts=n_restarts,
+        n_finalists=n_finalists,
+        screening_tol=screening_tol,
+        methods=methods,
+        spurious=spurious,
+        lanes=lanes,
+        tol=tol,
+        max_iter=max_iter,
+        regularization=regularization,
+        scale=scale_of(rows) if scale is None else scale,
+        acceleration=acceleration,
+        history_size=history_size,
+        block_size=block_size,
+    )
     n_repeats = checks.count("n_repeats", n_repeats)
     present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)

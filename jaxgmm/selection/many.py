@@ -14,7 +14,7 @@ from jaxgmm.ground import checks, containers, digits, frames
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.selection.calls import in_chunks
-from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
+from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
 
 # Data sets in one call of the compiled program. Side by side they fill an accelerator, and all wait for the slowest and
 # for the host: as many as spread to so many numbers, of some gigabytes.
@@ -31,7 +31,19 @@ def fit_many(
     weights: Any = None,
     chunk_size: int | None = None,
     progress: bool = False,
-    **options: Any,
+    n_restarts: int = 1,
+    n_finalists: int = 4,
+    screening_tol: Any = 1e-3,
+    methods: Sequence[str] = METHODS,
+    spurious: Any = False,
+    lanes: int | None = 1,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    block_size: int | None = None,
 ) -> Restarts:
     """`fit_restarts` of each of many data sets, as a stack.
 
@@ -50,8 +62,8 @@ def fit_many(
         chunk_size: data sets in one call. Default 64 on a CPU, elsewhere as many as take some gigabytes, up to 16,384;
             fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 1 by default. A `scale` is that of all data sets; by default
-            each has its own.
+        scale: of each column (d,), the same for all data sets; by default each has its own.
+        n_restarts and all others: as for `fit_restarts`.
 
     Returns:
         `Restarts` with a leading axis b on every field.
@@ -70,7 +82,24 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    plan = Plan.of(rows.dtype, rows.shape[1], form, **({"n_restarts": 1, "lanes": 1} | options))
+    plan = Plan.of(
+        rows.dtype,
+        rows.shape[1],
+        form,
+        n_restarts=n_restarts,
+        n_finalists=n_finalists,
+        screening_tol=screening_tol,
+        methods=methods,
+        spurious=spurious,
+        lanes=lanes,
+        tol=tol,
+        max_iter=max_iter,
+        regularization=regularization,
+        scale=scale,
+        acceleration=acceleration,
+        history_size=history_size,
+        block_size=block_size,
+    )
     # To the next power of two, so that any lengths make few shapes.
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths

@@ -91,25 +91,21 @@ class Plan:
         n_columns: int,
         form: Any = "full",
         *,
-        n_restarts: int = 200,
-        n_finalists: int = 4,
-        screening_tol: Any = 1e-3,
-        methods: Sequence[str] = METHODS,
-        tol: Any = 1e-6,
-        max_iter: Any = 1000,
-        regularization: Any = 1e-6,
-        scale: Any = None,
-        acceleration: str | None = "anderson",
-        history_size: int = 128,
-        spurious: Any = False,
-        lanes: int | None = None,
-        block_size: int | None = None,
-        **unknown: Any,
+        n_restarts: int,
+        n_finalists: int,
+        screening_tol: Any,
+        methods: Sequence[str],
+        spurious: Any,
+        lanes: int | None,
+        tol: Any,
+        max_iter: Any,
+        regularization: Any,
+        scale: Any,
+        acceleration: str | None,
+        history_size: int,
+        block_size: int | None,
     ) -> "Plan":
         """The plan that the options of `fit_restarts` are, checked."""
-        if unknown:
-            known = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise TypeError(f"{', '.join(unknown)} is no option; expected some of {known}.")
         scheme_of(acceleration)
         if isinstance(methods, str) or not methods:
             raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
@@ -139,7 +135,19 @@ def fit_restarts(
     *,
     max_components: int | None = None,
     weights: Any = None,
-    **options: Any,
+    n_restarts: int = 200,
+    n_finalists: int = 4,
+    screening_tol: Any = 1e-3,
+    methods: Sequence[str] = METHODS,
+    spurious: Any = False,
+    lanes: int | None = None,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    block_size: int | None = None,
 ) -> Restarts:
     """The best of many fits, from starts of several kinds; everything in one compiled call.
 
@@ -156,13 +164,13 @@ def fit_restarts(
         x: rows (n, d), in any units.
         n_components, form, max_components: as for `init`.
         weights: weight of each row (n,), as for `fit`.
-        n_restarts: number of starts, 200 by default. Static.
-        n_finalists: how many go on to `tol`, 4 by default; rounded up to whole rounds of `methods`. Static.
-        screening_tol: `tol` up to which all starts are fitted, 1e-3 by default.
+        n_restarts: number of starts. Static.
+        n_finalists: how many go on to `tol`, rounded up to whole rounds of `methods`. Static.
+        screening_tol: `tol` up to which all starts are fitted.
         methods: names of seedings as `init` takes them; start i has method i modulo their number. By default
             "k-means++", "random_from_data", "kmeans_whitened" and "random": different kinds of starts find more than
             more of one kind. Static.
-        spurious: whether a fit with a spurious component may win. False by default.
+        spurious: whether a fit with a spurious component may win.
         lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
         tol, max_iter, regularization, scale, acceleration, history_size, block_size: as for `fit`.
 
@@ -186,7 +194,24 @@ def fit_restarts(
     rows = checks.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
     rows = checks.labelled_components(rows, present)
-    plan = Plan.of(rows.x.dtype, rows.x.shape[1], form, **options)
+    plan = Plan.of(
+        rows.x.dtype,
+        rows.x.shape[1],
+        form,
+        n_restarts=n_restarts,
+        n_finalists=n_finalists,
+        screening_tol=screening_tol,
+        methods=methods,
+        spurious=spurious,
+        lanes=lanes,
+        tol=tol,
+        max_iter=max_iter,
+        regularization=regularization,
+        scale=scale,
+        acceleration=acceleration,
+        history_size=history_size,
+        block_size=block_size,
+    )
     return best_of_restarts(plan, checks.key(key), rows, present)
 
 

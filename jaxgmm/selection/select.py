@@ -1,6 +1,7 @@
 """How many components, and of what structure: every candidate fitted and compared by a criterion."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.calls import shown, side_by_side
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
-from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
+from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
 
 if TYPE_CHECKING:
     import pandas
@@ -169,7 +170,19 @@ def select(
     weights: Any = None,
     n_folds: int = 5,
     progress: bool = False,
-    **options: Any,
+    n_restarts: int = 40,
+    n_finalists: int = 4,
+    screening_tol: Any = 1e-3,
+    methods: Sequence[str] = METHODS,
+    spurious: Any = False,
+    lanes: int | None = None,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    block_size: int | None = None,
 ) -> Selection:
     """The best number of components and form by a criterion, and all that it was chosen from.
 
@@ -187,8 +200,9 @@ def select(
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
         progress: show a progress bar (needs tqdm).
-        **options: as for `fit_restarts`; `n_restarts` is 40 by default, as many candidates are far from the winner. The
-            scale is by default that of all rows, for the folds of "cv" too.
+        scale: of each column (d,), for all candidates and folds: the floor is a part of what is compared. Default that
+            of the rows.
+        n_restarts and all others: as for `fit_restarts`; fewer starts, as many candidates are far from the winner.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`, and an unknown criterion or nothing to try.
@@ -210,9 +224,26 @@ def select(
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     dtype, given = rows.x.dtype, np.asarray(rows.weights)
-    # One for all candidates, and for the folds: the floor is a part of what is compared.
-    defaults: dict[str, Any] = {"n_restarts": 40, "scale": scale_of(rows)}
-    plans = {form: Plan.of(dtype, rows.x.shape[1], form, **(defaults | options)) for form in forms}
+    scale = scale_of(rows) if scale is None else scale
+    planned = functools.partial(
+        Plan.of,
+        dtype,
+        rows.x.shape[1],
+        n_restarts=n_restarts,
+        n_finalists=n_finalists,
+        screening_tol=screening_tol,
+        methods=methods,
+        spurious=spurious,
+        lanes=lanes,
+        tol=tol,
+        max_iter=max_iter,
+        regularization=regularization,
+        scale=scale,
+        acceleration=acceleration,
+        history_size=history_size,
+        block_size=block_size,
+    )
+    plans = {form: planned(form) for form in forms}
     # No number of components is 0.
     for_folds = _folded(key, np.uint32(0))
     folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None

@@ -63,7 +63,8 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     "tied-spherical" "spherical".
 
     Raises:
-        TypeError, ValueError: not one mixture of Gaussians with a covariance structure that scikit-learn has.
+        TypeError, ValueError: not one mixture.
+        NotImplementedError: components that are not Gaussian, or of a structure without a name.
 
     >>> import jaxgmm
     >>> from jaxgmm.sklearn import to_sklearn
@@ -75,9 +76,9 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     components: Any = mixture.components
     kind = name_of(components.covariance) if type(components) is Gaussian else None
     if kind is None:
-        raise TypeError(
-            f"mixture has components {type(components).__name__}; expected Gaussian ones with one of the "
-            f"covariances {', '.join(STRUCTURES)}."
+        raise NotImplementedError(
+            f"to_sklearn has no counterpart of {type(components).__name__} components; expected Gaussian ones with one "
+            f"of the covariances {', '.join(STRUCTURES)}."
         )
     parameters = jax.tree.map(np.asarray, Parameters.of(mixture))
     if kind in _EACH:

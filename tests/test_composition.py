@@ -1,0 +1,46 @@
+"""Cells of the tables of what works with what: each works, or says why not in words that name both sides.
+
+All others are tried where the page is made.
+"""
+
+import composition
+import pytest
+
+from cases import CASES, STUDENTS
+from tolerance import once
+
+pytestmark = once
+OF_EACH_FAMILY = [CASES[0], STUDENTS[0], CASES[-1]]
+LACKING = {
+    "condition",
+    "affine",
+    "product",
+    "kl_bounds",
+    "entropy_bounds",
+    "l2_distance",
+    "bures_distance",
+    "mixture_wasserstein",
+    "to_scipy",
+    "to_sklearn",
+}
+"""What a family may lack."""
+
+
+@pytest.mark.parametrize("name", composition.OF_ROWS | composition.OF_MIXTURES)
+def test_every_form(name):
+    verb = (composition.OF_ROWS | composition.OF_MIXTURES)[name]
+    for case in OF_EACH_FAMILY:
+        if message := composition.tried(verb, case, composition.plain):
+            assert name in LACKING
+            assert type(case.mixture().components).__name__ in message
+
+
+@pytest.mark.parametrize("name", composition.OF_ROWS)
+def test_every_kind_of_rows(name):
+    for rows in composition.ROWS.values():
+        message = composition.tried(composition.OF_ROWS[name], CASES[0], rows)
+        assert not message or (name in ("fit_many", "likelihood_ratio_test") and name in message)
+
+
+def test_every_transformation():
+    assert not [cell for row in composition.ways().values() for cell in row.values() if cell]
