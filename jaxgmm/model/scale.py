@@ -1,6 +1,7 @@
 """The scale of a data set, made once: what the floor, seedings and the rule for spurious components are relative to."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Evidence, block_size_for
+from jaxgmm.ground.rows import Evidence, block_size_for, sum_over_blocks
 
 # A row at a distance D from n others moves the mean by D / n and, after so many passes, the center by about D / n^15.
 _CENTERINGS = 3
@@ -66,55 +67,70 @@ def floor_of(scale: Float[Array, " d"], regularization: Float[Array, ""]) -> Flo
 
 def spread_of(blocks: Evidence) -> Spread:
     """Center and scale of rows in blocks, as `Evidence.in_blocks` leaves them: finite where absent."""
-    x, weights = blocks.x, blocks.weights[..., None]
+    x = blocks.x
     info = jnp.finfo(x.dtype)
     # Above the smallest number, of which the root of a root would come back as 0.
     least = 16 * info.tiny
 
-    def mean(values: Array, shares: Array) -> Float[Array, " d"]:
-        """With these shares in the weights."""
-        share = _sum(weights * shares)
-        return _sum(weights * shares * values) / jnp.where(share > 0, share, 1)
+    def sums(of: Callable[[Array], tuple[Array, Array]]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        """Of a value of each row with a share in its weight, both as `of` gives them; and of these weights."""
 
-    @jax.checkpoint
+        def block(rows: Evidence) -> tuple[Array, Array]:
+            values, shares = of(rows.x)
+            shares = shares * rows.weights[:, None]
+            return jnp.sum(shares * values, axis=0), jnp.sum(shares, axis=0)
+
+        return sum_over_blocks(block, Evidence(x, blocks.weights))
+
+    def mean(of: Callable[[Array], tuple[Array, Array]]) -> Float[Array, " d"]:
+        total, share = sums(of)
+        return total / jnp.where(share > 0, share, 1)
+
     def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
-        away = x - center
-        root = jnp.sqrt(jnp.sqrt(jnp.sqrt(jnp.maximum(jnp.abs(away), least))))
-        width = mean(root, jnp.ones_like(x)) ** 8
-        return center + mean(away, 1 / (1 + (away / (2 * width)) ** 2)), None
+        def root(x: Array) -> tuple[Array, Array]:
+            away = jnp.maximum(jnp.abs(x - center), least)
+            return jnp.sqrt(jnp.sqrt(jnp.sqrt(away))), jnp.ones_like(x)
 
-    @jax.checkpoint
+        width = 2 * jnp.maximum(mean(root) ** 8, info.tiny)
+        return center + mean(lambda x: (x - center, 1 / (1 + ((x - center) / width) ** 2))), None
+
+    def logarithm(x: Array) -> Array:
+        return jnp.log(jnp.maximum(jnp.abs(x - center), least))
+
     def weighed(scale: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
-        away = jnp.maximum(jnp.abs(x - center), least)
-        square = 1 + (away / scale) ** 2
-        return jnp.exp(mean(jnp.log(away), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square))))), None
+        def of(x: Array) -> tuple[Array, Array]:
+            square = 1 + ((x - center) / scale) ** 2
+            return logarithm(x), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
+
+        return jnp.exp(mean(of)), None
 
     # Differences from a row first, or the digits of data far from zero would be lost.
     start = x[0, 0]
-    center, _ = jax.lax.scan(closer, start + mean(x - start, jnp.ones_like(x)), None, length=_CENTERINGS)
+    center = start + mean(lambda x: (x - start, jnp.ones_like(x)))
+    center, _ = jax.lax.scan(closer, center, None, length=_CENTERINGS)
     nearest = _nearest(x, center)
     rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
     # Rows that hold the value next to the center would pull the first of these means down to nothing.
-    apart = jnp.abs(x - nearest) > rounding
-    first = jnp.exp(mean(jnp.log(jnp.maximum(jnp.abs(x - center), least)), apart.astype(x.dtype)))
+    total, apart = sums(lambda x: (logarithm(x), (jnp.abs(x - nearest) > rounding).astype(x.dtype)))
+    varies = apart > 0
+    first = jnp.exp(total / jnp.where(varies, apart, 1))
     scale, _ = jax.lax.scan(weighed, first, None, length=_WEIGHINGS)
     # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
-    scale = jnp.maximum(jnp.where(jnp.any(apart, axis=(0, 1)), scale / _GAUSSIAN, 0), rounding)
+    scale = jnp.maximum(jnp.where(varies, scale / _GAUSSIAN, 0), rounding)
     return Spread(center, jnp.where(scale**2 > info.tiny, scale, 1))
-
-
-def _sum(values: Float[Array, "blocks b d"]) -> Float[Array, " d"]:
-    """Over all rows, in two stages, so that rounding does not grow with n but with a block."""
-    if values.shape[0] == 1:
-        return jnp.sum(values[0], axis=0)
-    return jnp.sum(jax.lax.optimization_barrier(jnp.sum(values, axis=1)), axis=0)
 
 
 def _nearest(x: Float[Array, "blocks b d"], center: Float[Array, " d"]) -> Float[Array, " d"]:
     """The value of each column next to its center; of two as near, the lower one."""
     x, center = jax.lax.stop_gradient((x, center))
-    below = jnp.max(jnp.where(x <= center, x, -jnp.inf), axis=(0, 1))
-    above = jnp.min(jnp.where(x > center, x, jnp.inf), axis=(0, 1))
+
+    def around(rows: Float[Array, "b d"]) -> tuple[Array, Array]:
+        below, above = jnp.where(rows <= center, rows, -jnp.inf), jnp.where(rows > center, rows, jnp.inf)
+        return jnp.max(below, axis=0), jnp.min(above, axis=0)
+
+    below, above = around(x[0]) if x.shape[0] == 1 else jax.lax.map(around, x)
+    if x.shape[0] > 1:
+        below, above = jnp.max(below, axis=0), jnp.min(above, axis=0)
     return jnp.where(center - below <= above - center, below, above)
 
 
