@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from jaxgmm.divergences.estimates import Estimate, kl_divergence
     from jaxgmm.divergences.l2 import l2_distance
     from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
-    from jaxgmm.families.family import Family
-    from jaxgmm.families.form import Form
+    from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gaussian import Gaussian
     from jaxgmm.families.student_t import StudentT
     from jaxgmm.fitting.em import fit
@@ -122,7 +121,7 @@ _PLACES = {
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
-    "Form": "families.form",
+    "Form": "families.family",
     "Free": "model.free",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",

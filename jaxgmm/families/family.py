@@ -1,14 +1,14 @@
 """What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.form import Form
 from jaxgmm.families.geometry import Geometry
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import Places
@@ -34,6 +34,32 @@ class Kernel(ABC):
     def finish(self, counts: Float[Array, " k"], sums: Any) -> Any:
         """What `maximize` takes, from `statistics` summed over all rows of a pass."""
         return sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A family, and what is decided about its components beforehand. Made by `Family.form`, such as `StudentT.form`.
+
+    Hashable and compared by value: a program is compiled for it. Wherever a form is asked for, "full" is short for
+    `Gaussian.form("full")`, and so on for all names of covariance structures.
+
+    Fields: `family`; `options`, what its `blank` is given besides; `name`, as tables show it.
+
+    >>> import jaxgmm
+    >>> jaxgmm.StudentT.form("diag", nu=5).name
+    'StudentT(diag, nu=5)'
+    """
+
+    family: type["Family"]
+    options: tuple[tuple[str, Hashable], ...]
+    name: str
+
+    def blank(self, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"]) -> "Family":
+        """Equal components at the center of the data, as wide as these are, where seeding takes its statistics."""
+        return self.family.blank(n_components, center, scale, **dict(self.options))
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Family(Geometry, Kernel):

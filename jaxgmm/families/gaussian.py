@@ -13,8 +13,7 @@ from jaxgmm.covariance.structure import Each, Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.families import kernels
-from jaxgmm.families.family import Kernel
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Form, Kernel
 from jaxgmm.families.kernels import CentredKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxgmm.covariance.structure import Each, Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families import kernels
-from jaxgmm.families.family import Kernel
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Form, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg

@@ -3,8 +3,7 @@
 from typing import Any
 
 from jaxgmm.covariance.table import STRUCTURES
-from jaxgmm.families.family import Family
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.student_t import StudentT
 from jaxgmm.ground import checks

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.family import Kernel
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Form, Kernel
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program

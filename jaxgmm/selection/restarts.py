@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
 from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import fit

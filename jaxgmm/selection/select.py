@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from jaxgmm.families.form import Form
+from jaxgmm.families.family import Form
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
