@@ -83,17 +83,18 @@ def fit(
     """
     mixture, rows = check_rows(mixture, x, weights, scored=False)
     dtype = rows.x.dtype
-    return _fit(
-        mixture,
-        rows,
-        checks.scalar("tol", tol, dtype),
-        checks.steps("max_iter", max_iter),
-        checks.scalar("regularization", regularization, dtype),
-        checks.scale(scale, mixture.n_columns, dtype),
-        scheme=scheme_of(acceleration),
-        history_size=checks.count("history_size", history_size),
-        block_size=block_size_or_default(block_size, mixture, rows.n),
-    )
+    with rows.on_devices():
+        return _fit(
+            mixture,
+            rows,
+            checks.scalar("tol", tol, dtype),
+            checks.steps("max_iter", max_iter),
+            checks.scalar("regularization", regularization, dtype),
+            checks.scale(scale, mixture.n_columns, dtype),
+            scheme=scheme_of(acceleration),
+            history_size=checks.count("history_size", history_size),
+            block_size=block_size_or_default(block_size, mixture, rows),
+        )
 
 
 @record

@@ -136,6 +136,7 @@ def fit_gradient(
     state = mixture.state if isinstance(mixture, GradientResult) else None
     start = mixture.mixture if isinstance(mixture, GradientResult) else mixture
     start, rows = check_rows(start, x, weights, scored=False)
+    rows = checks.unsharded(rows, "fit_gradient")
     dtype = rows.x.dtype
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"optimizer is {optimizer!r}; expected one of optax, such as optax.adam(0.05).")
@@ -169,7 +170,7 @@ def fit_gradient(
         loss=loss,
         batch_size=batch_size,
         history_size=checks.count("history_size", history_size, 2),
-        block_size=block_size_or_default(block_size, start, rows.n),
+        block_size=block_size_or_default(block_size, start, rows),
     )
 
 

@@ -3,6 +3,7 @@
 Every message says what was found, what was expected and what to do.
 """
 
+import dataclasses
 import operator
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.ground import containers, digits, forks, frames, programs, pytree
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.shards import Shards
 
 _ROWS_NAMED = 5
 # Numbers in a key of the old kind, by the generators that JAX has.
@@ -171,20 +173,45 @@ def evidence(
     what they hold is not looked at. The digits of a column are compared with its own spread, or with an `extent`. `x`
     may be such a record already, with nothing beside it.
     """
+    known = None
     if isinstance(x, Evidence):
         if weights is not None or labels is not None:
             name = "weights" if labels is None else "labels"
             raise TypeError(f"{name} stand beside x, which are rows made by jaxgmm.rows: give {name} there.")
-        x, weights, labels = x.x, x.weights, x.labels
+        x, weights, labels, known = x.x, x.weights, x.labels, x.shards
     table = _table("x", x, n_columns)
     labels = None if labels is None else row_labels(labels, table.array.shape[0])
     if weights is None:
         x = table.narrowed(None, extent).finite()
         every: Any = ones(x.shape[0], x.dtype) if weighted else None
-        return Evidence(x, every, labels)
+        return _sharded(Evidence(x, every, labels), known)
     weights = row_weights(weights, table.array.shape[0], float_of(table.array.dtype))
     present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
-    return Evidence(table.narrowed(present, extent).finite(present), weights, labels)
+    return _sharded(Evidence(table.narrowed(present, extent).finite(present), weights, labels), known)
+
+
+def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
+    """The rows with how they lie on devices: what can be seen, or else what was `known` where a record was made."""
+    shards = Shards.of(rows.x)
+    if shards is None and isinstance(rows.x, jax.core.Tracer) and known is not None and rows.n % known.number == 0:
+        shards = known
+    if shards is None:
+        return rows
+    return dataclasses.replace(jax.tree.map(shards.place, rows), shards=shards)
+
+
+def unsharded(rows: Evidence, verb: str) -> Evidence:
+    """The rows, for a `verb` that looks at all of them at once and knows of no devices."""
+    if rows.shards is None:
+        return rows
+    if rows.shards.explicit:
+        axes = ", ".join(map(repr, rows.shards.axes))
+        raise NotImplementedError(
+            f"x is sharded over {axes} of a mesh whose types of axes are explicit, and jaxgmm.{verb} takes rows of one "
+            "device. Call it with a sample of them, such as numpy.asarray(x)[:10_000], and go on by jaxgmm.fit, which "
+            "takes sharded rows; or make the mesh with axis_types of jax.sharding.AxisType.Auto."
+        )
+    return dataclasses.replace(rows, shards=None)
 
 
 def row_labels(value: Any, n: int) -> Int[Array, " n"]:

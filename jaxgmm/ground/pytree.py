@@ -26,9 +26,9 @@ else:
     Leaf = Any
 
 
-def static(*, shown: bool = True) -> Any:
+def static(*, shown: bool = True, default: Any = dataclasses.MISSING) -> Any:
     """A field of a record that is no child of the pytree but part of its type: hashable, and compiled in."""
-    return dataclasses.field(repr=shown, metadata={"static": True})
+    return dataclasses.field(default=default, repr=shown, metadata={"static": True})
 
 
 @dataclass_transform(

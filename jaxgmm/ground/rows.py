@@ -1,5 +1,6 @@
 """What is known of rows, and sums and maps over them in memory that grows with a block of them, not with n."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -9,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import Leaf, record, static
+from jaxgmm.ground.shards import Shards
 
 T = TypeVar("T")
 
@@ -36,16 +38,27 @@ class Evidence:
 
     Fields: `x` (n, d), in the units of the data; `weights` (n,), 0 for a row that is absent; `labels` (n,), the
     component that a row is known to be of, -1 where that is not known. In blocks, each has one more axis in front.
+    `shards`, which of several devices have which rows: no leaf, but part of the record's type.
     """
 
     x: Leaf
     weights: Leaf
     labels: Leaf | None = None
+    shards: Shards | None = static(shown=False, default=None)
 
     @property
     def n(self) -> int:
         """Number of rows, with what fills up the last of blocks."""
         return math.prod(self.x.shape[:-1])
+
+    @property
+    def n_here(self) -> int:
+        """How many of them each device has."""
+        return self.n if self.shards is None else self.n // self.shards.number
+
+    def on_devices(self) -> contextlib.AbstractContextManager[Any]:
+        """Where programs are called that loop over passes."""
+        return contextlib.nullcontext() if self.shards is None else self.shards.entered()
 
     def in_blocks(self, block_size: int) -> "Evidence":
         """The same, so many rows at a time; what fills up the last block has weight 0.
@@ -54,9 +67,17 @@ class Evidence:
         derivatives in the weights, which say what an absent row would do if it were there. They are NaN where a row is
         not finite, or so far out that its square is not.
         """
-        x, weights = _with_stand_ins(self.x, self.weights)
-        labels = None if self.labels is None else into_blocks(self.labels, block_size, "edge")
-        return Evidence(into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant"), labels)
+        if self.shards is None:
+            return _blocks(self, block_size)
+        return self.shards.apply(lambda _, rows: ((), _blocks(rows, block_size)), (), self)[1]
+
+    @property
+    def first_row(self) -> Float[Array, " d"]:
+        """Of rows in blocks."""
+        if self.shards is None:
+            return self.x[0, 0]
+        shards = self.shards
+        return shards.apply(lambda _, x: (shards.first(jnp.asarray(True), x[0, 0]), ()), (), self.x)[0]
 
     def possible(self, n_components: int) -> Bool[Array, "k n"] | None:
         """Which components each row may be of; None where all may be of any."""
@@ -65,14 +86,28 @@ class Evidence:
         return (self.labels < 0) | (self.labels == jnp.arange(n_components)[:, None])
 
 
-@jax.custom_jvp
-def _with_stand_ins(x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Array, Array]:
-    return jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)]), weights
+def _blocks(rows: Evidence, block_size: int) -> Evidence:
+    """The rows of one device in blocks."""
+    x, weights = _with_stand_ins(rows.shards, rows.x, rows.weights)
+    labels = None if rows.labels is None else into_blocks(rows.labels, block_size, "edge")
+    blocks = into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant")
+    return Evidence(*blocks, labels, rows.shards)
 
 
-def _with_stand_ins_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _with_stand_ins(shards: Shards | None, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Array, Array]:
+    present = weights[:, None] > 0
+    stand_in = x[jnp.argmax(weights > 0)]
+    if shards is not None:
+        stand_in = shards.first(jnp.any(present), stand_in)
+    return jnp.where(present, x, stand_in), weights
+
+
+def _with_stand_ins_jvp(
+    shards: Shards | None, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Any, Any]:
     (given, dx), dweights = (primals[0], tangents[0]), tangents[1]
-    x, weights = _with_stand_ins(*primals)
+    x, weights = _with_stand_ins(shards, *primals)
     # Squares are summed over columns and doubled on the way.
     bound = math.sqrt(float(jnp.finfo(x.dtype).max) / 2**16)
     seen = (primals[1] > 0) | jnp.all(jnp.abs(given) < bound, axis=1)
@@ -111,44 +146,54 @@ def into_blocks(array: Array, block_size: int, padding: str) -> Array:
     return array.reshape((blocks, block_size, *array.shape[1:]))
 
 
-def sum_over_blocks(function: Callable[[Any], T], blocks: Any) -> T:
-    """Sum of `function(block)` over the leading axis of the arrays in `blocks`; `function` returns a tree of floats.
+def sum_over_blocks(function: Callable[[Any, Any], T], parameters: Any, blocks: Any, shards: Shards | None = None) -> T:
+    """Sum of `function(parameters, block)` over the leading axis of the arrays in `blocks`, a tree of floats.
 
     The sum is compensated (Kahan, 1965), so its error does not grow with the number of blocks, and its derivative
-    recomputes each block instead of storing it.
+    recomputes each block instead of storing it. Where the blocks lie in `shards`, each device sums its own, and
+    `function` may close over nothing that is traced.
     """
-    if _is_single(blocks):
-        return function(jax.tree.map(lambda array: array[0], blocks))
-    return _scan(lambda block: (jax.checkpoint(function)(block), None), blocks)[0]
+    if shards is None and _is_single(blocks):
+        return function(parameters, jax.tree.map(lambda array: array[0], blocks))
+
+    def kept(parameters: Any, block: Any) -> tuple[T, None]:
+        return jax.checkpoint(functools.partial(function, parameters))(block), None
+
+    return _scan(kept, parameters, blocks, shards)[0]
 
 
 def total_over_blocks(
-    function: Callable[[Any, Any], Float[Array, ""]], parameters: Any, blocks: Any
+    function: Callable[[Any, Any], Float[Array, ""]], parameters: Any, blocks: Any, shards: Shards | None = None
 ) -> Float[Array, ""]:
-    """`sum_over_blocks` of a single number, `function(parameters, block)`, whose gradient comes from the same pass.
+    """`sum_over_blocks` of a single number, whose gradient comes from the same pass.
 
     The gradient adds up over blocks like the number itself. Taken along, value and gradient cost one pass, as the
     gradient of `sum_over_blocks` alone costs three. `function` may close over nothing that is traced.
     """
-    if _is_single(blocks):
+    if shards is None and _is_single(blocks):
         return function(parameters, jax.tree.map(lambda array: array[0], blocks))
-    return _total(function, parameters, blocks)
+    return _total(function, shards, parameters, blocks)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _total(function: Callable[[Any, Any], Array], parameters: Any, blocks: Any) -> Float[Array, ""]:
-    return _scan(lambda block: (function(parameters, block), None), blocks)[0]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _total(
+    function: Callable[[Any, Any], Array], shards: Shards | None, parameters: Any, blocks: Any
+) -> Float[Array, ""]:
+    return _scan(lambda parameters, block: (function(parameters, block), None), parameters, blocks, shards)[0]
 
 
 def _total_and_tangent(
-    function: Callable[[Any, Any], Array], primals: tuple[Any, Any], tangents: tuple[Any, Any]
+    function: Callable[[Any, Any], Array],
+    shards: Shards | None,
+    primals: tuple[Any, Any],
+    tangents: tuple[Any, Any],
 ) -> tuple[Array, Array]:
     parameters, structure = jax.tree.flatten(primals[0])
     moves, ways = (jax.tree.leaves(tangent, is_leaf=_stays) for tangent in tangents)
     moving = [place for place, move in enumerate(moves) if not _stays(move)]
     rows = [place for place, way in enumerate(ways) if not _stays(way)]
 
-    def of(block: Any) -> tuple[Any, Any]:
+    def of(parameters: list[Array], block: Any) -> tuple[Any, Any]:
         leaves, of_block = jax.tree.flatten(block)
 
         def value(some: list[Array], others: list[Array]) -> Array:
@@ -159,7 +204,7 @@ def _total_and_tangent(
         number, (gradient, by_row) = jax.value_and_grad(value, argnums=(0, 1))(*start)
         return (number, gradient), by_row
 
-    (total, gradient), by_row = _scan(of, primals[1])
+    (total, gradient), by_row = _scan(of, parameters, primals[1], shards)
     slopes = [*zip(gradient, (moves[place] for place in moving), strict=True)]
     slopes += zip(by_row, (ways[place] for place in rows), strict=True)
     return total, sum((jnp.sum(slope * way) for slope, way in slopes), jnp.zeros_like(total))
@@ -181,14 +226,27 @@ def _is_single(blocks: Any) -> bool:
     return jax.tree.leaves(blocks)[0].shape[0] == 1
 
 
-def _scan(function: Callable[[Any], tuple[T, Any]], blocks: Any) -> tuple[T, Any]:
+def _scan(
+    function: Callable[[Any, Any], tuple[T, Any]], parameters: Any, blocks: Any, shards: Shards | None
+) -> tuple[T, Any]:
     """Compensated sum over blocks of the first that `function` returns, and a stack of the second."""
+    if shards is None:
+        return _scan_here(function, parameters, blocks)
 
+    def of_device(parameters: Any, blocks: Any) -> tuple[T, Any]:
+        total, kept = _scan_here(function, parameters, blocks)
+        return shards.total(total), kept
+
+    return shards.apply(of_device, parameters, blocks)
+
+
+def _scan_here(function: Callable[[Any, Any], tuple[T, Any]], parameters: Any, blocks: Any) -> tuple[T, Any]:
     def step(carry: tuple[T, T], block: Any) -> tuple[tuple[T, T], Any]:
-        value, kept = function(block)
+        value, kept = function(parameters, block)
         return plus(*carry, value), kept
 
-    shape = jax.eval_shape(lambda block: function(block)[0], jax.tree.map(lambda array: array[0], blocks))
+    first = jax.tree.map(lambda array: array[0], blocks)
+    shape = jax.eval_shape(lambda block: function(parameters, block)[0], first)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
     (total, _), kept = jax.lax.scan(step, (zeros, zeros), blocks)
     return total, kept
@@ -202,11 +260,22 @@ def plus(total: T, lost: T, value: T) -> tuple[T, T]:
     return grown, lost
 
 
-def map_rows(function: Callable[[Any], T], rows: Any, block_size: int) -> T:
-    """`function` of blocks of arrays (b, ...) -> tree of (b, ...), put together again to (n, ...)."""
-    n = jax.tree.leaves(rows)[0].shape[0]
-    if n <= block_size:
-        return function(rows)
-    blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), rows)
-    out = jax.lax.map(jax.checkpoint(function), blocks)
-    return jax.tree.map(lambda array: array.reshape((-1, *array.shape[2:]))[:n], out)
+def map_rows(
+    function: Callable[[Any, Any], T], parameters: Any, rows: Any, block_size: int, shards: Shards | None = None
+) -> T:
+    """`function(parameters, block)` of blocks of arrays (b, ...) -> tree of (b, ...), put together again to (n, ...).
+
+    Where the rows lie in `shards`, each device takes its own, and `function` may close over nothing that is traced.
+    """
+
+    def of_device(parameters: Any, rows: Any) -> T:
+        n = jax.tree.leaves(rows)[0].shape[0]
+        if n <= block_size:
+            return function(parameters, rows)
+        blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), rows)
+        out = jax.lax.map(jax.checkpoint(functools.partial(function, parameters)), blocks)
+        return jax.tree.map(lambda array: array.reshape((-1, *array.shape[2:]))[:n], out)
+
+    if shards is None:
+        return of_device(parameters, rows)
+    return shards.apply(lambda parameters, rows: ((), of_device(parameters, rows)), parameters, rows)[1]

@@ -67,7 +67,7 @@ def init(
     >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
     (3, 2)
     """
-    rows = checks.evidence(x, weights)
+    rows = checks.unsharded(checks.evidence(x, weights), "init")
     present = checks.present("n_components", n_components, "max_components", max_components)
     return _init(
         checks.key(key),
@@ -106,7 +106,7 @@ def from_responsibilities(
     >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
-    rows = checks.evidence(x, weights)
+    rows = checks.unsharded(checks.evidence(x, weights), "from_responsibilities")
     if rows.labels is not None:
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = checks.responsibilities(responsibilities, rows.x, rows.weights)
@@ -209,14 +209,14 @@ def _from_shares(
         background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, even), 0)
 
         def take(kernel: Kernel) -> Statistics:
-            def block(block: tuple[Evidence, Array]) -> Statistics:
+            def block(kernel: Kernel, block: tuple[Evidence, Array]) -> Statistics:
                 rows, given = block
                 weight = rows.weights[:, None]
                 shares = jnp.where(weight > 0, (rule(given) + background) * weight, 0)
                 sums = kernel.statistics(kernel.read(rows.x), shares)
                 return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), dtype), jnp.sum(rows.weights))
 
-            return finish(kernel, sum_over_blocks(block, blocks))
+            return finish(kernel, sum_over_blocks(block, kernel, blocks))
 
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL

@@ -402,11 +402,13 @@ def _entropy(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
 
 
 def _map_posterior(mixture: Mixture, rows: Evidence, pick: Callable[[Array, Array], Array]) -> Array:
-    def of(kernel: Kernel) -> Array:
-        def block(rows: Evidence) -> Array:
-            return pick(*posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows))
+    def block(given: tuple[Array, Kernel], rows: Evidence) -> Array:
+        log_weights, kernel = given
+        return pick(*posterior(log_weights, kernel.log_prob(kernel.read(rows.x)), rows))
 
-        return map_rows(block, rows, block_size_of(mixture, rows.n))
+    def of(kernel: Kernel) -> Array:
+        size = block_size_of(mixture, rows.n_here)
+        return map_rows(block, (mixture.log_weights, kernel), rows, size, rows.shards)
 
     return with_kernel(mixture.components, mixture.n_components, rows.x.shape, of)
 

@@ -57,7 +57,9 @@ def scale_of(x: Any, weights: Any = None) -> Float[Array, " d"]:
     >>> f"{x.std():.0f} {jaxgmm.scale_of(x)[0]:.2f}"
     '31607 0.99'
     """
-    return _scale_of(checks.evidence(x, weights))
+    rows = checks.evidence(x, weights)
+    with rows.on_devices():
+        return _scale_of(rows)
 
 
 def floor_of(scale: Float[Array, " d"], regularization: Float[Array, ""]) -> Float[Array, " d"]:
@@ -72,46 +74,53 @@ def spread_of(blocks: Evidence) -> Spread:
     # Above the smallest number, of which the root of a root would come back as 0.
     least = 16 * info.tiny
 
-    def sums(of: Callable[[Array], tuple[Array, Array]]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Of a value of each row with a share in its weight, both as `of` gives them; and of these weights."""
+    def sums(of: Callable[..., tuple[Array, Array]], *given: Array) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        """Of a value of each row with a share in its weight, as `of(x, *given)` gives both; and of these weights."""
 
-        def block(rows: Evidence) -> tuple[Array, Array]:
-            values, shares = of(rows.x)
+        def block(given: tuple[Array, ...], rows: Evidence) -> tuple[Array, Array]:
+            values, shares = of(rows.x, *given)
             shares = shares * rows.weights[:, None]
             return jnp.sum(shares * values, axis=0), jnp.sum(shares, axis=0)
 
-        return sum_over_blocks(block, Evidence(x, blocks.weights))
+        return sum_over_blocks(block, given, Evidence(x, blocks.weights), blocks.shards)
 
-    def mean(of: Callable[[Array], tuple[Array, Array]]) -> Float[Array, " d"]:
-        total, share = sums(of)
+    def mean(of: Callable[..., tuple[Array, Array]], *given: Array) -> Float[Array, " d"]:
+        total, share = sums(of, *given)
         return total / jnp.where(share > 0, share, 1)
 
     def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
-        def root(x: Array) -> tuple[Array, Array]:
+        def root(x: Array, center: Array) -> tuple[Array, Array]:
             away = jnp.maximum(jnp.abs(x - center), least)
             return jnp.sqrt(jnp.sqrt(jnp.sqrt(away))), jnp.ones_like(x)
 
-        width = 2 * jnp.maximum(mean(root) ** 8, info.tiny)
-        return center + mean(lambda x: (x - center, 1 / (1 + ((x - center) / width) ** 2))), None
+        width = 2 * jnp.maximum(mean(root, center) ** 8, info.tiny)
 
-    def logarithm(x: Array) -> Array:
+        def near(x: Array, center: Array, width: Array) -> tuple[Array, Array]:
+            return x - center, 1 / (1 + ((x - center) / width) ** 2)
+
+        return center + mean(near, center, width), None
+
+    def logarithm(x: Array, center: Array) -> Array:
         return jnp.log(jnp.maximum(jnp.abs(x - center), least))
 
     def weighed(scale: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
-        def of(x: Array) -> tuple[Array, Array]:
+        def of(x: Array, center: Array, scale: Array) -> tuple[Array, Array]:
             square = 1 + ((x - center) / scale) ** 2
-            return logarithm(x), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
+            return logarithm(x, center), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
 
-        return jnp.exp(mean(of)), None
+        return jnp.exp(mean(of, center, scale)), None
 
     # Differences from a row first, or the digits of data far from zero would be lost.
-    start = x[0, 0]
-    center = start + mean(lambda x: (x - start, jnp.ones_like(x)))
+    start = blocks.first_row
+    center = start + mean(lambda x, start: (x - start, jnp.ones_like(x)), start)
     center, _ = jax.lax.scan(closer, center, None, length=_CENTERINGS)
-    nearest = _nearest(x, center)
+    nearest = _nearest(blocks, center)
     rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
     # Rows that hold the value next to the center would pull the first of these means down to nothing.
-    total, apart = sums(lambda x: (logarithm(x), (jnp.abs(x - nearest) > rounding).astype(x.dtype)))
+    def elsewhere(x: Array, center: Array, nearest: Array, rounding: Array) -> tuple[Array, Array]:
+        return logarithm(x, center), (jnp.abs(x - nearest) > rounding).astype(x.dtype)
+
+    total, apart = sums(elsewhere, center, nearest, rounding)
     varies = apart > 0
     first = jnp.exp(total / jnp.where(varies, apart, 1))
     scale, _ = jax.lax.scan(weighed, first, None, length=_WEIGHINGS)
@@ -120,21 +129,26 @@ def spread_of(blocks: Evidence) -> Spread:
     return Spread(center, jnp.where(scale**2 > info.tiny, scale, 1))
 
 
-def _nearest(x: Float[Array, "blocks b d"], center: Float[Array, " d"]) -> Float[Array, " d"]:
+def _nearest(blocks: Evidence, center: Float[Array, " d"]) -> Float[Array, " d"]:
     """The value of each column next to its center; of two as near, the lower one."""
-    x, center = jax.lax.stop_gradient((x, center))
+    x, center = jax.lax.stop_gradient((blocks.x, center))
 
-    def around(rows: Float[Array, "b d"]) -> tuple[Array, Array]:
+    def around(rows: Float[Array, "*blocks b d"]) -> tuple[Array, Array]:
         below, above = jnp.where(rows <= center, rows, -jnp.inf), jnp.where(rows > center, rows, jnp.inf)
-        return jnp.max(below, axis=0), jnp.min(above, axis=0)
+        axes = tuple(range(rows.ndim - 1))
+        return jnp.max(below, axis=axes), jnp.min(above, axis=axes)
 
-    below, above = around(x[0]) if x.shape[0] == 1 else jax.lax.map(around, x)
-    if x.shape[0] > 1:
+    if blocks.shards is not None:
+        below, above = around(x)
+    elif x.shape[0] == 1:
+        below, above = around(x[0])
+    else:
+        below, above = jax.lax.map(around, x)
         below, above = jnp.max(below, axis=0), jnp.min(above, axis=0)
     return jnp.where(center - below <= above - center, below, above)
 
 
 @program(work=lambda rows: 200 * rows.x.size)
 def _scale_of(rows: Evidence) -> Float[Array, " d"]:
-    blocks = rows.in_blocks(block_size_for(rows.n, rows.x.shape[1]))
+    blocks = rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))
     return spread_of(dataclasses.replace(blocks, weights=blocks.weights / jnp.max(blocks.weights))).scale

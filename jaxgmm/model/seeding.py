@@ -156,7 +156,8 @@ class Seedings:
 
 
 def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"]) -> Int[Array, " n"]:
-    return map_rows(lambda z: _assign(centers, present, z), z, block_size_for(z.shape[0], centers.size))
+    size = block_size_for(z.shape[0], centers.size)
+    return map_rows(lambda given, z: _assign(*given, z), (centers, present), z, size)
 
 
 def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "b d"]) -> Int[Array, " b"]:
@@ -220,14 +221,14 @@ def _lloyd(
     blocks = rows.in_blocks(block_size_for(rows.n, centers.size))
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-        def block(rows: Evidence) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
+        def block(centers: Float[Array, "k d"], rows: Evidence) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
             nearest = _assign(centers, present, rows.x)
             if rows.labels is not None:
                 nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
             assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]
             return jnp.sum(assigned, axis=0), linalg.einsum("nk,nd->kd", assigned, rows.x)
 
-        return sum_over_blocks(block, blocks)
+        return sum_over_blocks(block, centers, blocks)
 
     def step(state: _LloydState) -> _LloydState:
         centers, _, iteration = state

@@ -49,7 +49,7 @@ def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | N
     100.0
     """
     mixture, rows = check_rows(mixture, x, weights)
-    return _e_step(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
+    return _e_step(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
 
 
 def m_step(mixture: Mixture, statistics: Statistics, scale: Any, regularization: Any = 1e-6) -> Mixture:
@@ -97,24 +97,26 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     -1.8378...
     """
     mixture, rows = check_rows(mixture, x, weights)
-    return _log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
+    return _log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
 
 
 def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0) -> Statistics:
     """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
 
-    def take(kernel: Kernel) -> Statistics:
-        def block(rows: Evidence) -> Statistics:
-            seen = kernel.read(rows.x)
-            log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(seen), rows, weighted=True)
-            return Statistics(
-                counts=jnp.sum(responsibilities, axis=0),
-                sums=kernel.statistics(seen, responsibilities),
-                log_likelihood=weighted_sum(log_prob - reference, rows.weights),
-                n=jnp.sum(rows.weights),
-            )
+    def block(given: tuple[Array, Kernel, Array | float], rows: Evidence) -> Statistics:
+        log_weights, kernel, reference = given
+        seen = kernel.read(rows.x)
+        log_prob, responsibilities = posterior(log_weights, kernel.log_prob(seen), rows, weighted=True)
+        return Statistics(
+            counts=jnp.sum(responsibilities, axis=0),
+            sums=kernel.statistics(seen, responsibilities),
+            log_likelihood=weighted_sum(log_prob - reference, rows.weights),
+            n=jnp.sum(rows.weights),
+        )
 
-        return finish(kernel, sum_over_blocks(block, rows))
+    def take(kernel: Kernel) -> Statistics:
+        given = mixture.log_weights, kernel, reference
+        return finish(kernel, sum_over_blocks(block, given, rows, rows.shards))
 
     return with_kernel(mixture.components, mixture.n_components, (rows.n, mixture.n_columns), take)
 
@@ -133,7 +135,7 @@ def sum_over_rows(
         return weighted_sum(function(*posterior(log_weights, log_prob, rows)), rows.weights)
 
     def total(kernel: Kernel) -> Float[Array, ""]:
-        return total_over_blocks(block, (mixture.log_weights, kernel), rows.in_blocks(block_size))
+        return total_over_blocks(block, (mixture.log_weights, kernel), rows.in_blocks(block_size), rows.shards)
 
     return with_kernel(mixture.components, mixture.n_components, rows.x.shape, total)
 
@@ -157,8 +159,9 @@ def maximize(mixture: Mixture, statistics: Statistics, floor: Float[Array, " d"]
     return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), collapsed | ~alive
 
 
-def block_size_or_default(block_size: int | None, mixture: Mixture, n: int) -> int:
-    """The caller's block size, checked and not above n, or the one that suits the mixture."""
+def block_size_or_default(block_size: int | None, mixture: Mixture, rows: Evidence) -> int:
+    """The caller's block size, checked and not above the rows of a device, or the one that suits the mixture."""
+    n = rows.n_here
     return block_size_of(mixture, n) if block_size is None else min(n, checks.count("block_size", block_size))
 
 

@@ -94,13 +94,13 @@ def _labels(name: str, value: Any) -> Int[Array, " n"]:
 def _adjusted_rand_index(
     labels: Int[Array, " n"], others: Int[Array, " n"], weights: Float[Array, " n"], n_labels: int
 ) -> Float[Array, ""]:
-    def counts(block: tuple[Array, Array, Array]) -> Float[Array, "l l"]:
+    def counts(_: tuple[()], block: tuple[Array, Array, Array]) -> Float[Array, "l l"]:
         return jnp.zeros((n_labels, n_labels), weights.dtype).at[block[0], block[1]].add(block[2])
 
     # In blocks, as a float32 that counts by ones would stop at 2^24.
     size = block_size_for(labels.size, n_labels)
     blocks = tuple(into_blocks(array, size, "constant") for array in (labels, others, weights))
-    table = sum_over_blocks(counts, blocks)
+    table = sum_over_blocks(counts, (), blocks)
     total = jnp.sum(table)
 
     def pairs(counts: Array) -> Array:

@@ -116,7 +116,7 @@ def likelihood_ratio_test(
             "x is what jaxgmm.rows made, and likelihood_ratio_test draws rows like those of x, without weights or "
             "labels; expected an array."
         )
-    x = checks.evidence(x, weighted=False).x
+    x = checks.unsharded(checks.evidence(x, weighted=False), "likelihood_ratio_test").x
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())
     fitted = functools.partial(
@@ -216,7 +216,7 @@ def stability(
     1.0
     """
     key = checks.key(key)
-    rows = checks.evidence(x, weights)
+    rows = checks.unsharded(checks.evidence(x, weights), "stability")
     x, weights = rows.x, rows.weights
     plan = Plan.of(
         x.dtype,

@@ -86,7 +86,7 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     True
     """
     mixture, rows = check_rows(mixture, x, weights)
-    completed = _completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows.n))
+    completed = _completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
     return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(rows.weights))
 
 
@@ -113,7 +113,7 @@ def totals(mixture: Mixture, rows: Evidence) -> tuple[float, float]:
     In float32, totals of 1e8 round to 8 and those of rows to the same share; what candidates differ by is lost.
     """
     with jax.enable_x64(True):
-        values = _totals(mixture, rows, block_size=block_size_or_default(None, mixture, rows.n))
+        values = _totals(mixture, rows, block_size=block_size_or_default(None, mixture, rows))
         return float(values[0]), float(values[1])
 
 
@@ -139,11 +139,11 @@ def _completed_log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: i
 @program(static=("block_size",), work=of_passes(1))
 def _totals(mixture: Mixture, rows: Evidence, *, block_size: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
     mixture, rows = pytree.cast((mixture, rows), jnp.float64)
-    kernel = mixture.components
 
-    def block(rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def block(mixture: Mixture, rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        kernel = mixture.components
         log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows)
         completed = log_prob + jnp.log(jnp.max(responsibilities, axis=1))
         return weighted_sum(log_prob, rows.weights), weighted_sum(completed, rows.weights)
 
-    return sum_over_blocks(block, rows.in_blocks(block_size))
+    return sum_over_blocks(block, mixture, rows.in_blocks(block_size), rows.shards)

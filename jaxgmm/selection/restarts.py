@@ -191,7 +191,7 @@ def fit_restarts(
     >>> int(found.finished.sum())
     4
     """
-    rows = checks.evidence(x, weights)
+    rows = checks.unsharded(checks.evidence(x, weights), "fit_restarts")
     present = checks.present("n_components", n_components, "max_components", max_components)
     rows = checks.labelled_components(rows, present)
     plan = Plan.of(
@@ -295,7 +295,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
         for leaf, own in zip(everyone, kept, strict=True)
     )
     finished = jnp.full((plan.n_restarts,), at_once).at[finalists.start].set(True, mode="drop")
-    size = block_size_or_default(plan.block_size, winner.fit.mixture, rows.n)
+    size = block_size_or_default(plan.block_size, winner.fit.mixture, rows)
     mixture = at_fixed_point(winner.fit.mixture, *given, size)
     best = FitResult(
         mixture=mixture,

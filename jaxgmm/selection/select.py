@@ -218,7 +218,7 @@ def select(
     criterion = checks.one_of("criterion", criterion, CRITERIA)
     key = checks.key(key)
     schema = schema_of(x)
-    rows = checks.evidence(x, weights)
+    rows = checks.unsharded(checks.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in _listed(n_components)]
     forms = _listed(forms)
     if not ks or not forms:

@@ -1,0 +1,88 @@
+"""Rows on several devices: which of them each device has, and what is computed where they are."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+
+from jaxgmm.ground.pytree import Packed
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """How axis 0 of an array of rows lies on the devices of a mesh: over these of its axes, the first outermost."""
+
+    mesh: Mesh | AbstractMesh
+    axes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, array: jax.Array) -> "Shards | None":
+        """Those of an array; None where its rows are on one device, on all, or where that cannot be seen.
+
+        A tracer tells only of axes of type `Explicit`.
+        """
+        sharding = jax.typeof(array).sharding if isinstance(array, jax.core.Tracer) else array.sharding
+        axes = sharding.spec[0] if isinstance(sharding, NamedSharding) and sharding.spec else None
+        if axes is None or axes is PartitionSpec.UNCONSTRAINED:
+            return None
+        return cls(sharding.mesh, axes if isinstance(axes, tuple) else (axes,))
+
+    @property
+    def number(self) -> int:
+        """How many shards there are."""
+        return math.prod(self.mesh.shape[axis] for axis in self.axes)
+
+    @property
+    def explicit(self) -> bool:
+        """Whether arrays have their sharding as part of their type."""
+        types = dict(zip(self.mesh.axis_names, self.mesh.axis_types, strict=True))
+        return all(types[axis] == AxisType.Explicit for axis in self.axes)
+
+    def entered(self) -> contextlib.AbstractContextManager[Any]:
+        """Within, what a program makes is on the mesh too, as where arrays have shardings loops and updates want."""
+        if not self.explicit or not jax.sharding.get_abstract_mesh().empty:
+            return contextlib.nullcontext()
+        mesh = self.mesh.abstract_mesh if isinstance(self.mesh, Mesh) else self.mesh
+        return jax.sharding.use_abstract_mesh(mesh)
+
+    def place(self, array: Array) -> Array:
+        """The array (n, ...), each row of it where that of the rows is."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(self.axes))
+        if not isinstance(array, jax.core.Tracer) and isinstance(self.mesh, Mesh):
+            with jax.ensure_compile_time_eval():  # so that a constant stays one, and can be looked at
+                return jax.device_put(array, sharding)
+        return jax.sharding.reshard(array, sharding) if self.explicit else array
+
+    def apply(self, function: Callable[[Any, Any], tuple[T, U]], parameters: Any, rows: Any) -> tuple[T, U]:
+        """`function(parameters, rows)` on every device, of the rows it has: trees of arrays with rows on axis 0.
+
+        It returns what all devices agree upon, and what has an entry on axis 0 for each of the rows it was given, or of
+        their blocks.
+        """
+        everywhere, here = PartitionSpec(), PartitionSpec(self.axes)
+        # Families may loop over what is the same on all devices and what is not alike, which the check has no patience
+        # with. Closures would be refused where types have shardings.
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=(everywhere, here), out_specs=(everywhere, here), check_vma=False
+        )
+        return mapped(parameters, rows)
+
+    def total(self, tree: T) -> T:
+        """Inside of `apply`, the sum over devices of a tree of floats, by one exchange."""
+        packed = Packed.of(tree)
+        return Packed(jax.lax.psum(packed.vector, self.axes), packed.layout).tree
+
+    def first(self, there: Array, entry: Array) -> Array:
+        """Inside of `apply`, the `entry` of the first device where one is `there`; zeros if it is nowhere."""
+        place: Int[Array, ""] = jax.lax.axis_index(self.axes)
+        chosen = jax.lax.pmin(jnp.where(there, place, self.number), self.axes)
+        return jax.lax.psum(jnp.where(place == chosen, entry, 0), self.axes)

@@ -1,0 +1,299 @@
+"""A process with several devices, in which rows lie sharded: what test_sharding.py runs, one check after the other."""
+
+import dataclasses
+import functools
+import re
+import sys
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jaxgmm
+
+from cases import CASES
+from compilations import counted
+from tolerance import assert_close
+
+KIND = AxisType[sys.argv[1]]
+EXPLICIT = sys.argv[1] == AxisType.Explicit.name
+MESH = jax.make_mesh((4,), ("rows",), axis_types=(KIND,))
+GRID = jax.make_mesh((2, 2), ("outer", "inner"), axis_types=(KIND, KIND))
+# More than one block on each device, and the last of them not full.
+N = 4 * 4500
+NAMED = {case.name: case for case in CASES}
+COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter|collective-broadcast"
+
+
+def sharded(array, mesh=MESH, spec=("rows",)):
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def verbs(mixture, rows):
+    return {
+        "log_prob": mixture.log_prob(rows),
+        "responsibilities": mixture.responsibilities(rows),
+        "predict": mixture.predict(rows),
+        "entropy": mixture.entropy(rows),
+        "e_step": jaxgmm.e_step(mixture, rows),
+        "log_likelihood": jaxgmm.log_likelihood(mixture, rows),
+        "icl": jaxgmm.icl(mixture, rows),
+        "fit": dataclasses.replace(jaxgmm.fit(mixture, rows, tol=1e-3), history=0.0, remaining=0.0, n_iter=0),
+    }
+
+
+def collectives(compiled):
+    """What devices exchange in a program: pairs of the operation and the sizes of all axes of what it moves."""
+    found = re.findall(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(", compiled.as_text())
+    return [
+        (name, [int(size) for shape in re.findall(r"\[([\d,]*)\]", kind) for size in shape.split(",") if size])
+        for kind, name in found
+    ]
+
+
+def only_sums(compiled):
+    """Nothing is exchanged but sums, and none of them over as many numbers as a device has rows."""
+    found = collectives(compiled)
+    assert {name for name, _ in found} == {"all-reduce"}, found
+    assert all(size < N // 4 for _, sizes in found for size in sizes), found
+    return len(found)
+
+
+def same(actual, expected, kind="close", scale=N):
+    """Sums over rows are compared with what a row adds to them."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert_close(np.asarray(a), np.asarray(b), kind, scale)
+
+
+def lies_as_its_rows(array):
+    assert array.sharding.is_equivalent_to(NamedSharding(MESH, PartitionSpec("rows")), array.ndim), array.sharding
+
+
+def partly_known(case):
+    """Rows with weights and labels; one device has nothing but absent rows, which hold NaN."""
+    x, labels = np.array(case.data(N)), np.asarray(case.mixture().predict(case.data(N)))
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, N) * (np.arange(N) % 7 > 0)
+    weights[: N // 4] = 0
+    x[: N // 4] = np.nan
+    return x, weights.astype(x.dtype), np.where(np.arange(N) % 5 == 0, labels, -1)
+
+
+def check_the_verbs(name):
+    case = NAMED[name]
+    x, mixture = case.data(N), case.mixture()
+    rows = sharded(x) if EXPLICIT else jaxgmm.rows(sharded(x))
+    compiled = jax.jit(verbs).lower(mixture, rows).compile()
+    only_sums(compiled)
+    found, expected = compiled(mixture, rows), jax.jit(verbs)(mixture, x)
+    same(found, expected)
+    for verb in ("log_prob", "responsibilities", "predict", "entropy"):
+        lies_as_its_rows(found[verb])
+        same(found[verb], expected[verb], scale=1)
+    same(found["fit"].mixture, expected["fit"].mixture, "converged", scale=1)
+
+
+def check_at_top_level():
+    case = NAMED["full"]
+    x, mixture = case.data(N), case.mixture()
+    for given, expected in (
+        (sharded(x), verbs(mixture, x)),
+        (jaxgmm.rows(*map(sharded, partly_known(case)[:2])), verbs(mixture, jaxgmm.rows(*partly_known(case)[:2]))),
+    ):
+        found = verbs(mixture, given)
+        seen = np.isfinite(np.asarray(expected["log_prob"]))
+        for verb in ("log_prob", "responsibilities", "predict", "entropy"):
+            lies_as_its_rows(found[verb])
+            same(np.asarray(found.pop(verb))[seen], np.asarray(expected.pop(verb))[seen], scale=1)
+        same(found, expected)
+
+
+def check_what_is_known_of_rows_lies_as_they_do():
+    x, weights, labels = partly_known(NAMED["full"])
+    for rows in (
+        jaxgmm.rows(sharded(x), weights, labels=labels),
+        jaxgmm.rows(*map(sharded, (x, weights)), labels=labels),
+    ):
+        for leaf in jax.tree.leaves(rows):
+            lies_as_its_rows(leaf)
+    lies_as_its_rows(jaxgmm.rows(sharded(np.nan_to_num(x))).weights)
+    # The record speaks of where its rows are now.
+    assert jaxgmm.rows(jax.device_get(rows)).shards is None
+
+
+def check_weights_and_labels():
+    for name in ("full", "poisson"):
+        case = NAMED[name]
+        x, weights, labels = partly_known(case)
+        plain, rows = jaxgmm.rows(x, weights, labels=labels), jaxgmm.rows(sharded(x), weights, labels=labels)
+
+        def sums(mixture, rows):
+            found = jaxgmm.fit(mixture, rows, tol=1e-3)
+            return jaxgmm.e_step(mixture, rows), jaxgmm.log_likelihood(mixture, rows), found.mixture, found.status
+
+        compiled = jax.jit(sums).lower(case.mixture(), rows).compile()
+        only_sums(compiled)
+        same(compiled(case.mixture(), rows), jax.jit(sums)(case.mixture(), plain))
+
+
+def check_one_exchange_for_each_pass():
+    case = NAMED["poisson"]
+    rows = jaxgmm.rows(sharded(case.data(N)))
+    compiled = jax.jit(jaxgmm.e_step).lower(case.mixture(), rows).compile()
+    # Two find the row that stands in for absent ones.
+    assert only_sums(compiled) == 3
+
+
+def check_derivatives(name):
+    case = NAMED[name]
+    mixture = case.mixture()
+    x, weights, _ = partly_known(case)
+    x = np.nan_to_num(x)
+    plain, rows = jaxgmm.rows(x, weights), jaxgmm.rows(sharded(x), weights)
+
+    def likelihood(mixture, rows):
+        return jax.value_and_grad(jaxgmm.log_likelihood, (0, 1))(mixture, rows)
+
+    def statistics(mixture, rows):
+        def of(mixture, rows):
+            seen = jaxgmm.e_step(mixture, rows)
+            return sum(jnp.sum(jnp.sin(leaf / N)) for leaf in jax.tree.leaves(seen))
+
+        return jax.grad(of, (0, 1))(mixture, rows)
+
+    def at_rest(mixture, rows):
+        def of(rows, regularization):
+            found = jaxgmm.fit(mixture, rows, tol=1e-8, regularization=regularization)
+            return jnp.sum(jnp.sin(found.mixture.means)) + found.log_likelihood / N
+
+        floor = jnp.asarray(1e-3, x.dtype)
+        return jax.grad(of, (0, 1))(rows, floor), jax.jvp(of, (rows, floor), (jax.tree.map(jnp.ones_like, rows), floor))
+
+    with jax.set_mesh(MESH):
+        for of, kind, scale in ((likelihood, "close", N), (statistics, "close", 1), (at_rest, "converged", 1)):
+            compiled = jax.jit(of).lower(mixture, rows).compile()
+            moved = [(name, sizes) for name, sizes in collectives(compiled) if max(sizes, default=0) >= N // 4]
+            assert not moved, (of.__name__, moved)
+            found, expected = compiled(mixture, rows), jax.jit(of)(mixture, plain)
+            same(jax.tree.leaves(found), jax.tree.leaves(expected), kind, scale)
+            # Derivatives in rows are small where those in a mixture are large.
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                if a.shape[:1] == (N,):
+                    lies_as_its_rows(a)
+                    assert_close(a, b, kind, np.max(np.abs(b)))
+
+
+def check_second_derivatives_and_lanes():
+    case = NAMED["poisson"]
+    mixture, x = case.mixture(), case.data(N)
+    rows = jaxgmm.rows(sharded(x))
+
+    def of(log_weights, rows):
+        return jaxgmm.log_likelihood(dataclasses.replace(mixture, log_weights=log_weights), rows)
+
+    with jax.set_mesh(MESH):
+        curvature = jax.jit(jax.hessian(of))
+        same(curvature(mixture.log_weights, rows), curvature(mixture.log_weights, x))
+        stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.1]), mixture)
+        lanes = jax.jit(jax.vmap(jaxgmm.log_likelihood, (0, None)))
+        same(lanes(stack, rows), lanes(stack, x))
+
+
+def check_a_second_call_compiles_nothing():
+    case = NAMED["tied-spherical"]
+    x, mixture = case.data(N), case.mixture()
+    verbs(mixture, sharded(x))
+    again, other = sharded(x + 1), dataclasses.replace(mixture, log_weights=mixture.log_weights[::-1])
+    with counted() as compilations:
+        verbs(other, again)
+    assert not compilations
+
+
+def check_several_axes_for_the_rows():
+    case = NAMED["diag"]
+    x, mixture = case.data(N), case.mixture()
+    expected = mixture.log_prob(x), jaxgmm.e_step(mixture, x)
+    for spec in ((("outer", "inner"),), ("outer",), ("inner",), ("outer", "inner"), ()):
+        placed = sharded(x, GRID, spec)
+        found = mixture.log_prob(placed), jaxgmm.e_step(mixture, placed)
+        same(found[0], expected[0], scale=1)
+        same(found, expected)
+        over = spec[:1] if spec and isinstance(spec[0], str) else spec[0] if spec else ()
+        kept = found[0].sharding.spec
+        assert (kept[0] if kept else None) in ((over[0], over) if len(over) == 1 else (over or None,)), (spec, kept)
+
+
+def check_rows_are_gathered_where_nothing_is_known_of_them():
+    """The control: what the other checks look for is found."""
+    case = NAMED["full"]
+    compiled = jax.jit(jaxgmm.e_step).lower(case.mixture(), sharded(case.data(N))).compile()
+    moved = [name for name, sizes in collectives(compiled) if max(sizes, default=0) >= N // 4]
+    assert bool(moved) != EXPLICIT, moved
+
+
+def check_verbs_that_know_no_shards():
+    key, x = jax.random.key(0), NAMED["full"].data(400)
+    calls = {
+        "init": lambda x: jaxgmm.init(key, x, 2),
+        "from_responsibilities": lambda x: jaxgmm.from_responsibilities(x, np.ones((400, 1))),
+        "fit_restarts": lambda x: jaxgmm.fit_restarts(key, x, 2, n_restarts=2, max_iter=2).best.mixture,
+        "select": lambda x: jaxgmm.select(key, x, [1], "full", n_restarts=1, max_iter=2).best.mixture,
+        "stability": lambda x: jaxgmm.stability(key, x, 1, n_repeats=1, n_restarts=1).reference.mixture,
+        "likelihood_ratio_test": lambda x: jaxgmm.likelihood_ratio_test(key, x, 1, n_bootstrap=1).null.mixture,
+        "fit_gradient": lambda x: jaxgmm.fit_gradient(NAMED["full"].mixture(), x, optax.sgd(0.1), n_steps=2).mixture,
+    }
+    for name, call in calls.items():
+        if EXPLICIT:
+            with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} takes rows of one device"):
+                call(sharded(x))
+            if name != "likelihood_ratio_test":
+                with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} takes rows of one device"):
+                    call(jaxgmm.rows(sharded(x)))
+        elif name in ("init", "fit_gradient"):
+            same(call(sharded(x)), call(x), "converged", scale=1)
+    # What the message says.
+    start = jaxgmm.init(key, np.asarray(sharded(x))[:100], 2)
+    same(jaxgmm.fit(start, sharded(x)).log_likelihood, jaxgmm.fit(start, x).log_likelihood, "exact")
+
+
+def check_rows_taken_from_a_record():
+    """Another number of rows than the record was made with, which devices may be unable to share out evenly."""
+    mixture, x = NAMED["diag"].mixture(), NAMED["diag"].data(400)
+    rows = jaxgmm.rows(sharded(x))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def of_some(rows, n):
+        places = jnp.arange(n)
+        some = dataclasses.replace(rows, x=rows.x.at[places].get(out_sharding=out), weights=jnp.ones(n, x.dtype))
+        return jaxgmm.log_likelihood(mixture, some)
+
+    out = PartitionSpec()
+    with jax.set_mesh(MESH):
+        for n in (93, 100):
+            same(of_some(rows, n), jaxgmm.log_likelihood(mixture, x[:n]), "exact", scale=100)
+
+
+CHECKS = {
+    **{f"verbs of {name}": functools.partial(check_the_verbs, name) for name in ("full", "tied-spherical", "poisson")},
+    **{f"derivatives of {name}": functools.partial(check_derivatives, name) for name in ("tied-spherical", "poisson")},
+    **{
+        name: check
+        for name, check in globals().items()
+        if name.startswith("check_") and name not in ("check_the_verbs", "check_derivatives")
+    },
+}
+
+if __name__ == "__main__":
+    failed = 0
+    for name, check in CHECKS.items():
+        if not sys.argv[2:] or any(part in name for part in sys.argv[2:]):
+            try:
+                check()
+            except Exception:
+                failed += 1
+                print(f"--- {name}\n{traceback.format_exc()}")
+    sys.exit(failed > 0)
