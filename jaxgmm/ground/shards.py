@@ -31,7 +31,9 @@ class Shards:
         A tracer tells only of axes of type `Explicit`.
         """
         sharding = jax.typeof(array).sharding if isinstance(array, jax.core.Tracer) else array.sharding
-        axes = sharding.spec[0] if isinstance(sharding, NamedSharding) and sharding.spec else None
+        if not isinstance(sharding, NamedSharding) or not sharding.spec:
+            return None
+        axes = sharding.spec[0]
         if axes is None or axes is PartitionSpec.UNCONSTRAINED:
             return None
         return cls(sharding.mesh, axes if isinstance(axes, tuple) else (axes,))

@@ -157,7 +157,7 @@ class Seedings:
 
 def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"]) -> Int[Array, " n"]:
     size = block_size_for(z.shape[0], centers.size)
-    return map_rows(lambda given, z: _assign(*given, z), (centers, present), z, size)
+    return map_rows(lambda given, z: _assign(given[0], given[1], z), (centers, present), z, size)
 
 
 def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "b d"]) -> Int[Array, " b"]:
