@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
+from jaxgmm.ground.programs import at_top_level
 from jaxgmm.ground.pytree import Packed
 
 T = TypeVar("T")
@@ -53,8 +54,9 @@ class Shards:
         """Within, what a program makes is on the mesh too, as where arrays have shardings loops and updates want."""
         if not self.explicit or not jax.sharding.get_abstract_mesh().empty:
             return contextlib.nullcontext()
-        mesh = self.mesh.abstract_mesh if isinstance(self.mesh, Mesh) else self.mesh
-        return jax.sharding.use_abstract_mesh(mesh)
+        if isinstance(self.mesh, AbstractMesh):
+            return jax.sharding.use_abstract_mesh(self.mesh)
+        return jax.set_mesh(self.mesh) if at_top_level() else jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
     def place(self, array: Array) -> Array:
         """The array (n, ...), each row of it where that of the rows is."""
