@@ -116,6 +116,7 @@ def spread_of(blocks: Evidence) -> Spread:
     center, _ = jax.lax.scan(closer, center, None, length=_CENTERINGS)
     nearest = _nearest(blocks, center)
     rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
+
     # Rows that hold the value next to the center would pull the first of these means down to nothing.
     def elsewhere(x: Array, center: Array, nearest: Array, rounding: Array) -> tuple[Array, Array]:
         return logarithm(x, center), (jnp.abs(x - nearest) > rounding).astype(x.dtype)
