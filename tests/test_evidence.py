@@ -11,7 +11,7 @@ import pytest
 
 import jaxgmm
 
-from cases import CASES
+from cases import CASES, GAUSSIANS
 from compilations import counted
 from tolerance import assert_close, dtype
 
@@ -60,6 +60,7 @@ def test_a_labelled_row_counts_what_it_and_its_component_are_worth(case):
     assert np.all(np.asarray(mixture.entropy(rows))[some >= 0] == 0)
 
 
+@pytest.mark.parametrize("case", [*GAUSSIANS, CASES[-1]], ids=lambda case: case.name)
 def test_where_all_are_labelled_one_step_is_the_maximum(case):
     x, labels = truth(case)
     rows = jaxgmm.rows(x, labels=labels)
