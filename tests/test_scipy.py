@@ -26,5 +26,5 @@ def test_round_trips_keep_densities(kind):
 
 def test_what_scipy_has_no_distribution_for():
     counts = jaxgmm.Mixture(np.zeros(1), Poisson(np.ones((1, 2))))
-    with pytest.raises(NotImplementedError, match="Poisson components; expected Gaussian"):
+    with pytest.raises(NotImplementedError, match="Poisson components; expected Gaussian ones"):
         jaxgmm.to_scipy(counts)

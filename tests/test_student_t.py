@@ -66,7 +66,7 @@ def test_one_component_is_the_maximum_that_scipy_finds():
     mixture = jaxgmm.fit(jaxgmm.init(KEY, x, 1, jaxgmm.StudentT.form("full", nu=4)), x, tol=0).mixture
     _, location, scale = scipy.stats.t.fit(x[:, 0], f0=4)
     np.testing.assert_allclose(mixture.means[0, 0], location, rtol=1e-3)
-    np.testing.assert_allclose(mixture.components.scale.factor.scale_tril[0, 0, 0], scale, rtol=1e-3)
+    np.testing.assert_allclose(mixture.components.dispersion.factor.scale_tril[0, 0, 0], scale, rtol=1e-3)
 
 
 def test_few_degrees_of_freedom_have_no_covariance():
@@ -74,7 +74,7 @@ def test_few_degrees_of_freedom_have_no_covariance():
     np.testing.assert_array_equal(cauchy.covariances[0], [[np.inf, 0], [0, np.inf]])
 
 
-@pytest.mark.parametrize("nu", [0, -1.0, float("inf"), float("nan"), "4"])
+@pytest.mark.parametrize("nu", [0, -1.0, float("inf"), float("nan"), "4", True])
 def test_degrees_of_freedom_are_positive(nu):
     with pytest.raises(ValueError, match=r"nu is .*; expected a positive number"):
         jaxgmm.StudentT.form("full", nu=nu)
@@ -83,3 +83,37 @@ def test_degrees_of_freedom_are_positive(nu):
 def test_a_family_in_the_place_of_a_form_is_told_what_to_write():
     with pytest.raises(TypeError, match=r"Write StudentT.form\(\.\.\.\)"):
         jaxgmm.init(KEY, jnp.zeros((5, 2)), 1, jaxgmm.StudentT)
+
+
+def test_where_the_floor_binds_it_is_a_maximum_all_the_same():
+    """Divided by the mass of rows instead of their number, scatters lead elsewhere along a bound."""
+    x = jax.random.t(KEY, 3.0, (600, 2)).at[:, 0].set(1.0)
+    start = jaxgmm.init(KEY, x, 1, jaxgmm.StudentT.form("diag", nu=3))
+    result = jaxgmm.fit(start, x, tol=0)
+    assert result.status == jaxgmm.Status.DEGENERATE
+    history = np.asarray(result.history)
+    assert np.all(np.diff(history[~np.isnan(history)])[1:] >= 0)
+
+    def value(stretch):
+        scales = result.mixture.components.dispersion.factor.scale * jnp.array([1.0, stretch])
+        components = jaxgmm.StudentT(result.mixture.means, jaxgmm.Each(jaxgmm.Scales(scales)), 3.0)
+        return float(jaxgmm.log_likelihood(jaxgmm.Mixture(result.mixture.log_weights, components), x))
+
+    assert max(value(0.97), value(1.03)) < value(1.0)
+
+
+def test_without_a_covariance_everything_else_is_there():
+    cauchy = jaxgmm.StudentT(jnp.array([[0.0, 0.0], [9.0, 0.0]]), jaxgmm.Each(jaxgmm.Scales(jnp.ones((2, 2)))), 1.0)
+    mixture = jaxgmm.Mixture(jnp.log(jnp.array([0.3, 0.7])), cauchy)
+    back = jaxgmm.align(mixture.take([1, 0]), mixture)
+    assert_close(back.weights, mixture.weights, "exact")
+    assert mixture.affine([[1.0, 1.0]]).means.shape == (2, 1)
+    assert np.all(np.isfinite(mixture.sample(KEY, 2000)))
+    few = mixture.sample(KEY, 12)
+    assert np.all(jaxgmm.fit_restarts(KEY, few, 1, jaxgmm.StudentT.form(nu=1), n_restarts=2).regular)
+
+
+def test_degrees_of_freedom_may_be_any_number():
+    four = jaxgmm.StudentT.form("full", nu=4)
+    assert four == jaxgmm.StudentT.form("full", nu=np.int64(4)) == jaxgmm.StudentT.form(nu=jnp.float32(4))
+    assert hash(four) != hash(jaxgmm.StudentT.form("full", nu=5))

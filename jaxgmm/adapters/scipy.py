@@ -36,7 +36,8 @@ def to_scipy(mixture: Mixture) -> list[Any]:
     mixture = check_mixture(mixture)
     if type(mixture.components) is not Gaussian:
         raise NotImplementedError(
-            f"to_scipy has no counterpart of {type(mixture.components).__name__} components; expected Gaussian ones."
+            f"to_scipy makes normal distributions, and has none for {type(mixture.components).__name__} components; "
+            "expected Gaussian ones."
         )
     k, d = mixture.n_components, mixture.n_columns
     means = np.asarray(mixture.means, np.float64)

@@ -74,7 +74,7 @@ def shown(model: "Loaded", *, json: bool) -> None:
         return
     console = _console()
     components: Any = model.mixture.components
-    kind = " ".join([type(components).__name__, name_of(getattr(components, "spread", None)) or ""]).strip()
+    kind = " ".join([type(components).__name__, name_of(getattr(components, "structure", None)) or ""]).strip()
     k, d = model.mixture.n_components, model.mixture.n_columns
     console.print(f"{model.name}: {k} components over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
@@ -113,13 +113,12 @@ def _components(console: Console, model: "Loaded") -> None:
 
 def _described(model: "Loaded") -> dict[str, Any]:
     weights, means, covariances = _parameters(model.mixture)
-    known = {"covariances": covariances} if hasattr(model.mixture.components, "spread") else {}
     return {
         "n_components": model.mixture.n_components,
         "columns": model.columns,
         "weights": weights,
         "means": means,
-        **known,
+        "covariances": covariances,
         **({"fit": model.metadata["fit"]} if "fit" in model.metadata else {}),
     }
 
@@ -136,7 +135,9 @@ def _read(mixture: jaxgmm.Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _measured(mean: float, deviation: float) -> str:
     """A mean to two digits of its standard deviation."""
-    size = math.floor(math.log10(deviation)) if deviation > 0 else 0
+    size = math.floor(math.log10(deviation)) if 0 < deviation < math.inf else 0
+    if deviation == math.inf:
+        return f"{mean:.4g} ± inf"
     if not -4 <= size <= 6:
         return f"{mean:.4g} ± {deviation:.2g}"
     digits = max(1 - size, 0)

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, Frame
@@ -46,6 +48,11 @@ class Factor(ABC):
     def n_parameters(self) -> int:
         """Number of free parameters of one covariance."""
 
+    @property
+    @abstractmethod
+    def batch(self) -> str:
+        """ "k" where there is a root for each component, and "" where there is one: the axis as products name it."""
+
     @abstractmethod
     def dense(self) -> Float[Array, "*b d d"]:
         """The covariance matrices."""
@@ -88,9 +95,10 @@ class Factor(ABC):
         floor: Float[Array, " d"],
         alive: Bool[Array, "*b"],
     ) -> tuple["Factor", Bool[Array, "*b"]]:
-        """The likelihood's maximum among covariances not below diag(floor), and which of them the floor holds.
+        """The likelihood's maximum among covariances not below the floor, and which of them it holds.
 
-        `scatter` is about the means, of rows of so much `weight`. What is not `alive` stays as it is.
+        `scatter` is about the means, of rows of so much `weight`. What is not `alive` stays as it is. The floor is a
+        variance for each column; one variance for all of them keeps to its mean.
         """
 
     @abstractmethod
@@ -133,6 +141,11 @@ class Factor(ABC):
     @abstractmethod
     def cross(a: Float[Array, "k d"], b: Float[Array, "k d"], kept: str) -> Float[Array, "..."]:
         """a b^T + b a^T in the shape of second moments: of each component ("k") or summed over all ("")."""
+
+    def stretched(self, by: Float[Array, " k"]) -> "Factor":
+        """The roots of each component times `by`, so that there are k of them."""
+        each = len(self.batch)
+        return jax.tree.map(lambda root: jnp.reshape(by, (-1, *[1] * (root.ndim - each))) * root, self)
 
     # What follows is closed under Cholesky factors, and by default done with them.
 

@@ -49,6 +49,10 @@ class Scale(Factor):
     def n_parameters(self) -> int:
         return 1
 
+    @property
+    def batch(self) -> str:
+        return "k" if self.scale.ndim == 1 else ""
+
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None, None] * jnp.eye(self.n_columns, dtype=self.scale.dtype)
 

@@ -47,6 +47,10 @@ class Scales(Factor):
     def n_parameters(self) -> int:
         return self.scale.shape[-1]
 
+    @property
+    def batch(self) -> str:
+        return "k" if self.scale.ndim == 2 else ""
+
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None] * jnp.eye(self.scale.shape[-1], dtype=self.scale.dtype)
 

@@ -24,8 +24,8 @@ class Structure(ABC):
     """A field or a property: roots of the covariances, a `Factor`, one for each component or one that all share."""
 
     def of_factor(self, factor: Factor) -> "Structure":
-        """A structure with this factor: of the same sharing, if it has one, or else with one for each component."""
-        return Each(factor)
+        """A structure with this factor, of its own kind where that goes, or else `Each` or `Shared`."""
+        return Each(factor) if factor.batch else Shared(factor)
 
     @abstractmethod
     def scatter(self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:

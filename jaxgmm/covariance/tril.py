@@ -48,8 +48,12 @@ class Tril(Factor):
     def n_parameters(self) -> int:
         return math.comb(self.scale_tril.shape[-1] + 1, 2)
 
+    @property
+    def batch(self) -> str:
+        return "k" if self.scale_tril.ndim == 3 else ""
+
     def dense(self) -> Float[Array, "*b d d"]:
-        each = self._batch
+        each = self.batch
         return linalg.einsum(f"{each}ij,{each}lj->{each}il", self.scale_tril, self.scale_tril)
 
     def tril(self) -> "Tril":
@@ -59,7 +63,7 @@ class Tril(Factor):
         return type(self)(linalg.tril_inverse(self.scale_tril))
 
     def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
-        return linalg.einsum(f"kni,{self._batch}ji->knj", vectors, self.scale_tril)
+        return linalg.einsum(f"kni,{self.batch}ji->knj", vectors, self.scale_tril)
 
     def half_log_det(self) -> Float[Array, "*b"]:
         return linalg.half_log_det(self.scale_tril)
@@ -149,7 +153,7 @@ class Tril(Factor):
         return self._regressed(own, slope, differences), type(self)(rest)
 
     def affine(self, matrix: Float[Array, "m d"]) -> "Tril":
-        image = linalg.einsum(f"mi,{self._batch}ij->{self._batch}mj", matrix, self.scale_tril)
+        image = linalg.einsum(f"mi,{self.batch}ij->{self.batch}mj", matrix, self.scale_tril)
         return type(self)(linalg.lower_factor(image))
 
     def plus(self, other: "Tril") -> "Tril":
@@ -165,13 +169,8 @@ class Tril(Factor):
     def squared_bures(self, other: "Tril") -> Float[Array, "*b"]:
         return factors.squared_bures(self.scale_tril, other.scale_tril)
 
-    @property
-    def _batch(self) -> str:
-        """The leading axis as products name it, if there is one."""
-        return "k" if self.scale_tril.ndim == 3 else ""
-
     def _regressed(
         self, own: Float[Array, "*b g g"], slope: Float[Array, "*b h g"], differences: Float[Array, "k g"]
     ) -> Float[Array, "k h"]:
-        white = linalg.einsum(f"{self._batch}ij,kj->ki", linalg.tril_inverse(own), differences)
-        return linalg.einsum(f"{self._batch}hg,kg->kh", slope, white)
+        white = linalg.einsum(f"{self.batch}ij,kj->ki", linalg.tril_inverse(own), differences)
+        return linalg.einsum(f"{self.batch}hg,kg->kh", slope, white)

@@ -52,7 +52,7 @@ class Form:
 
     family: type["Family"]
     options: tuple[tuple[str, Hashable], ...]
-    name: str
+    name: str = dataclasses.field(compare=False)
 
     def blank(self, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"]) -> "Family":
         """Equal components at the center of the data, as wide as these are, where seeding takes its statistics."""
@@ -78,11 +78,26 @@ class Family(Geometry, Kernel):
         def covariances(self) -> Array:
             """Covariance of each component, (k, d, d)."""
 
+    @property
+    def dispersions(self) -> Float[Array, "*batch k d d"]:
+        """How wide each component is, (k, d, d), in squared units of the data: by default its covariance.
+
+        For components of which that may be infinite, matrices in proportion to what it would be.
+        """
+        return self.covariances
+
     @classmethod
     def form(cls, *names: Any, **options: Any) -> Form:
         """What `init` and others fit: this family, with the options that its `blank` takes."""
         if names:
             raise TypeError(f"{cls.__name__}.form was given {names!r}; expected options by their names.")
+        options = dict(sorted(options.items()))
+        try:
+            hash(tuple(options.values()))
+        except TypeError as error:
+            raise TypeError(
+                f"{cls.__name__}.form: {error}; expected options that a program can be compiled for."
+            ) from None
         shown = ", ".join(f"{name}={value}" for name, value in options.items())
         return Form(cls, tuple(options.items()), f"{cls.__name__}({shown})" if shown else cls.__name__)
 

@@ -58,11 +58,11 @@ class Gaussian(Located):
         )
 
     @property
-    def spread(self) -> Structure:
+    def structure(self) -> Structure:
         return self.covariance
 
-    def moved(self, means: Float[Array, "k d"], spread: Structure) -> "Gaussian":
-        return type(self)(means, spread)
+    def moved(self, means: Float[Array, "k d"], structure: Structure) -> "Gaussian":
+        return type(self)(means, structure)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         return self._centred().log_prob(x)

@@ -1,4 +1,4 @@
-"""Components with a location and a spread: what Gaussian and Student-t components share."""
+"""Components with a location and a covariance structure: what Gaussian and Student-t components share."""
 
 from abc import abstractmethod
 from typing import Any, TypeVar
@@ -11,29 +11,29 @@ from jaxgmm.covariance.structure import Structure
 from jaxgmm.families import kernels
 from jaxgmm.families.family import Family
 from jaxgmm.families.kernels import Moments
-from jaxgmm.ground import linalg
+from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.pytree import ColumnIndices
 
 S = TypeVar("S", bound="Located")
 
 
 class Located(Family):
-    """Components whose density falls with the distance to `means` in units of a covariance structure, `spread`.
+    """Components whose density falls with the distance to `means` in units of a covariance `structure`.
 
     Their moments are `Moments`, about the means.
     """
 
     @property
     @abstractmethod
-    def spread(self) -> Structure:
+    def structure(self) -> Structure:
         """What distances are measured by: the field that holds the covariances or, for other densities, the scales."""
 
     @abstractmethod
-    def moved(self: S, means: Float[Array, "k d"], spread: Structure) -> S:
-        """The same components in another place with another spread."""
+    def moved(self: S, means: Float[Array, "k d"], structure: Structure) -> S:
+        """The same components in another place with another structure."""
 
     def needs_centring(self) -> Bool[Array, ""]:
-        return kernels.needs_centring(self.means, self.spread)
+        return kernels.needs_centring(self.means, self.structure)
 
     def maximize(
         self: S,
@@ -45,8 +45,12 @@ class Located(Family):
         mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
         shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
         scatter = statistics.second - self._scatter_at(mass, shift)
-        spread, collapsed = self.spread.maximize(mass, scatter, floor, alive)
-        return self.moved(self.means + shift, spread), collapsed
+        structure, collapsed = self.structure.maximize(mass, scatter, floor, alive)
+        if statistics.mass is not None:
+            # A scatter divided by its mass leads to the same maxima, and sooner, but not along a bound.
+            plain = self.structure.maximize(counts, scatter, floor, alive)
+            structure, collapsed = pytree.where(jnp.any(collapsed), plain, (structure, collapsed))
+        return self.moved(self.means + shift, structure), collapsed
 
     def recentred(self, counts: Float[Array, " k"], statistics: Moments, other: Any) -> Moments:
         mass = counts if statistics.mass is None else statistics.mass
@@ -55,31 +59,31 @@ class Located(Family):
         return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
 
     def floored(self: S, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple[S, Bool[Array, " k"]]:
-        spread, lifted = self.spread.floored(floor, alive)
-        return self.moved(self.means, spread), lifted
+        structure, lifted = self.structure.floored(floor, alive)
+        return self.moved(self.means, structure), lifted
 
     def marginal(self: S, columns: ColumnIndices) -> S:
-        return self._with(self.means[:, columns], self.spread.factor.marginal(columns))
+        return self._with(self.means[:, columns], self.structure.factor.marginal(columns))
 
     def affine(self: S, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> S:
         means = linalg.einsum("md,kd->km", matrix, self.means) + offset
-        return self._with(means, self.spread.factor.affine(matrix))
+        return self._with(means, self.structure.factor.affine(matrix))
 
     def n_parameters(self, n_components: int) -> int:
-        return n_components * self.means.shape[-1] + self.spread.n_parameters(n_components)
+        return n_components * self.means.shape[-1] + self.structure.n_parameters(n_components)
 
     def _with(self: S, means: Float[Array, "k d"], factor: Factor) -> S:
-        return self.moved(means, self.spread.of_factor(factor))
+        return self.moved(means, self.structure.of_factor(factor))
 
     def _precisions(self) -> Float[Array, "k d"]:
         """Diagonals of the inverse covariances."""
         k, d = self.means.shape
         columns = jnp.broadcast_to(jnp.eye(d, dtype=self.means.dtype), (k, d, d))
-        return jnp.sum(self.spread.factor.inverse().times(columns) ** 2, axis=2)
+        return jnp.sum(self.structure.factor.inverse().times(columns) ** 2, axis=2)
 
     def _scatter_at(self, counts: Float[Array, " k"], differences: Float[Array, "k d"]) -> Float[Array, "..."]:
         """The scatter of so many rows of each component, all of them in one place.
 
         About their own means, second moments are least: those about any other place are larger by this.
         """
-        return self.spread.scatter(differences[:, None, :], counts[None, :])
+        return self.structure.scatter(differences[:, None, :], counts[None, :])

@@ -24,8 +24,8 @@ T = TypeVar("T")
 class StudentT(Located):
     """Student-t components, whose tails outliers do not move: t(x; nu, m_k, Sigma_k).
 
-    Fields: `means` (k, d) in the units of the data; `scale`, a structure such as `Each(Tril(...))` of the scale
-    matrices Sigma_k; `nu`, degrees of freedom, the same for all and static: a fit takes them as given. The covariance
+    Fields: `means` (k, d) in the units of the data; `dispersion`, a structure such as `Each(Tril(...))` of
+    the matrices Sigma_k; `nu`, degrees of freedom, the same for all and static: a fit takes them as given. The covariance
     is nu / (nu - 2) Sigma, and infinite where nu <= 2.
 
     A row counts for r u in the moments of a component, with u = (nu + d) / (nu + squared distance), and the scatter is
@@ -35,15 +35,19 @@ class StudentT(Located):
     """
 
     means: Leaf
-    scale: Structure
+    dispersion: Structure
     nu: float = static()
 
     @property
     def covariances(self) -> Float[Array, "*batch k d d"]:
         """Dense covariance of each component (k, d, d), in squared units of the data; inf where nu <= 2."""
-        dense = kernels.dense(self.means, self.scale)
+        dense = self.dispersions
         # Not inf times 0, where columns are uncorrelated.
         return dense * (self.nu / (self.nu - 2)) if self.nu > 2 else jnp.where(dense == 0, 0, jnp.inf * dense)
+
+    @property
+    def dispersions(self) -> Float[Array, "*batch k d d"]:
+        return kernels.dense(self.means, self.dispersion)
 
     @classmethod
     def form(cls, covariance: str = "full", *, nu: Any) -> Form:
@@ -53,9 +57,15 @@ class StudentT(Located):
             TypeError, ValueError: a name that is not known, or a `nu` that is not positive.
         """
         structure_of(covariance)
-        if not (isinstance(nu, (int, float)) and 0 < nu < math.inf):
-            raise ValueError(f"nu is {nu!r}; expected a positive number.")
-        return Form(cls, (("covariance", covariance), ("nu", float(nu))), f"StudentT({covariance}, nu={nu:g})")
+        try:
+            number = math.nan if isinstance(nu, (str, bool)) else float(nu)
+        except TypeError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise ValueError(
+                f"nu is {nu!r}; expected a positive number that is known, as a program is compiled for it."
+            )
+        return Form(cls, (("covariance", covariance), ("nu", number)), f"StudentT({covariance}, nu={number:.12g})")
 
     @classmethod
     def blank(
@@ -69,55 +79,54 @@ class StudentT(Located):
     ) -> "StudentT":
         return cls(
             means=jnp.broadcast_to(center, (n_components, center.size)),
-            scale=structure_of(covariance).uncorrelated(scale, n_components),
+            dispersion=structure_of(covariance).uncorrelated(scale, n_components),
             nu=nu,
         )
 
     @property
-    def spread(self) -> Structure:
-        return self.scale
+    def structure(self) -> Structure:
+        return self.dispersion
 
-    def moved(self, means: Float[Array, "k d"], spread: Structure) -> "StudentT":
-        return type(self)(means, spread, self.nu)
+    def moved(self, means: Float[Array, "k d"], structure: Structure) -> "StudentT":
+        return type(self)(means, structure, self.nu)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        kernel = self._of(CentredKernel.of(self.means, self.scale, self._zeros))
+        kernel = self._of(CentredKernel.of(self.means, self.dispersion, self._zeros))
         return kernel.log_prob(x)
 
     def statistics(self, x: Float[Array, "n d"], responsibilities: Float[Array, "n k"]) -> Moments:
-        kernel = self._of(CentredKernel.of(self.means, self.scale, self._zeros))
+        kernel = self._of(CentredKernel.of(self.means, self.dispersion, self._zeros))
         return kernel.finish(jnp.sum(responsibilities, axis=0), kernel.statistics(x, responsibilities))
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
-        return kernels.with_kernel(self.means, self.scale, self._zeros, lambda distances: use(self._of(distances)))
+        return kernels.with_kernel(self.means, self.dispersion, self._zeros, lambda distances: use(self._of(distances)))
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         for_noise, for_tails = jax.random.split(key)
         noise = jax.random.normal(for_noise, (labels.size, self.means.shape[1]), self.means.dtype)
-        squares = 2 * jax.random.gamma(for_tails, self.nu / 2, labels.shape, noise.dtype)
-        noise = noise * jnp.sqrt(self.nu / squares)[:, None]
-        return self.means[labels] + self.scale.take(labels).factor.times(noise[:, None, :])[:, 0]
+        # By logarithms, as with few degrees of freedom the numbers themselves underflow.
+        squares = math.log(2) + jax.random.loggamma(for_tails, self.nu / 2, labels.shape, noise.dtype)
+        noise = noise * jnp.exp((math.log(self.nu) - squares) / 2)[:, None]
+        return self.means[labels] + self.dispersion.take(labels).factor.times(noise[:, None, :])[:, 0]
 
     def information(self, weights: Float[Array, " k"]) -> "StudentT":
         # A row tells less than of a Gaussian.
         precisions, total = self._precisions(), self.nu + self.means.shape[1]
         weights = weights * (total / (total + 2))
-        return self.moved(weights[:, None] * precisions, self.scale.information(weights, precisions))
+        return self.moved(weights[:, None] * precisions, self.dispersion.information(weights, precisions))
 
     def take(self, places: Places) -> "StudentT":
         places = checks.places("places", places, self.means.shape[0], "component")
-        return type(self)(self.means[places], self.scale.take(places), self.nu)
+        return type(self)(self.means[places], self.dispersion.take(places), self.nu)
 
     def condition(self, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> "StudentT":
         away = values - self.means[:, given]
-        shift, factor = self.scale.factor.condition(given, kept, away)
-        white = self.scale.factor.marginal(given).inverse().times(away[:, None, :])[:, 0]
+        shift, factor = self.dispersion.factor.condition(given, kept, away)
+        white = self.dispersion.factor.marginal(given).inverse().times(away[:, None, :])[:, 0]
         # Far out in the columns that are known, the others are wider.
         nu = self.nu + given.size
         wider = jnp.sqrt((self.nu + linalg.clipped_square(white)) / nu)
-        each = len(self.scale.factor.half_log_det().shape)
-        stretched = jax.tree.map(lambda root: jnp.reshape(wider, (-1, *[1] * (root.ndim - each))) * root, factor)
-        return type(self)(self.means[:, kept] + shift, Each(stretched), nu)
+        return type(self)(self.means[:, kept] + shift, Each(factor.stretched(wider)), nu)
 
     @property
     def _zeros(self) -> Float[Array, " k"]:
@@ -126,7 +135,7 @@ class StudentT(Located):
     def _of(self, distances: CentredKernel | ExpandedKernel) -> "_Kernel":
         nu, d = self.nu, self.means.shape[1]
         constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - d / 2 * math.log(math.pi * nu)
-        return _Kernel(distances, constant - self.scale.factor.half_log_det(), nu)
+        return _Kernel(distances, constant - self.dispersion.factor.half_log_det(), nu)
 
 
 @record

@@ -1,4 +1,4 @@
-"""Maps between constrained parameters and free coordinates. A bound on a parameter lives here and nowhere else.
+"""Maps between constrained parameters and free coordinates. `ground/bounds.py` names them where a field is bounded.
 
 Each pair keeps the shape of its argument, so that constrained and unconstrained parameters share one type.
 """

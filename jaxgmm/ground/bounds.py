@@ -62,6 +62,6 @@ def _mapped(one: T, side: Callable[[Bound], Callable[[Any], Any]]) -> T:
         value = getattr(one, field.name)
         if bound := field.metadata.get("bound"):
             changed[field.name] = side(bound)(value)
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not field.metadata.get("static"):
             changed[field.name] = _mapped(value, side)
     return dataclasses.replace(one, **changed)  # type: ignore[type-var]

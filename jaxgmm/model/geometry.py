@@ -27,8 +27,19 @@ def mean(mixture: Mixture) -> Float[Array, "*batch d"]:
 
 def covariance(mixture: Mixture) -> Float[Array, "*batch d d"]:
     """Law of total covariance, about the mean of the whole."""
+    return _total(mixture, mixture.covariances)
+
+
+def dispersion(mixture: Mixture) -> Float[Array, "*batch d d"]:
+    """The same of what measures the width of components where they have no covariance."""
+    return _total(mixture, mixture.components.dispersions)
+
+
+def _total(mixture: Mixture, matrices: Float[Array, "*batch k d d"]) -> Float[Array, "*batch d d"]:
     away = mixture.means - mean(mixture)[..., None, :]
-    within = linalg.einsum("...k,...kij->...ij", mixture.weights, mixture.covariances)
+    # Those of absent components may be infinite.
+    matrices = jnp.where(mixture.weights[..., None, None] > 0, matrices, 0)
+    within = linalg.einsum("...k,...kij->...ij", mixture.weights, matrices)
     return within + linalg.einsum("...ki,...kj->...ij", mixture.weights[..., None] * away, away)
 
 

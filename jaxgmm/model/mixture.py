@@ -126,7 +126,7 @@ class Mixture:
         """The mixture of the other columns, in their order, where `columns` are known to take `values`.
 
         With x = (u, v) and v known, each component's conditional gets the weight `w_k p_k(v) / p(v)`. Where p(v)
-        underflows, the prior weights answer. The structure stays the same. For one distribution per row, use `vmap`;
+        underflows, the prior weights answer. The structure of Gaussians stays the same. For one distribution per row, use `vmap`;
         with `mean` and `covariance` this is Gaussian mixture regression, as below.
 
         Args:
@@ -164,7 +164,7 @@ class Mixture:
         """The mixture of y = A x + b: projections, rotations, changes of units.
 
         Components of a Gaussian mixture have mean A m + b and covariance A S A^T. "full" and "tied" stay what they are,
-        "diag" and "spherical" become "full".
+        "diag" and "spherical" become "full", "tied-diag" and "tied-spherical" become "tied".
 
         Args:
             matrix: A, (m, d) with m <= d and independent rows.
@@ -182,7 +182,7 @@ class Mixture:
         '3.00 7.00'
         """
         mixture = check_mixture(self)
-        spread = jnp.sqrt(jnp.diagonal(mixture.covariance))
+        spread = jnp.sqrt(jnp.diagonal(geometry.dispersion(mixture)))
         matrix = checks.full_row_rank("matrix", matrix, spread)
         given = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
         offset = checks.vector("offset", given, matrix.shape[0], "row of matrix")

@@ -6,32 +6,40 @@ import numpy as np
 
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks
 from jaxgmm.ground.shares import log_shares
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 
 
-def from_parameters(weights: Any, means: Any, covariances: Any, form: str = "full") -> Mixture:
+def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "full") -> Mixture:
     """A Gaussian mixture with the given parameters.
 
     Args:
         weights: mixing proportions (k,), not negative; divided by their sum.
         means: (k, d), in the units of the data.
-        covariances: in squared units of the data, by covariance type: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
+        covariances: in squared units of the data, by form: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
             "spherical" (k,), "tied-diag" (d,), "tied-spherical" ().
-        form: one of these names.
+        form: one of these names, or a form of `Gaussian`.
 
     Raises:
         ValueError: shapes that do not fit each other and, outside `jit`, weights that are negative or all zero,
             numbers that are not finite, or a covariance that is not symmetric positive definite.
+        NotImplementedError: a form of other components.
 
     >>> import jaxgmm
     >>> mixture = jaxgmm.from_parameters([0.3, 0.7], [[0.0, 0.0], [4.0, 4.0]], [[1.0, 1.0], [2.0, 0.5]], "diag")
     >>> mixture.covariances.shape
     (2, 2, 2)
     """
-    structure = structure_of(form)
+    made_of = form_of(form)
+    if made_of.family is not Gaussian:
+        raise NotImplementedError(
+            f"from_parameters makes Gaussian components, and form is {made_of}; make a Mixture of log-weights and "
+            f"jaxgmm.{made_of.family.__name__}(...)."
+        )
+    structure = structure_of(dict(made_of.options)["covariance"])
     given_means, means = means, checks.data(means, name="means")
     given, weights = weights, checks.real_array("weights", weights)
     covariances = checks.real_array("covariances", covariances)
@@ -41,7 +49,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: str = "ful
     expected = structure.covariances_shape(n_components, n_columns)
     if covariances.shape != expected:
         raise ValueError(
-            f"covariances has shape {covariances.shape}; expected {expected} for form {form!r} "
+            f"covariances has shape {covariances.shape}; expected {expected} for form {str(made_of)!r} "
             f"and means of shape {means.shape}."
         )
     weights, means, covariances = checks.common_dtype(weights, means, covariances)

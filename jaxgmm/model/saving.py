@@ -102,6 +102,8 @@ def load(path: str | os.PathLike[str], types: Iterable[type] = (), dtype: Any = 
         raise ValueError(f"dtype is {np.dtype(dtype).name!r}; expected 'float32' or 'float64'.")
     with archive.reading(path) as source:
         header = _checked_header(source)
+        if header["version"] == 1:
+            _from_version_1(header, source)
         mixture = _put_together(Mixture, "", header, source, known)
         if left := [*source.unread(), *header["types"], *header["static"]]:
             raise changed(f"has {left[0]!r}, which is no part of the mixture")
@@ -181,8 +183,6 @@ def _checked_header(source: Archive) -> dict[str, Any]:
     for part in ("types", "static", "metadata"):
         if not isinstance(header.get(part), dict):
             raise damaged(f"has no object {part!r} in its header")
-    if version == 1:
-        _from_version_1(header, source)
     return header
 
 

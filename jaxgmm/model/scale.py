@@ -151,5 +151,7 @@ def _nearest(blocks: Evidence, center: Float[Array, " d"]) -> Float[Array, " d"]
 
 @program(work=lambda rows: 200 * rows.x.size)
 def _scale_of(rows: Evidence) -> Float[Array, " d"]:
-    blocks = rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))
-    return spread_of(dataclasses.replace(blocks, weights=blocks.weights / jnp.max(blocks.weights))).scale
+    weights = jnp.where(jnp.all(jnp.isfinite(rows.x), axis=1), rows.weights, 0)
+    largest = jnp.max(weights)
+    rows = dataclasses.replace(rows, weights=weights / jnp.where(largest > 0, largest, 1))
+    return spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale

@@ -47,8 +47,12 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
     single = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch) :], leaf.dtype), mixture)
     try:
         stepped = jax.eval_shape(_step, single)
+        covariances = jax.eval_shape(lambda mixture: mixture.covariances, single)
     # Arrays that a family was not written for make it raise nearly anything.
     except Exception:
+        return False
+    k, d = single.means.shape
+    if covariances.shape != (k, d, d):
         return False
     return [leaf.shape for leaf in jax.tree.leaves(stepped)] == [leaf.shape for leaf in jax.tree.leaves(single)]
 
@@ -68,7 +72,9 @@ def _sound(mixture: Mixture) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     pairs = zip(*map(jax.tree.leaves, (mixture.components, free, bounds.constrain(free))), strict=True)
     total = jax.nn.logsumexp(mixture.log_weights)
     components = jnp.stack([_returns(*leaves) for leaves in pairs])
-    return jnp.abs(total) <= _rounding(total), jnp.all(components)
+    # What is no array says itself whether it is right: there is a density where the components are.
+    there = jnp.isfinite(jnp.diagonal(mixture.components.log_prob(mixture.means)))
+    return jnp.abs(total) <= _rounding(total), jnp.all(components) & jnp.all(there)
 
 
 def _returns(leaf: Array, free: Array, back: Array) -> Bool[Array, ""]:

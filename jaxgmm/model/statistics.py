@@ -30,7 +30,8 @@ class Statistics:
     def recentred(self, mixture: "Mixture", other: "Mixture") -> "Statistics":
         """What `mixture` took, as statistics about the means of `other`, so that they add up with those that it takes.
 
-        Counts and log-likelihood stay what they were, those of `mixture`: rows are not looked at again.
+        Counts and log-likelihood stay what they were, those of `mixture`, and so do the weights that rows of Student-t
+        components have in the moments: rows are not looked at again.
 
         Args:
             mixture: the one that was passed to `e_step`.

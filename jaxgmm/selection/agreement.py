@@ -130,8 +130,8 @@ def _align(mixture: Mixture, reference: Mixture) -> Mixture:
 
 def _bhattacharyya(a: Mixture, b: Mixture) -> Float[Array, "k k"]:
     """Distance of each component of `a` from each of `b`."""
-    scale = jnp.sqrt(jnp.mean(jnp.diagonal(a.covariances, axis1=1, axis2=2), axis=0))
-    first, second = (m.covariances / scale[:, None] / scale[None, :] for m in (a, b))
+    scale = jnp.sqrt(jnp.mean(jnp.diagonal(a.components.dispersions, axis1=1, axis2=2), axis=0))
+    first, second = (m.components.dispersions / scale[:, None] / scale[None, :] for m in (a, b))
     middle = jnp.linalg.cholesky((first[:, None] + second[None, :]) / 2)
     gap = (a.means[:, None] - b.means[None, :]) / scale
     white = jax.lax.linalg.triangular_solve(middle, gap[..., None], left_side=True, lower=True)[..., 0]

@@ -327,7 +327,7 @@ def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array
 def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"]) -> Bool[Array, " k"]:
     """Which components have either enough rows or some width in every direction."""
     scale = columns.scale
-    covariances = mixture.covariances / scale[:, None] / scale[None, :]
+    covariances = mixture.components.dispersions / scale[:, None] / scale[None, :]
     whitener = linalg.tril_inverse(factor)
     relative = linalg.einsum("ij,kjl,ml->kim", whitener, covariances, whitener)
     # Wider than that in every direction is what has a factor after so much was taken away: no need of eigenvalues.

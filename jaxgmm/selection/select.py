@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxgmm.families.family import Form
+from jaxgmm.families.table import form_of
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
@@ -80,7 +81,7 @@ class Selection:
     from, None if it was none.
 
     Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
-    one that was asked for first goes first. In a single column, for instance, all structures but "tied" are one model,
+    one that was asked for first goes first. In a single column, for instance, all structures that are not tied are one model,
     and their fits end in slightly different places: `tol` leaves that much open per unit weight. `resolution` is 4
     times that, as `tol` is compared with an estimate, or with the rounding of the rows' type where that is larger.
     """
@@ -220,7 +221,8 @@ def select(
     schema = schema_of(x)
     rows = checks.unsharded(checks.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in _listed(n_components)]
-    forms = _listed(forms)
+    # As they were asked for, each once.
+    forms = list({form_of(form): form for form in reversed(_listed(forms))}.values())[::-1]
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     dtype, given = rows.x.dtype, np.asarray(rows.weights)
