@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.free import Free
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
+    from jaxgmm.model.objective import Objective, Posterior
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
@@ -61,6 +62,8 @@ __all__ = [
     "LikelihoodRatioTest",
     "LoadError",
     "Mixture",
+    "Objective",
+    "Posterior",
     "Restarts",
     "Schema",
     "Selection",
@@ -125,6 +128,8 @@ _PLACES = {
     "LikelihoodRatioTest": "selection.bootstrap",
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
+    "Objective": "model.objective",
+    "Posterior": "model.objective",
     "Restarts": "selection.restarts",
     "Schema": "ground.schema",
     "Selection": "selection.select",

@@ -172,11 +172,11 @@ def stability(
     key = checks.key(key)
     rows = checks.evidence(x, weights)
     x, weights = rows.x, rows.weights
+    present = checks.present("n_components", n_components, "max_components", None)
     # Rows drawn again are on the scale of all.
     defaults: dict[str, Any] = {"n_restarts": 12, "scale": scale_of(rows)}
-    plan = Plan.of(x.dtype, x.shape[1], covariance_type, **(defaults | options))
+    plan = Plan.of(x.dtype, (present.size, x.shape[1]), covariance_type, **(defaults | options))
     n_repeats = checks.count("n_repeats", n_repeats)
-    present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)
     reference = best_of_restarts(plan, for_reference, rows, present).best
     # What absent rows hold is not looked at, nor what group they would be in.

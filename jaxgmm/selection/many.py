@@ -68,7 +68,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    plan = Plan.of(rows.dtype, rows.shape[1], covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
+    plan = Plan.of(rows.dtype, (most, rows.shape[1]), covariance_type, **({"n_restarts": 1, "lanes": 1} | options))
     # To the next power of two, so that any lengths make few shapes.
     varied = np.any(lengths != lengths[0])
     rooms = 1 << np.ceil(np.log2(lengths)).astype(int) if varied else lengths

@@ -211,7 +211,7 @@ def select(
     dtype, given = rows.x.dtype, np.asarray(rows.weights)
     # One for all candidates, and for the folds: the floor is a part of what is compared.
     defaults: dict[str, Any] = {"n_restarts": 40, "scale": scale_of(rows)}
-    plans = {kind: Plan.of(dtype, rows.x.shape[1], kind, **(defaults | options)) for kind in structures}
+    plans = {kind: Plan.of(dtype, (max(ks), rows.x.shape[1]), kind, **(defaults | options)) for kind in structures}
     # No number of components is 0.
     for_folds = _folded(key, np.uint32(0))
     folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
