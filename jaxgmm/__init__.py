@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.free import Free
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
+    from jaxgmm.model.objective import Objective, Posterior
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
@@ -62,6 +63,8 @@ __all__ = [
     "LikelihoodRatioTest",
     "LoadError",
     "Mixture",
+    "Objective",
+    "Posterior",
     "Restarts",
     "Scale",
     "Scales",
@@ -129,6 +132,8 @@ _PLACES = {
     "LikelihoodRatioTest": "selection.bootstrap",
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
+    "Objective": "model.objective",
+    "Posterior": "model.objective",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
     "Scales": "covariance.scales",

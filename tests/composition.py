@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 import jaxgmm
 
-from cases import CASES, Case
+from cases import CASES, STUDENTS, Case
 
 KEY = jax.random.key(0)
 N = 40
+OF_EACH_FAMILY = [CASES[0], STUDENTS[0], CASES[-1]]
 BRIEF: dict[str, Any] = {"n_restarts": 1, "n_finalists": 1, "max_iter": 2, "history_size": 4}
 
 
@@ -153,6 +154,50 @@ def by_form() -> dict[str, dict[str, str]]:
 def by_rows() -> dict[str, dict[str, str]]:
     """Every verb of rows with every kind of them."""
     return {name: {kind: tried(verb, CASES[0], rows) for kind, rows in ROWS.items()} for name, verb in OF_ROWS.items()}
+
+
+OBJECTIVES: dict[str, Any] = {"likelihood": None, "Posterior": jaxgmm.Posterior(concentration=2.0)}
+CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
+    "fit": lambda case, objective: jax.eval_shape(
+        lambda mixture, x: jaxgmm.fit(mixture, x, objective=objective), case.mixture(), jnp.asarray(case.data(N))
+    ),
+    "derivative of a fit": lambda case, objective: jax.eval_shape(
+        jax.grad(lambda x: jaxgmm.fit(case.mixture(), x, objective=objective).objective), jnp.asarray(case.data(N))
+    ),
+    "fit_restarts": lambda case, objective: jaxgmm.fit_restarts(
+        KEY, case.data(N), 3, **case.options, **BRIEF, objective=objective
+    ),
+    "fit_many": lambda case, objective: jaxgmm.fit_many(
+        KEY, case.data(N)[None], 3, **case.options, **BRIEF, objective=objective
+    ),
+    "select": lambda case, objective: chosen(
+        jaxgmm.select(KEY, case.data(N), [3], [case.options["form"]], **BRIEF, objective=objective)
+    ),
+    "stability": lambda case, objective: jaxgmm.stability(
+        KEY, case.data(N), 3, **case.options, n_repeats=2, **BRIEF, objective=objective
+    ),
+}
+"""Verbs that climb."""
+
+
+def by_objective() -> dict[str, dict[str, str]]:
+    """Every verb that climbs with everything it may climb, and with kinds of components."""
+
+    def outcome(verb: Callable[[Case, Any], Any], case: Case, objective: Any) -> str:
+        try:
+            verb(case, objective)
+        except NotImplementedError as error:
+            return str(error)
+        return ""
+
+    return {
+        name: {
+            f"{case.name}, {what}": outcome(verb, case, objective)
+            for case in OF_EACH_FAMILY
+            for what, objective in OBJECTIVES.items()
+        }
+        for name, verb in CLIMBING.items()
+    }
 
 
 def ways() -> dict[str, dict[str, str]]:

@@ -6,11 +6,10 @@ All others are tried where the page is made.
 import composition
 import pytest
 
-from cases import CASES, STUDENTS
+from cases import CASES
 from tolerance import once
 
 pytestmark = once
-OF_EACH_FAMILY = [CASES[0], STUDENTS[0], CASES[-1]]
 LACKING = {
     "condition",
     "affine",
@@ -29,7 +28,7 @@ LACKING = {
 @pytest.mark.parametrize("name", composition.OF_ROWS | composition.OF_MIXTURES)
 def test_every_form(name):
     verb = (composition.OF_ROWS | composition.OF_MIXTURES)[name]
-    for case in OF_EACH_FAMILY:
+    for case in composition.OF_EACH_FAMILY:
         if message := composition.tried(verb, case, composition.plain):
             assert name in LACKING
             assert type(case.mixture().components).__name__ in message
@@ -40,6 +39,11 @@ def test_every_kind_of_rows(name):
     for rows in composition.ROWS.values():
         message = composition.tried(composition.OF_ROWS[name], CASES[0], rows)
         assert not message or (name in ("fit_many", "likelihood_ratio_test") and name in message)
+
+
+@pytest.mark.parametrize("name", composition.CLIMBING)
+def test_a_prior(name):
+    composition.CLIMBING[name](CASES[0], composition.OBJECTIVES["Posterior"])
 
 
 def test_every_transformation():

@@ -10,6 +10,7 @@ from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import Climb
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, plus
+from jaxgmm.model.objective import LIKELIHOOD
 from jaxgmm.model.steps import take_statistics
 
 from tolerance import assert_close, dtype
@@ -33,6 +34,7 @@ def driven(start, parts, scale, acceleration="anderson", stop=None, **options):
     settings = {"tol": 1e-6, "max_iter": 1000, "regularization": 1e-6} | options
     number = {name: jnp.asarray(value, dtype()) for name, value in settings.items()}
     climb = Climb(
+        objective=LIKELIHOOD,
         floor=number["regularization"] * scale**2,
         unit=jnp.ones((), dtype()),
         total=jnp.asarray(sum(map(len, parts)), dtype()),

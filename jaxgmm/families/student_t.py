@@ -25,8 +25,8 @@ class StudentT(Located):
     """Student-t components, whose tails outliers do not move: t(x; nu, m_k, Sigma_k).
 
     Fields: `means` (k, d) in the units of the data; `dispersion`, a structure such as `Each(Tril(...))` of
-    the matrices Sigma_k; `nu`, degrees of freedom, the same for all and static: a fit takes them as given. The covariance
-    is nu / (nu - 2) Sigma, and infinite where nu <= 2.
+    the matrices Sigma_k; `nu`, degrees of freedom, the same for all and static: a fit takes them as given. The
+    covariance is nu / (nu - 2) Sigma, and infinite where nu <= 2.
 
     A row counts for r u in the moments of a component, with u = (nu + d) / (nu + squared distance), and the scatter is
     divided by the sum of r u: EM with expanded parameters, with the same maxima and fewer steps.
@@ -62,9 +62,7 @@ class StudentT(Located):
         except TypeError:
             number = math.nan
         if not 0 < number < math.inf:
-            raise ValueError(
-                f"nu is {nu!r}; expected a positive number that is known, as a program is compiled for it."
-            )
+            raise ValueError(f"nu is {nu!r}; expected a positive number, known when a program is compiled.")
         return Form(cls, (("covariance", covariance), ("nu", number)), f"StudentT({covariance}, nu={number:.12g})")
 
     @classmethod

@@ -1,7 +1,6 @@
 """The one EM loop, cut at the pass over the rows: what is proposed, and what its statistics make of it."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,13 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahead, mixture_at, scheme_of
-from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
+from jaxgmm.fitting.implicit import at_fixed_point, values_of
+from jaxgmm.fitting.loop import Loop, Take
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes
+from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.scale import floor_of, spread_of
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
@@ -30,6 +31,7 @@ def fit(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -48,16 +50,17 @@ def fit(
             above the floor is not changed by it.
         scale: of each column (d,). Default `scale_of(x, weights)`; give that of all rows where these are some of them,
             or one that is known already.
+        objective: what the fit climbs, the likelihood unless another is given, such as `Posterior(concentration=2.0)`.
         acceleration: "anderson" extrapolates from the latest steps of EM, which saves most of them where components
             overlap; None takes every step as EM gives it. The points where a fit may rest are the same. Static.
         history_size: length of the result's `history`. Static.
         block_size: rows taken at a time, as in `e_step`. Static.
 
-    The fitted mixture and its log-likelihood are differentiable in `x`, `weights`, `regularization` and `scale`,
-    forward and reverse, as the point where a converged fit comes to rest. The start `mixture` has no influence on that
-    point, and `history` no derivative.
+    The fitted mixture and its log-likelihood are differentiable in `x`, `weights`, `regularization`, `scale` and the
+    numbers of the `objective`, forward and reverse, as the point where a converged fit comes to rest. The start
+    `mixture` has no influence on that point, and `history` no derivative.
 
-    The likelihood never falls: an extrapolation that would lower it is not taken, and a step of EM is tried instead;
+    What is climbed never falls: an extrapolation that would lower it is not taken, and a step of EM is tried instead;
     where even that one would, as rounding can at the very end, the fit is over. Only the first step may lower it, where
     the starting mixture lies below the floor. Nothing recompiles when the values of traced arguments (all but the
     static ones) change.
@@ -91,6 +94,7 @@ def fit(
             checks.steps("max_iter", max_iter),
             checks.scalar("regularization", regularization, dtype),
             checks.scale(scale, mixture.n_columns, dtype),
+            objective_of(objective, mixture.n_components, dtype),
             scheme=scheme_of(acceleration),
             history_size=checks.count("history_size", history_size),
             block_size=block_size_or_default(block_size, mixture, rows),
@@ -101,7 +105,7 @@ def fit(
 class Point:
     """A mixture and what the rows say about it.
 
-    Fields: `mixture`; `value` (), its log-likelihood, counted from `reference` (), a log-density, for each unit of
+    Fields: `mixture`; `value` (), of the objective, counted from `reference` (), a log-density, for each unit of
     weight; `counts` (k,), weight of the rows of each component; `degenerate` (k,), those that the way there left so;
     `step`, where EM leads from here, and `held` (k,), which components that leaves degenerate; `place`, of both.
     """
@@ -181,17 +185,14 @@ class Proposal:
 
 
 @record
-class Climb:
-    """What stays the same from step to step.
+class Climb(Loop):
+    """The loop of `fit`: steps of EM and leaps along them, never down, until little is left to be gained.
 
-    A step is `propose`, a pass over the rows, and `accept`; these two are pure, and a state is all that they hand on.
-    So the pass may be anywhere: `fit` is a compiled loop around it, and Python can be another one, over rows that come
-    in parts.
-
-    Fields: `floor` (d,), least variances; `unit` (), by which the weights of the rows were divided, and `total` (),
-    what they add up to after it; `tol`, `max_iter`, as for `fit`; `scheme`, static.
+    Fields: `objective`, in units of `unit` (), by which the weights of the rows were divided; `total` (), what they add
+    up to after it; `floor` (d,), least variances; `tol`, `max_iter`, as for `fit`; `scheme`, static.
     """
 
+    objective: Objective
     floor: Leaf
     unit: Leaf
     total: Leaf
@@ -212,22 +213,23 @@ class Climb:
             history=jnp.full((history_size,), jnp.nan, dtype),
         )
 
+    def unfinished(self, state: State) -> Bool[Array, ""]:
+        return state.status == Status.RUNNING
+
     def propose(self, state: State) -> Proposal:
-        """The mixture whose statistics are to be taken next: where EM leads, or further along the way."""
         return self._propose(state.opened)
 
     def accept(self, state: State, proposal: Proposal, statistics: Statistics) -> State:
-        """Go there or stay, given what `take_statistics` says of the mixture proposed, from its reference."""
         return self._accept(state, state.opened, proposal, statistics)
 
-    def step(self, state: State, take: Callable[[Mixture, Array], Statistics]) -> State:
-        """`propose`, `take` the statistics of that mixture from that reference, `accept`."""
+    def step(self, state: State, take: Take) -> State:
+        # A state is opened once for both.
         opened = state.opened
         proposal = self._propose(opened)
         return self._accept(state, opened, proposal, take(proposal.mixture, proposal.reference))
 
-    def log_likelihood(self, point: Point) -> Float[Array, ""]:
-        """Total of the rows, in the weights that they had."""
+    def reached(self, point: Point) -> Float[Array, ""]:
+        """The value of the objective there, in the weights that the rows had."""
         return self.unit * (self.total * point.reference + point.value)
 
     def _propose(self, opened: _Opened) -> Proposal:
@@ -275,7 +277,7 @@ class Climb:
         last = state.history.size - 1
         # The total rounds more coarsely than the gain, which must not make the history look as if it fell.
         latest = jnp.where(arrives | first, -jnp.inf, state.history[jnp.minimum(state.n_iter, last)])
-        value = jnp.maximum(self.log_likelihood(point), latest)
+        value = jnp.maximum(self.reached(point), latest)
         return State(
             point=packed,
             ahead=Packed.of((memory, outlook, ~taken)),
@@ -287,10 +289,11 @@ class Climb:
     def _seen(self, proposal: Proposal, statistics: Statistics) -> Point:
         """The mixture proposed, with what the M-step makes of its statistics."""
         mixture = proposal.mixture
-        step, held = maximize(mixture, statistics, self.floor)
+        step, held = maximize(mixture, statistics, self.floor, self.objective)
+        penalty = self.objective.penalty(mixture)
         return Point(
             mixture=mixture,
-            value=statistics.log_likelihood,
+            value=statistics.log_likelihood if penalty is None else statistics.log_likelihood + penalty,
             counts=statistics.counts,
             reference=proposal.reference,
             degenerate=proposal.degenerate,
@@ -308,6 +311,7 @@ def _fit(
     max_iter: Int[Array, ""],
     regularization: Float[Array, ""],
     scale: Float[Array, " d"] | None,
+    objective: Objective,
     *,
     scheme: Scheme,
     history_size: int,
@@ -315,20 +319,19 @@ def _fit(
 ) -> FitResult:
     # In units of the largest weight, so that sums neither over- nor underflow whatever scale the weights have. Where
     # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
-    unit = jnp.max(rows.weights)
+    unit = jax.lax.stop_gradient(jnp.max(rows.weights))
     unit = jnp.where(unit > 0, unit, jnp.nan)
     blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size)
     floor = floor_of(spread_of(blocks).scale if scale is None else scale, regularization)
-    given = rows, floor
+    given = rows, floor, objective
     # The loop is not differentiated: derivatives are those of the point where it ends.
-    mixture, tol, unit, blocks, floor = jax.lax.stop_gradient((mixture, tol, unit, blocks, floor))
+    fixed = jax.lax.stop_gradient((mixture, tol, unit, blocks, floor, objective))
+    mixture, tol, unit, blocks, floor, climbed = fixed
     weights = blocks.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
-    climb = Climb(floor, unit, total, tol, max_iter, scheme)
-    end = jax.lax.while_loop(
-        lambda state: state.status == Status.RUNNING,
-        lambda state: climb.step(state, lambda mixture, reference: take_statistics(mixture, blocks, reference)),
-        climb.start(mixture, history_size),
+    climb = Climb(climbed.over(unit), floor, unit, total, tol, max_iter, scheme)
+    end = climb.run(
+        climb.start(mixture, history_size), lambda mixture, reference: take_statistics(mixture, blocks, reference)
     )
     opened = end.opened
     point = opened.here
@@ -337,9 +340,11 @@ def _fit(
     degenerate = (point.degenerate | ~(point.counts >= average)) & (mixture.log_weights > -jnp.inf)
     fine = end.status != Status.NON_FINITE
     fitted = at_fixed_point(point.mixture, *given, block_size)
+    log_likelihood, reached = values_of(climb.reached(point), point.mixture, fitted, rows, objective)
     return FitResult(
         mixture=fitted,
-        log_likelihood=with_derivative(climb.log_likelihood(point), fitted, given[0]),
+        log_likelihood=log_likelihood,
+        objective=reached,
         n_iter=end.n_iter,
         status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
         history=end.history,

@@ -21,6 +21,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
 from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
 
@@ -52,7 +53,7 @@ class GradientResult(FitResult):
     """A `FitResult` from `fit_gradient`, from which another call can go on.
 
     Fields beside those of `FitResult`: `state`, a `GradientState`. `history` (h,) has minus the loss times the total
-    weight, which is the log-likelihood unless another loss was given, and of the rows drawn where there are
+    weight, which is the objective unless another loss was given, and of the rows drawn where there are
     mini-batches; entry i is that after i s steps, for the smallest whole s with which `n_steps` fit. `remaining` is
     how far the loss would still fall, inf where there are mini-batches.
     """
@@ -84,6 +85,7 @@ def fit_gradient(
     key: jax.Array | None = None,
     weights: Any = None,
     loss: Loss = negative_log_likelihood,
+    objective: Any = None,
     tol: Any = 1e-6,
     regularization: Any = 1e-6,
     scale: Any = None,
@@ -112,6 +114,7 @@ def fit_gradient(
             These sum to one over all rows; those of a mini-batch are such that its loss is right on average.
             `-jaxgmm.log_likelihood(mixture, rows)` is the default, to which a penalty may be added. Another function
             object compiles again. Static.
+        objective: as for `fit`; what it adds to the log-likelihood is taken off the loss, whatever that is.
         tol: stop when the loss is estimated to fall by no more than this. With mini-batches only the end is looked at.
         regularization, scale: floor under every covariance as in `fit`; a step that goes below it is lifted.
         history_size: length of the result's `history`. Static.
@@ -166,6 +169,7 @@ def fit_gradient(
         checks.scalar("tol", tol, dtype),
         checks.scalar("regularization", regularization, dtype),
         checks.scale(scale, start.n_columns, dtype),
+        objective_of(objective, start.n_components, dtype),
         optimizer=rule,
         loss=loss,
         batch_size=batch_size,
@@ -181,6 +185,7 @@ class _Task:
     coordinates: Coordinates
     rows: Evidence  # of weights that sum to one
     floor: Leaf
+    objective: Objective  # over the total weight
     tol: Leaf
     n_steps: Leaf
     key: Any
@@ -189,7 +194,7 @@ class _Task:
     loss: Loss = pytree.static()
     batch_size: int | None = pytree.static()
 
-    def objective(self, n_iter: Int[Array, ""]) -> Callable[[Named], Float[Array, ""]]:
+    def sought(self, n_iter: Int[Array, ""]) -> Callable[[Named], Float[Array, ""]]:
         """The loss as a function of the position, on the rows of this step."""
         if self.batch_size is None:
             return self.whole
@@ -197,11 +202,17 @@ class _Task:
         drawn = jax.random.randint(jax.random.fold_in(self.key, self.taken + n_iter), (self.batch_size,), 0, n)
         rows = jax.tree.map(lambda leaf: leaf[drawn], self.rows)
         rows = dataclasses.replace(rows, weights=rows.weights * (n / self.batch_size))
-        return lambda position: self.loss(self.coordinates.leave(position), rows)
+        return lambda position: self.of(position, rows)
 
     def whole(self, position: Named) -> Float[Array, ""]:
         """The loss on all rows."""
-        return self.loss(self.coordinates.leave(position), self.rows)
+        return self.of(position, self.rows)
+
+    def of(self, position: Named, rows: Evidence) -> Float[Array, ""]:
+        """The loss on these rows."""
+        mixture = self.coordinates.leave(position)
+        penalty = self.objective.penalty(mixture)
+        return self.loss(mixture, rows) if penalty is None else self.loss(mixture, rows) - penalty
 
     def floored(self, position: Named) -> tuple[Named, Bool[Array, ""]]:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
@@ -244,6 +255,7 @@ def _fit_gradient(
     tol: Float[Array, ""],
     regularization: Float[Array, ""],
     scale: Float[Array, " d"] | None,
+    objective: Objective,
     *,
     optimizer: Rule,
     loss: Loss,
@@ -266,6 +278,7 @@ def _fit_gradient(
         start.coordinates,
         dataclasses.replace(rows, x=whole, weights=weights / total),
         floor,
+        objective.over(unit * total),
         tol,
         n_steps,
         key,
@@ -303,9 +316,12 @@ def _fit_gradient(
         status = jnp.where((status == Status.MAX_ITER) & settled, Status.CONVERGED, status)
     fine = (status != Status.NON_FINITE) & jnp.isfinite(statistics.log_likelihood)
     status = jnp.where(fine, jnp.where(jnp.any(degenerate), Status.DEGENERATE, status), Status.NON_FINITE)
+    penalty = objective.penalty(mixture)
+    log_likelihood = unit * statistics.log_likelihood
     return GradientResult(
         mixture=mixture,
-        log_likelihood=unit * statistics.log_likelihood,
+        log_likelihood=log_likelihood,
+        objective=log_likelihood if penalty is None else log_likelihood + penalty,
         n_iter=end.n_iter,
         status=status.astype(jnp.int32),
         history=end.history,
@@ -319,8 +335,8 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
     """Look at the loss here, and take a step unless that is the end."""
     import optax
 
-    objective, n_iter = task.objective(state.n_iter), state.n_iter
-    value, gradient = _value_and_gradient(objective, state, reuse=task.batch_size is None)
+    sought, n_iter = task.sought(state.n_iter), state.n_iter
+    value, gradient = _value_and_gradient(sought, state, reuse=task.batch_size is None)
     fine = jnp.isfinite(value) & jnp.all(jnp.isfinite(ravel_pytree(gradient)[0]))
     place, memory, remaining, settled = state.place, state.memory, state.remaining, state.settled
     if task.batch_size is None:
@@ -337,7 +353,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
 
     def step() -> tuple[Named, Any]:
         changes, optimizer = task.optimizer.update(
-            gradient, state.optimizer, state.position, value=value, grad=gradient, value_fn=objective
+            gradient, state.optimizer, state.position, value=value, grad=gradient, value_fn=sought
         )
         position, moved = task.floored(optax.apply_updates(state.position, changes))
         if _keeps_value(optimizer):
@@ -368,13 +384,13 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
 
 
 def _value_and_gradient(
-    objective: Callable[[Named], Float[Array, ""]], state: _State, *, reuse: bool
+    sought: Callable[[Named], Float[Array, ""]], state: _State, *, reuse: bool
 ) -> tuple[Float[Array, ""], Named]:
     if reuse and _keeps_value(state.optimizer):
         import optax
 
-        return optax.value_and_grad_from_state(objective)(state.position, state=state.optimizer)
-    return jax.value_and_grad(objective)(state.position)
+        return optax.value_and_grad_from_state(sought)(state.position, state=state.optimizer)
+    return jax.value_and_grad(sought)(state.position)
 
 
 def _keeps_value(optimizer: Any) -> bool:

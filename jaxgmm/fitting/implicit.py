@@ -23,6 +23,7 @@ from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.objective import Objective
 from jaxgmm.model.steps import log_likelihood, maximize, take_statistics
 
 # Directions GMRES keeps at a time, and how often it starts again.
@@ -36,9 +37,11 @@ _NEAR, _MISS, _ROUNDINGS = 0.1, 0.01, 10
 _CLOSE, _STEPS = 1e-3, 3
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def at_fixed_point(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
-    """`mixture`, where a fit ended, with derivatives in the rows, their weights and the floor.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def at_fixed_point(
+    mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], objective: Objective, block_size: int
+) -> Mixture:
+    """`mixture`, where a fit ended, with derivatives in the rows, their weights, the floor and the objective's numbers.
 
     They are those of the point where EM comes to rest, a few Newton steps away; NaN where that is far.
     """
@@ -49,7 +52,7 @@ def at_fixed_point(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], 
 def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Mixture, Mixture]:
     mixture, *given = primals
     still: Any = jax.lax.stop_gradient(primals)
-    end = _nearer_to_rest(still[0], still[1], still[2], block_size)
+    end = _nearer_to_rest(still[0], still[1], still[2], still[3], block_size)
     rested, moved = jax.jvp(lambda *given: _at_rest(end, *given, block_size), tuple(given), tuple(tangents[1:]))
     # A weight, and not its logarithm, moves here as it does there. Both places move alike, and so their distance stays.
     ahead = jnp.where(mixture.log_weights > -jnp.inf, rested.log_weights - mixture.log_weights, 0)
@@ -58,8 +61,10 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     return _moving_as(mixture, rested), moved
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _at_rest(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _at_rest(
+    mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], objective: Objective, block_size: int
+) -> Mixture:
     """`mixture`, where EM has come to rest, with its derivatives."""
     return mixture
 
@@ -70,11 +75,11 @@ def _(block_size: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     mixture = _at_rest(*primals, block_size)
     coordinates = Coordinates.at(mixture)
     here = coordinates.start
-    (rows, floor), (drows, dfloor) = primals[1:], tangents[1:]
+    (rows, *others), (drows, *dothers) = primals[1:], tangents[1:]
     # Apart from the step, so that both of its derivatives read the same rows.
     rows, drows = jax.jvp(lambda rows: rows.in_blocks(block_size), (rows,), (drows,))
-    given = rows, floor
-    _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, dfloor))
+    given = rows, *others
+    _, moved = jax.jvp(functools.partial(_step, coordinates, here), given, (drows, *dothers))
     _, contract = jax.linearize(lambda position: _step(coordinates, position, *given), here)
 
     # One vector: the solve's transpose wants either all of the right-hand side linear or none.
@@ -95,13 +100,15 @@ def _(primals: tuple[Mixture, Mixture], tangents: tuple[Mixture, Mixture]) -> tu
     return _moving_as(*primals), tangents[1]
 
 
-def _nearer_to_rest(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], block_size: int) -> Mixture:
+def _nearer_to_rest(
+    mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], objective: Objective, block_size: int
+) -> Mixture:
     """By Newton's steps, each of which about squares the distance; NaN where they lead too far to be such.
 
     A fit ends where little likelihood is left to be gained. Where EM is slow, the likelihood is flat, and its
     parameters may still be some way from rest.
     """
-    given = rows.in_blocks(block_size), floor
+    given = rows.in_blocks(block_size), floor, objective
 
     def walk(way: _Way) -> _Way:
         end = way.end
@@ -139,16 +146,31 @@ def _distance(mixture: Mixture, other: Mixture) -> Float[Array, ""]:
     return jnp.sqrt(Place.of(free_coordinates(mixture), mixture, other).length)
 
 
-def _step(coordinates: Coordinates, position: Named, rows: Evidence, floor: Array) -> Named:
+def _step(
+    coordinates: Coordinates, position: Named, rows: Evidence, floor: Float[Array, " d"], objective: Objective
+) -> Named:
     """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
     mixture = coordinates.leave(position)
-    step, _ = maximize(mixture, take_statistics(mixture, rows), floor)
+    step, _ = maximize(mixture, take_statistics(mixture, rows), floor, objective)
     return coordinates.held(coordinates.enter(step))
 
 
 def _away(contract: Callable[[Named], Named], as_position: Callable[[Array], Named], direction: Array) -> Array:
     """(I - dM/dtheta) times a direction."""
     return direction - ravel_pytree(contract(as_position(direction)))[0]
+
+
+def values_of(
+    reached: Float[Array, ""], end: Mixture, fitted: Mixture, rows: Evidence, objective: Objective
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Log-likelihood and objective of what was fitted, from the value that was `reached` at the end of the fit."""
+    penalty = jax.lax.stop_gradient(objective).penalty(jax.lax.stop_gradient(end))
+    if penalty is None:
+        value = with_derivative(reached, fitted, rows)
+        return value, value
+    value = with_derivative(reached - penalty, fitted, rows)
+    added: Any = objective.penalty(fitted)
+    return value, value + added
 
 
 @jax.custom_jvp

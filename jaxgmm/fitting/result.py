@@ -56,10 +56,11 @@ class FitResult:
     Fields:
         mixture: the last one with a finite likelihood, or the start if there was none.
         log_likelihood: (), total, of this mixture, as `log_likelihood(mixture, x, weights)` gives it.
+        objective: (), what the fit climbed: the same, unless another objective was given.
         n_iter: (), steps tried: passes over the rows after the one at the start, those included that were not taken.
         status: (), a code of `Status`.
-        history: (h,), total log-likelihood before the first step and after each, NaN past the last. A step that was
-            not taken repeats it. Once it is full, its last entry is the latest.
+        history: (h,), the objective before the first step and after each, NaN past the last. A step that was not taken
+            repeats it. Once it is full, its last entry is the latest.
         degenerate_components: (k,), those held by the covariance floor or left with less than one row of average
             weight.
         remaining: (), log-likelihood per unit weight that more steps would still gain, as estimated where the fit
@@ -68,6 +69,7 @@ class FitResult:
 
     mixture: Mixture
     log_likelihood: Leaf
+    objective: Leaf
     n_iter: Leaf
     status: Leaf
     history: Leaf

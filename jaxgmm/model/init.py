@@ -13,6 +13,7 @@ from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, few_rows
+from jaxgmm.model.objective import LIKELIHOOD, Objective
 from jaxgmm.model.scale import floor_of, spread_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, influence
 from jaxgmm.model.statistics import Statistics
@@ -147,8 +148,7 @@ def _from_responsibilities(
 ) -> Mixture:
     rows, columns = standard(rows, scale)
     floor = floor_of(columns.scale, regularization)
-    present = jnp.ones(responsibilities.shape[1:], bool)
-    return _from_shares(rows, columns, responsibilities, lambda given: given, present, floor, form)
+    return from_shares(rows, columns, responsibilities, floor, form=form)
 
 
 def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[Evidence, Columns]:
@@ -171,12 +171,27 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
     return rows, Columns((x - center) / scale, weights, center, scale, rows.labels)
 
 
+def from_shares(
+    rows: Evidence,
+    columns: Columns,
+    shares: Float[Array, "n k"],
+    floor: Float[Array, " d"],
+    objective: Objective = LIKELIHOOD,
+    *,
+    form: Form,
+) -> Mixture:
+    """The mixture in which the components, all of them present, have these shares in the rows."""
+    present = jnp.ones(shares.shape[1:], bool)
+    return _from_rule(rows, columns, shares, lambda given: given, present, floor, form, objective)
+
+
 def from_labels(
     rows: Evidence,
     columns: Columns,
     labels: Int[Array, " n"],
     present: Bool[Array, " k"],
     floor: Float[Array, " d"],
+    objective: Objective = LIKELIHOOD,
     *,
     form: Form,
 ) -> Mixture:
@@ -185,10 +200,10 @@ def from_labels(
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
         return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
 
-    return _from_shares(rows, columns, labels, rule, present, floor, form)
+    return _from_rule(rows, columns, labels, rule, present, floor, form, objective)
 
 
-def _from_shares(
+def _from_rule(
     rows: Evidence,
     columns: Columns,
     given: Array,
@@ -196,6 +211,7 @@ def _from_shares(
     present: Bool[Array, " k"],
     floor: Float[Array, " d"],
     form: Form,
+    objective: Objective = LIKELIHOOD,
 ) -> Mixture:
     """The mixture in which `rule`, of blocks of what is `given` (n, ...), gives the responsibilities (b, k)."""
     shape, dtype = rows.x.shape, rows.x.dtype
@@ -221,7 +237,7 @@ def _from_shares(
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL
         statistics = take(mixture.components) if own else mixture.components.with_kernel(take)
-        mixture, degenerate = maximize(mixture, statistics, floor)
+        mixture, degenerate = maximize(mixture, statistics, floor, objective)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
     def step(state: _Seeded, pass_number: Int[Array, ""]) -> tuple[_Seeded, None]:

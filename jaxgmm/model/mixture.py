@@ -126,7 +126,7 @@ class Mixture:
         """The mixture of the other columns, in their order, where `columns` are known to take `values`.
 
         With x = (u, v) and v known, each component's conditional gets the weight `w_k p_k(v) / p(v)`. Where p(v)
-        underflows, the prior weights answer. The structure of Gaussians stays the same. For one distribution per row, use `vmap`;
+        underflows, the prior weights answer. Gaussians keep their structure. For one distribution per row, use `vmap`;
         with `mean` and `covariance` this is Gaussian mixture regression, as below.
 
         Args:

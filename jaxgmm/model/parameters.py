@@ -39,7 +39,7 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "ful
             f"from_parameters makes Gaussian components, and form is {made_of}; make a Mixture of log-weights and "
             f"jaxgmm.{made_of.family.__name__}(...)."
         )
-    structure = structure_of(dict(made_of.options)["covariance"])
+    structure = structure_of(str(dict(made_of.options)["covariance"]))
     given_means, means = means, checks.data(means, name="means")
     given, weights = weights, checks.real_array("weights", weights)
     covariances = checks.real_array("covariances", covariances)

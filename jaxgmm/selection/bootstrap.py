@@ -81,6 +81,7 @@ def likelihood_ratio_test(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -135,6 +136,7 @@ def likelihood_ratio_test(
         max_iter=max_iter,
         regularization=regularization,
         scale=scale,
+        objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,
@@ -182,6 +184,7 @@ def stability(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -218,9 +221,10 @@ def stability(
     key = checks.key(key)
     rows = checks.unsharded(checks.evidence(x, weights), "stability")
     x, weights = rows.x, rows.weights
+    present = checks.present("n_components", n_components, "max_components", None)
     plan = Plan.of(
         x.dtype,
-        x.shape[1],
+        (present.size, x.shape[1]),
         form,
         n_restarts=n_restarts,
         n_finalists=n_finalists,
@@ -232,12 +236,12 @@ def stability(
         max_iter=max_iter,
         regularization=regularization,
         scale=scale_of(rows) if scale is None else scale,
+        objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,
     )
     n_repeats = checks.count("n_repeats", n_repeats)
-    present = checks.present("n_components", n_components, "max_components", None)
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)
     reference = best_of_restarts(plan, for_reference, rows, present).best
     # What absent rows hold is not looked at, nor what group they would be in.

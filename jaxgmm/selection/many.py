@@ -41,6 +41,7 @@ def fit_many(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -84,7 +85,7 @@ def fit_many(
         checks.present("n_components", count, "max_components", most)
     plan = Plan.of(
         rows.dtype,
-        rows.shape[1],
+        (most, rows.shape[1]),
         form,
         n_restarts=n_restarts,
         n_finalists=n_finalists,
@@ -96,6 +97,7 @@ def fit_many(
         max_iter=max_iter,
         regularization=regularization,
         scale=scale,
+        objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,

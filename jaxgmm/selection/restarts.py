@@ -13,7 +13,7 @@ from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
 from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import fit
-from jaxgmm.fitting.implicit import at_fixed_point, with_derivative
+from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, linalg, pytree
 from jaxgmm.ground.programs import program
@@ -21,6 +21,7 @@ from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
@@ -74,6 +75,7 @@ class Plan:
     max_iter: Leaf
     regularization: Leaf
     scale: Leaf | None
+    objective: Objective
     spurious: Leaf
     form: Form = static()
     methods: tuple[str, ...] = static()
@@ -88,8 +90,8 @@ class Plan:
     def of(
         cls,
         dtype: Any,
-        n_columns: int,
-        form: Any = "full",
+        shape: tuple[int, int],
+        form: Any,
         *,
         n_restarts: int,
         n_finalists: int,
@@ -101,11 +103,12 @@ class Plan:
         max_iter: Any,
         regularization: Any,
         scale: Any,
+        objective: Any,
         acceleration: str | None,
         history_size: int,
         block_size: int | None,
     ) -> "Plan":
-        """The plan that the options of `fit_restarts` are, checked."""
+        """The plan that the options of `fit_restarts` are, checked for so many components and columns."""
         scheme_of(acceleration)
         if isinstance(methods, str) or not methods:
             raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
@@ -114,7 +117,8 @@ class Plan:
             screening_tol=checks.scalar("screening_tol", screening_tol, dtype),
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
-            scale=checks.scale(scale, n_columns, dtype),
+            scale=checks.scale(scale, shape[1], dtype),
+            objective=objective_of(objective, shape[0], dtype),
             spurious=jnp.asarray(spurious, bool),
             form=form_of(form),
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
@@ -145,6 +149,7 @@ def fit_restarts(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -152,9 +157,10 @@ def fit_restarts(
     """The best of many fits, from starts of several kinds; everything in one compiled call.
 
     Every start is fitted until it is estimated to gain no more than `screening_tol`; the best few go on to `tol`. The
-    winner is the most likely regular one. The likelihood of a mixture has no upper bound: a component on a handful of
-    rows that hardly differ in some direction reaches any height. A fit with such a spurious component is reported with
-    its likelihood, and wins only if there is no other, or if `spurious` asks for it.
+    winner is the regular one of the highest objective, which is the likelihood unless another is given. The likelihood
+    of a mixture has no upper bound: a component on a handful of rows that hardly differ in some direction reaches any
+    height. A fit with such a spurious component is reported with its likelihood, and wins only if there is no other, or
+    if `spurious` asks for it.
 
     Memory grows with `n_finalists`, and with `n_restarts` only by a few numbers for each. Works under `jit`, `vmap` and
     `grad`: derivatives are those of the winner, as for `fit`.
@@ -172,7 +178,7 @@ def fit_restarts(
             more of one kind. Static.
         spurious: whether a fit with a spurious component may win.
         lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
-        tol, max_iter, regularization, scale, acceleration, history_size, block_size: as for `fit`.
+        tol, max_iter, regularization, scale, objective, acceleration, history_size, block_size: as for `fit`.
 
     A component is spurious if, in some direction, its variance is below a thousandth of that of the data, in which rows
     far out count less, and it holds no more than 5 (d + 1) rows.
@@ -196,7 +202,7 @@ def fit_restarts(
     rows = checks.labelled_components(rows, present)
     plan = Plan.of(
         rows.x.dtype,
-        rows.x.shape[1],
+        (present.size, rows.x.shape[1]),
         form,
         n_restarts=n_restarts,
         n_finalists=n_finalists,
@@ -208,6 +214,7 @@ def fit_restarts(
         max_iter=max_iter,
         regularization=regularization,
         scale=scale,
+        objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,
@@ -220,7 +227,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     """`fit_restarts` by a plan, of the components that are present."""
     gapless, columns = standard(rows, plan.scale)
     floor = floor_of(columns.scale, plan.regularization)
-    given = rows, floor
+    given = rows, floor, plan.objective
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))
     methods = plan.methods[: plan.n_restarts]
@@ -234,11 +241,12 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     pool_size = max(1, n_last) * width
     screening_tol = plan.tol if at_once else jnp.maximum(plan.tol, plan.screening_tol)
     factor = correlation_factor(columns)
+    seeded = plan.objective.over(jnp.max(rows.weights))
 
     @jax.jit
     def start(number: Int[Array, ""]) -> Mixture:
         labels = seedings.labels(jax.random.fold_in(key, number), number % len(methods))
-        return from_labels(gapless, columns, labels, present, floor, form=plan.form)
+        return from_labels(gapless, columns, labels, present, floor, seeded, form=plan.form)
 
     @jax.jit
     def run(mixture: Mixture, number: Int[Array, ""], tol: Float[Array, ""]) -> _Run:
@@ -249,6 +257,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
             max_iter=plan.max_iter,
             regularization=plan.regularization,
             scale=columns.scale,
+            objective=plan.objective,
             acceleration=plan.acceleration,
             history_size=plan.history_size,
             block_size=plan.block_size,
@@ -297,9 +306,11 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     finished = jnp.full((plan.n_restarts,), at_once).at[finalists.start].set(True, mode="drop")
     size = block_size_or_default(plan.block_size, winner.fit.mixture, rows)
     mixture = at_fixed_point(winner.fit.mixture, *given, size)
+    log_likelihood_of_best, reached = values_of(winner.fit.objective, winner.fit.mixture, mixture, given[0], given[2])
     best = FitResult(
         mixture=mixture,
-        log_likelihood=with_derivative(winner.fit.log_likelihood, mixture, given[0]),
+        log_likelihood=log_likelihood_of_best,
+        objective=reached,
         n_iter=winner.fit.n_iter,
         status=winner.fit.status,
         history=winner.fit.history,
@@ -318,9 +329,9 @@ def _over(function: Callable[..., Any], *given: Any) -> Any:
 
 
 def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array, " r"]:
-    """Places of the runs, the best first: regular ones by likelihood, the others, those that failed, and no runs."""
-    fine = jnp.isfinite(runs.fit.log_likelihood) & (runs.fit.status != Status.NON_FINITE)
-    value = jnp.where(fine, runs.fit.log_likelihood, -jnp.inf)
+    """Places of the runs, the best first: regular ones by what they reached, the others, failed ones, and no runs."""
+    fine = jnp.isfinite(runs.fit.objective) & (runs.fit.status != Status.NON_FINITE)
+    value = jnp.where(fine, runs.fit.objective, -jnp.inf)
     return jnp.lexsort((-value, ~(runs.regular | spurious), ~fine, runs.start >= n_restarts))
 
 

@@ -81,9 +81,9 @@ class Selection:
     from, None if it was none.
 
     Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
-    one that was asked for first goes first. In a single column, for instance, all structures that are not tied are one model,
-    and their fits end in slightly different places: `tol` leaves that much open per unit weight. `resolution` is 4
-    times that, as `tol` is compared with an estimate, or with the rounding of the rows' type where that is larger.
+    one that was asked for first goes first. In a single column, for instance, all structures that are not tied are one
+    model, and their fits end in slightly different places: `tol` leaves that much open per unit weight. `resolution` is
+    4 times that, as `tol` is compared with an estimate, or with the rounding of the rows' type where that is larger.
     """
 
     candidates: tuple[Candidate, ...]
@@ -181,6 +181,7 @@ def select(
     max_iter: Any = 1000,
     regularization: Any = 1e-6,
     scale: Any = None,
+    objective: Any = None,
     acceleration: str | None = "anderson",
     history_size: int = 128,
     block_size: int | None = None,
@@ -230,7 +231,7 @@ def select(
     planned = functools.partial(
         Plan.of,
         dtype,
-        rows.x.shape[1],
+        (max(ks), rows.x.shape[1]),
         n_restarts=n_restarts,
         n_finalists=n_finalists,
         screening_tol=screening_tol,
@@ -241,6 +242,7 @@ def select(
         max_iter=max_iter,
         regularization=regularization,
         scale=scale,
+        objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.schema import Schema
-from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.calls import side_by_side
 from jaxgmm.sklearn.checks import (
     check_nothing_overridden,
@@ -81,8 +80,6 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
             check_previous_fit(self, X)
         random = check_random_state(self.random_state)
         rows, shares, real = padded(X), padded(weights), X.dtype.type
-        with jax.enable_x64(X.dtype == np.float64):
-            scale = np.asarray(scale_of(rows, shares))
 
         def start() -> np.ndarray:
             drawn = SEEDINGS[self.init_params](random, X, None if sample_weight is None else weights, self.n_components)
@@ -95,7 +92,6 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
                     shares,
                     start,
                     parameters,
-                    scale,
                     real(bound),
                     real(self.tol),
                     real(self.reg_covar),

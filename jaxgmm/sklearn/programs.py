@@ -9,12 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.kernels import Moments
+from jaxgmm.fitting.loop import Loop
 from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.init import from_responsibilities
+from jaxgmm.model.init import from_shares, standard
 from jaxgmm.model.mixture import Mixture, block_size_of
+from jaxgmm.model.objective import Objective
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
@@ -68,6 +71,80 @@ class Run:
     collapsed: Leaf
 
 
+@record
+class Ridge(Objective):
+    """scikit-learn's: covariances that are larger by `amount` () times the identity, the `reg_covar` of its users.
+
+    That is no prior: what is added grows with the rows that a component has, and the likelihood may fall.
+    """
+
+    amount: Leaf
+
+    def pseudo_sums(self, mixture: Mixture, counts: Float[Array, " k"]) -> Moments:
+        # Those of rows of each component that lie, in every column, one standard deviation off its new mean.
+        k, d = mixture.means.shape
+        away = jnp.sqrt(self.amount) * jnp.broadcast_to(jnp.eye(d, dtype=self.amount.dtype), (k, d, d))
+        components: Any = mixture.components
+        second = components.covariance.scatter(away, jnp.broadcast_to(counts, (d, k)))
+        return Moments(jnp.zeros_like(mixture.means), second)
+
+
+@record
+class _Stand:
+    """Where the fit is: the `mixture` after the last M-step, and what there is to tell of the way."""
+
+    mixture: Mixture
+    run: Run
+
+
+@record
+class _Next:
+    mixture: Mixture
+    reference: Leaf
+
+
+@record
+class Changes(Loop):
+    """The loop as scikit-learn defines it: every step of EM, until one changes the mean log-likelihood too little.
+
+    Fields: `objective`; `floor` (d,); `total` (), of the weights; `tol`, `max_iter`.
+    """
+
+    objective: Ridge
+    floor: Leaf
+    total: Leaf
+    tol: Leaf
+    max_iter: Leaf
+
+    def unfinished(self, state: _Stand) -> Bool[Array, ""]:
+        run = state.run
+        fine = (run.n_iter == 0) | jnp.isfinite(run.bound)
+        # Not `change >= tol`, which NaN would end as well.
+        return (run.n_iter < self.max_iter) & fine & ~(jnp.abs(run.change) < self.tol)
+
+    def propose(self, state: _Stand) -> _Next:
+        # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
+        return _Next(state.mixture, jnp.where(jnp.isfinite(state.run.bound), state.run.bound, 0))
+
+    def accept(self, state: _Stand, proposal: _Next, statistics: Statistics) -> _Stand:
+        run = state.run
+        after, held = maximize(state.mixture, statistics, self.floor, self.objective)
+        bound = proposal.reference + statistics.log_likelihood / self.total
+        # No step leads on from where the likelihood is not finite.
+        after = pytree.where(jnp.isfinite(bound), after, state.mixture)
+        run = dataclasses.replace(
+            run,
+            bound=bound,
+            bounds=run.bounds.at[jnp.minimum(run.n_iter, run.bounds.size - 1)].set(bound),
+            n_iter=run.n_iter + 1,
+            # Of rounded bounds: noise below their rounding would keep a fit from ever meeting a small tol.
+            change=bound - run.bound,
+            # What made the likelihood infinite happened the step before.
+            collapsed=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.collapsed),
+        )
+        return _Stand(after, run)
+
+
 @program(
     static=("n_components", "covariance_type", "history_size"),
     work=lambda x, *others, n_components, **options: 30 * n_components * x.size,
@@ -77,7 +154,6 @@ def run_em(
     weights: Float[Array, " n"],
     seeds: Int[Array, " n"] | Float[Array, "n k"] | None,
     given: Parameters,
-    scale: Float[Array, " d"],
     bound: Float[Array, ""],
     tol: Float[Array, ""],
     reg_covar: Float[Array, ""],
@@ -90,47 +166,20 @@ def run_em(
     """EM as scikit-learn defines it, from the parameters given and, where they are None, those of seeded rows.
 
     `seeds` are the component of each row, or its shares in all of them.
-
-    It differs from `jaxgmm.fit` in what scikit-learn's users set: `reg_covar` is added to the covariances, and a fit
-    ends when a step changes the mean log-likelihood by less than `tol`. The steps are the library's own.
     """
+    least = jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype)
+    objective = Ridge(reg_covar)
+    rows, columns = standard(Evidence(x, weights))
+    floor = floor_of(columns.scale, least)
     start = given
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=x.dtype) if seeds.ndim == 1 else seeds
-        mixture = from_responsibilities(x, shares, covariance_type, weights=weights, scale=scale)
-        seeded = Parameters.of(_ridged(mixture, reg_covar))
+        seeded = Parameters.of(
+            from_shares(rows, columns, shares, floor, objective, form=Gaussian.form(covariance_type))
+        )
         start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
-    rows = Evidence(x, weights).in_blocks(block_size_of(mixture, x.shape[0]))
-    total = jnp.sum(weights)
-    floor = floor_of(scale, jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype))
-
-    def unfinished(state: tuple[Mixture, Run]) -> Bool[Array, ""]:
-        run = state[1]
-        fine = (run.n_iter == 0) | jnp.isfinite(run.bound)
-        # Not `change >= tol`, which NaN would end as well.
-        return (run.n_iter < max_iter) & fine & ~(jnp.abs(run.change) < tol)
-
-    def step(state: tuple[Mixture, Run]) -> tuple[Mixture, Run]:
-        mixture, run = state
-        # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
-        reference = jnp.where(jnp.isfinite(run.bound), run.bound, 0)
-        statistics = take_statistics(mixture, rows, reference)
-        after, held = maximize(mixture, _with_ridge(mixture, statistics, reg_covar), floor)
-        bound = reference + statistics.log_likelihood / total
-        # No step leads on from where the likelihood is not finite.
-        after = pytree.where(jnp.isfinite(bound), after, mixture)
-        return after, dataclasses.replace(
-            run,
-            bound=bound,
-            bounds=run.bounds.at[jnp.minimum(run.n_iter, history_size - 1)].set(bound),
-            n_iter=run.n_iter + 1,
-            # Of rounded bounds: noise below their rounding would keep a fit from ever meeting a small tol.
-            change=bound - run.bound,
-            # What made the likelihood infinite happened the step before.
-            collapsed=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.collapsed),
-        )
-
+    blocks = rows.in_blocks(block_size_of(mixture, x.shape[0]))
     blank = Run(
         parameters=Parameters.of(mixture),
         bound=bound,
@@ -139,8 +188,9 @@ def run_em(
         change=jnp.full((), jnp.inf, x.dtype),
         collapsed=jnp.zeros((n_components,), bool),
     )
-    mixture, run = jax.lax.while_loop(unfinished, step, (mixture, blank))
-    return dataclasses.replace(run, parameters=Parameters.of(mixture))
+    loop = Changes(objective, floor, jnp.sum(weights), tol, max_iter)
+    end = loop.run(_Stand(mixture, blank), lambda mixture, reference: take_statistics(mixture, blocks, reference))
+    return dataclasses.replace(end.run, parameters=Parameters.of(end.mixture))
 
 
 @program(static=("covariance_type",))
@@ -157,27 +207,3 @@ def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covarian
 
 def _fields(parameters: Parameters) -> tuple[Any, Any, Any]:
     return parameters.weights, parameters.means, parameters.factor
-
-
-def _ridged(mixture: Mixture, ridge: Float[Array, ""]) -> Mixture:
-    """The mixture with covariances larger by `ridge` times the identity."""
-    components: Any = mixture.components
-    k, d = mixture.means.shape
-    covariance = components.covariance
-    added = type(covariance.factor).uncorrelated(jnp.broadcast_to(jnp.sqrt(ridge), (d,)), covariance.batch(k))
-    covariance = covariance.of_factor(covariance.factor.plus(added))
-    return dataclasses.replace(mixture, components=dataclasses.replace(components, covariance=covariance))
-
-
-def _with_ridge(mixture: Mixture, statistics: Statistics, ridge: Float[Array, ""]) -> Statistics:
-    """The statistics that lead to covariances larger by `ridge` times the identity.
-
-    They are those of rows of each component that lie, in every column, one standard deviation off its new mean.
-    """
-    k, d = mixture.means.shape
-    away = jnp.sqrt(ridge) * jnp.broadcast_to(jnp.eye(d, dtype=ridge.dtype), (k, d, d))
-    counts = jnp.broadcast_to(statistics.counts, (d, k))
-    components: Any = mixture.components
-    added = components.covariance.scatter(away, counts)
-    second = pytree.add(statistics.sums.second, added)
-    return dataclasses.replace(statistics, sums=dataclasses.replace(statistics.sums, second=second))
