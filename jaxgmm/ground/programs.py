@@ -7,6 +7,7 @@ large ones use up the memory maps of a process. Inside a trace of the caller's, 
 """
 
 import collections
+import concurrent.futures
 import functools
 import inspect
 import threading
@@ -29,8 +30,9 @@ _KEPT = 100
 _SMALL, _MEDIUM = 2e7, 3e8
 
 _trace_state = getattr(jax.extend.core, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state
-with jax.ensure_compile_time_eval():
-    _TOP_LEVEL = _trace_state(convention="flax")
+# In a thread of its own nothing is being traced, as it may be here: names are imported where they are first used.
+with concurrent.futures.ThreadPoolExecutor(1) as _pool:
+    _TOP_LEVEL = _pool.submit(_trace_state, convention="flax").result()
 
 
 def at_top_level() -> bool:
