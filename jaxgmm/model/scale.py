@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, sum_over_blocks
@@ -72,18 +72,15 @@ def spread_of(blocks: Evidence) -> Spread:
     # Above the smallest number, of which the root of a root would come back as 0.
     least = 16 * info.tiny
 
-    def sums(of: Callable[[Array], tuple[Array, Array]]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Of a value of each row with a share in its weight, both as `of` gives them; and of these weights."""
+    def mean(of: Callable[[Array], tuple[Array, Array]]) -> Float[Array, " d"]:
+        """Of a value of each row, with a share in its weight; `of` gives both."""
 
         def block(rows: Evidence) -> tuple[Array, Array]:
             values, shares = of(rows.x)
             shares = shares * rows.weights[:, None]
             return jnp.sum(shares * values, axis=0), jnp.sum(shares, axis=0)
 
-        return sum_over_blocks(block, Evidence(x, blocks.weights))
-
-    def mean(of: Callable[[Array], tuple[Array, Array]]) -> Float[Array, " d"]:
-        total, share = sums(of)
+        total, share = sum_over_blocks(block, Evidence(x, blocks.weights))
         return total / jnp.where(share > 0, share, 1)
 
     def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
@@ -94,28 +91,25 @@ def spread_of(blocks: Evidence) -> Spread:
         width = 2 * jnp.maximum(mean(root) ** 8, info.tiny)
         return center + mean(lambda x: (x - center, 1 / (1 + ((x - center) / width) ** 2))), None
 
-    def logarithm(x: Array) -> Array:
-        return jnp.log(jnp.maximum(jnp.abs(x - center), least))
+    # Where many rows lie far from zero, this loses digits; differences from it do not.
+    shares = blocks.weights / jnp.maximum(jnp.sum(blocks.weights), info.tiny)
+    center, _ = jax.lax.scan(closer, linalg.einsum("bn,bnd->d", shares, x), None, length=_CENTERINGS)
+    nearest = _nearest(x, center)
+    rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
 
-    def weighed(scale: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
+    def weighed(scale: Float[Array, " d"], first: Bool[Array, ""]) -> tuple[Float[Array, " d"], None]:
         def of(x: Array) -> tuple[Array, Array]:
             square = 1 + ((x - center) / scale) ** 2
-            return logarithm(x), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
+            share = (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
+            # Rows that hold the value next to the center would pull the first of these means down to nothing.
+            share = jnp.where(first, jnp.abs(x - nearest) > rounding, share)
+            return jnp.log(jnp.maximum(jnp.abs(x - center), least)), share
 
         return jnp.exp(mean(of)), None
 
-    # Differences from a row first, or the digits of data far from zero would be lost.
-    start = x[0, 0]
-    center = start + mean(lambda x: (x - start, jnp.ones_like(x)))
-    center, _ = jax.lax.scan(closer, center, None, length=_CENTERINGS)
-    nearest = _nearest(x, center)
-    rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
-    # Rows that hold the value next to the center would pull the first of these means down to nothing.
-    total, apart = sums(lambda x: (logarithm(x), (jnp.abs(x - nearest) > rounding).astype(x.dtype)))
-    varies = apart > 0
-    first = jnp.exp(total / jnp.where(varies, apart, 1))
-    scale, _ = jax.lax.scan(weighed, first, None, length=_WEIGHINGS)
+    scale, _ = jax.lax.scan(weighed, jnp.ones_like(center), jnp.arange(1 + _WEIGHINGS) == 0)
     # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
+    varies = jnp.max(x, axis=(0, 1)) - jnp.min(x, axis=(0, 1)) > rounding
     scale = jnp.maximum(jnp.where(varies, scale / _GAUSSIAN, 0), rounding)
     return Spread(center, jnp.where(scale**2 > info.tiny, scale, 1))
 
@@ -128,8 +122,11 @@ def _nearest(x: Float[Array, "blocks b d"], center: Float[Array, " d"]) -> Float
         below, above = jnp.where(rows <= center, rows, -jnp.inf), jnp.where(rows > center, rows, jnp.inf)
         return jnp.max(below, axis=0), jnp.min(above, axis=0)
 
-    below, above = around(x[0]) if x.shape[0] == 1 else jax.lax.map(around, x)
-    if x.shape[0] > 1:
+    if x.shape[0] == 1:
+        below, above = around(x[0])
+    else:
+        # Block by block, or as much again as all rows would be kept.
+        below, above = jax.lax.map(around, x)
         below, above = jnp.max(below, axis=0), jnp.min(above, axis=0)
     return jnp.where(center - below <= above - center, below, above)
 
