@@ -22,6 +22,7 @@ ENTRIES = {
     "init": lambda x: jaxgmm.init(KEY, x, 2, "diag").means,
     "fit": lambda x: jaxgmm.fit(start(), x, max_iter=3).mixture.means,
     "m_step": lambda x: jaxgmm.m_step(start(), jaxgmm.e_step(start(), x), jaxgmm.scale_of(x)).means,
+    "scale_of": lambda x: jaxgmm.scale_of(x),
     "log_likelihood": lambda x: jaxgmm.log_likelihood(start(), x),
     "log_prob": lambda x: start().log_prob(x),
     "fit_restarts": lambda x: jaxgmm.fit_restarts(KEY, x, 2, "diag", n_restarts=2, max_iter=3).best.mixture.means,
@@ -71,6 +72,19 @@ def test_the_same_wherever_it_is_called(name):
     slope = jax.grad(lambda x: jnp.sum(entry(x)))(x)
     assert_close(jax.grad(jax.checkpoint(lambda x: jnp.sum(entry(x))))(x), slope, "close", scale=10)
     assert_close(jnp.sum(jax.linearize(entry, x)[1](jnp.ones_like(x))), jnp.sum(slope), "converged", scale=10)
+
+
+@once
+def test_the_first_use_of_all_may_be_inside_jit():
+    code = (
+        "import jax, jaxgmm\n"
+        "x = jax.random.normal(jax.random.key(0), (50, 2))\n"
+        "inside = jax.jit(jax.grad(lambda x: jaxgmm.init(jax.random.key(1), x, 2).means.sum()))(x)\n"
+        "from jaxgmm.ground import programs\n"
+        "assert programs.at_top_level() and not jax.jit(lambda: 0 * x + programs.at_top_level())().any()\n"
+        "assert (abs(jax.grad(lambda x: jaxgmm.init(jax.random.key(1), x, 2).means.sum())(x) - inside) < 1e-5).all()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 @once

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
@@ -74,18 +74,15 @@ def spread_of(blocks: Evidence) -> Spread:
     # Above the smallest number, of which the root of a root would come back as 0.
     least = 16 * info.tiny
 
-    def sums(of: Callable[..., tuple[Array, Array]], *given: Array) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Of a value of each row with a share in its weight, as `of(x, *given)` gives both; and of these weights."""
+    def mean(of: Callable[..., tuple[Array, Array]], *given: Array) -> Float[Array, " d"]:
+        """Of a value of each row with a share in its weight, as `of(x, *given)` gives both."""
 
         def block(given: tuple[Array, ...], rows: Evidence) -> tuple[Array, Array]:
             values, shares = of(rows.x, *given)
             shares = shares * rows.weights[:, None]
             return jnp.sum(shares * values, axis=0), jnp.sum(shares, axis=0)
 
-        return sum_over_blocks(block, given, Evidence(x, blocks.weights), blocks.shards)
-
-    def mean(of: Callable[..., tuple[Array, Array]], *given: Array) -> Float[Array, " d"]:
-        total, share = sums(of, *given)
+        total, share = sum_over_blocks(block, given, Evidence(x, blocks.weights), blocks.shards)
         return total / jnp.where(share > 0, share, 1)
 
     def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
@@ -100,16 +97,6 @@ def spread_of(blocks: Evidence) -> Spread:
 
         return center + mean(near, center, width), None
 
-    def logarithm(x: Array, center: Array) -> Array:
-        return jnp.log(jnp.maximum(jnp.abs(x - center), least))
-
-    def weighed(scale: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
-        def of(x: Array, center: Array, scale: Array) -> tuple[Array, Array]:
-            square = 1 + ((x - center) / scale) ** 2
-            return logarithm(x, center), (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
-
-        return jnp.exp(mean(of, center, scale)), None
-
     # Differences from a row first, or the digits of data far from zero would be lost.
     start = blocks.first_row
     center = start + mean(lambda x, start: (x - start, jnp.ones_like(x)), start)
@@ -117,15 +104,20 @@ def spread_of(blocks: Evidence) -> Spread:
     nearest = _nearest(blocks, center)
     rounding = _ROUNDINGS * info.eps * jnp.abs(nearest)
 
-    # Rows that hold the value next to the center would pull the first of these means down to nothing.
-    def elsewhere(x: Array, center: Array, nearest: Array, rounding: Array) -> tuple[Array, Array]:
-        return logarithm(x, center), (jnp.abs(x - nearest) > rounding).astype(x.dtype)
+    def weighed(scale: Float[Array, " d"], first: Bool[Array, ""]) -> tuple[Float[Array, " d"], None]:
+        def of(x: Array, first: Array, scale: Array, center: Array, nearest: Array, rounding: Array) -> Any:
+            # What the first of these means does not use must not overflow.
+            square = 1 + jnp.where(first, 0, (x - center) / scale) ** 2
+            share = (1 - 1 / square) / jnp.sqrt(jnp.sqrt(jnp.sqrt(square)))
+            # Rows that hold the value next to the center would pull the first of these means down to nothing.
+            share = jnp.where(first, jnp.abs(x - nearest) > rounding, share)
+            return jnp.log(jnp.maximum(jnp.abs(x - center), least)), share
 
-    total, apart = sums(elsewhere, center, nearest, rounding)
-    varies = apart > 0
-    first = jnp.exp(total / jnp.where(varies, apart, 1))
-    scale, _ = jax.lax.scan(weighed, first, None, length=_WEIGHINGS)
+        return jnp.exp(mean(of, first, scale, center, nearest, rounding)), None
+
+    scale, _ = jax.lax.scan(weighed, jnp.ones_like(center), jnp.arange(1 + _WEIGHINGS) == 0)
     # A column that varies by no more than its own rounding is constant: any scale does, so one in its own unit.
+    varies = jnp.max(x, axis=(0, 1)) - jnp.min(x, axis=(0, 1)) > rounding
     scale = jnp.maximum(jnp.where(varies, scale / _GAUSSIAN, 0), rounding)
     return Spread(center, jnp.where(scale**2 > info.tiny, scale, 1))
 
