@@ -273,7 +273,7 @@ LINES = {
         ("fit same.csv -k 1 --restarts 1 --forms diag", 3, "simpler --forms"),
         ("fit text.csv -c c", 2, "has no column 'c'; it has a, b."),
         ("fit text.csv -k 0:3", 2, "--components is '0:3'; expected numbers from 1 on"),
-        ("fit text.csv --forms round", 2, "--forms is 'round'; expected some of full, tied, diag, spherical"),
+        ("fit text.csv --forms round", 2, "--forms is 'round'; expected some of full, tied, diag, tied-diag"),
         ("fit text.csv --criterion aicd", 2, "--criterion is 'aicd'"),
         ("fit text.csv --assign - --json", 2, "both want standard output"),
         ("fit text.csv --out no/model.npz", 1, "no/model.npz: cannot be written there"),

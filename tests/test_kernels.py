@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxgmm
+from jaxgmm.families.gaussian import log_normalizer
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import posterior
@@ -45,7 +46,7 @@ def passed(kind, mixture, x):
     components = mixture.components
     means, covariance = components.means, components.covariance
     expanded = (covariance.expanded(means),) if kind is ExpandedKernel else ()
-    kernel = kind.of(means, covariance, *expanded)
+    kernel = kind.of(means, covariance, log_normalizer(means, covariance), *expanded)
     rows = kernel.read(x)
     log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows), Evidence(x, None))
     counts = jnp.sum(responsibilities, axis=0)
@@ -121,7 +122,8 @@ def test_the_choice_stays_a_branch_under_vmap():
     program = jax.make_jaxpr(lanes)(stacked).jaxpr
     assert "cond" in {equation.primitive.name for equation in equations(program)}
     together = lanes(stacked)
-    centred = CentredKernel.of(stacked.components.means[0], jax.tree.map(lambda a: a[0], stacked.components.covariance))
+    means, covariance = jax.tree.map(lambda a: a[0], (stacked.components.means, stacked.components.covariance))
+    centred = CentredKernel.of(means, covariance, log_normalizer(means, covariance))
     # the second lane needs centring, so both get it
     assert_close(together[0], centred.log_prob(x), "exact")
 

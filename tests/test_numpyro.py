@@ -26,7 +26,7 @@ from numpyro.infer.util import log_density
 
 import jaxgmm
 
-from cases import CASES, COVARIANCES, FEW, MEANS, WEIGHTS
+from cases import CASES, COVARIANCES, FEW, GAUSSIANS, MEANS, WEIGHTS
 from tolerance import assert_close, dtype, once
 
 KEY = jax.random.key(0)
@@ -90,6 +90,7 @@ def test_a_draw_carries_no_gradient():
         jaxgmm.to_numpyro(CASES[0].mixture()).rsample(KEY)
 
 
+@pytest.mark.parametrize("case", [*GAUSSIANS, CASES[-1]], ids=lambda case: case.name)
 def test_log_prob(case):
     mixtures = stack(case)
     distribution = jaxgmm.to_numpyro(mixtures)

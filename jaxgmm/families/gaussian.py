@@ -71,7 +71,7 @@ class Gaussian(Located):
         return self._centred().statistics(x, responsibilities)
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
-        return kernels.with_kernel(self.means, self.covariance, _log_normalizer(self.means, self.covariance), use)
+        return kernels.with_kernel(self.means, self.covariance, log_normalizer(self.means, self.covariance), use)
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         noise = jax.random.normal(key, (labels.size, self.means.shape[1]), self.means.dtype)
@@ -98,7 +98,7 @@ class Gaussian(Located):
         pairs = _Pairs.of(self, other)
         # N(a; b, S + T): how likely the gap is.
         sums = pairs.first.of_factor(pairs.first.factor.plus(pairs.second.factor))
-        kernel = CentredKernel.of(pairs.gaps, sums, _log_normalizer(pairs.gaps, sums))
+        kernel = CentredKernel.of(pairs.gaps, sums, log_normalizer(pairs.gaps, sums))
         return pairs.table(kernel.log_prob(jnp.zeros_like(pairs.gaps[:1]))[0])
 
     def differential_entropy(self) -> Float[Array, " k"]:
@@ -117,7 +117,7 @@ class Gaussian(Located):
         return pairs.table(jnp.sum(pairs.gaps**2, axis=1) + spread)
 
     def _centred(self) -> CentredKernel:
-        return CentredKernel.of(self.means, self.covariance, _log_normalizer(self.means, self.covariance))
+        return CentredKernel.of(self.means, self.covariance, log_normalizer(self.means, self.covariance))
 
 
 @record
@@ -155,7 +155,8 @@ def _trils(covariance: Structure, n: int) -> Tril:
     return Tril(jnp.broadcast_to(roots, (n, *roots.shape[-2:])))
 
 
-def _log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
+def log_normalizer(means: Float[Array, "k d"], covariance: Structure) -> Float[Array, " k"]:
+    """Logarithm of the density of each component at its mean."""
     n_components, n_columns = means.shape
     value = -n_columns / 2 * math.log(2 * math.pi) - covariance.factor.half_log_det()
     return jnp.broadcast_to(value, (n_components,)).astype(means.dtype)
