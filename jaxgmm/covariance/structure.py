@@ -21,7 +21,7 @@ class Structure(ABC):
     """
 
     factor: Any
-    """A field or a property: roots of the covariances, a `Factor`, one for each component or one that all share."""
+    """Roots of the covariances, a `Factor`, one for each component or one that all share; as a field or a property."""
 
     def of_factor(self, factor: Factor) -> "Structure":
         """A structure with this factor, of its own kind where that goes, or else `Each` or `Shared`."""

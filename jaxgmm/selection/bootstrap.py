@@ -98,7 +98,8 @@ def likelihood_ratio_test(
         form: as for `init`.
         n_bootstrap: data sets drawn, b. The p-value is not below 1 / (b + 1).
         progress: show a progress bar (needs tqdm).
-        n_restarts and all others: as for `fit_restarts`, for all fits.
+
+    All others are as for `fit_restarts`, for all fits.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`.
@@ -205,7 +206,8 @@ def stability(
             ones.
         progress: show a progress bar (needs tqdm).
         scale: of each column (d,), of resamples too. Default that of the rows.
-        n_restarts and all others: as for `fit_restarts`.
+
+    All others are as for `fit_restarts`.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`.

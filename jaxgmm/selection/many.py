@@ -64,7 +64,8 @@ def fit_many(
             fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
         scale: of each column (d,), the same for all data sets; by default each has its own.
-        n_restarts and all others: as for `fit_restarts`.
+
+    All others are as for `fit_restarts`.
 
     Returns:
         `Restarts` with a leading axis b on every field.

@@ -204,7 +204,8 @@ def select(
         progress: show a progress bar (needs tqdm).
         scale: of each column (d,), for all candidates and folds: the floor is a part of what is compared. Default that
             of the rows.
-        n_restarts and all others: as for `fit_restarts`; fewer starts, as many candidates are far from the winner.
+
+    All others are as for `fit_restarts`; fewer starts, as many candidates are far from the winner.
 
     Raises:
         TypeError, ValueError: as for `fit_restarts`, and an unknown criterion or nothing to try.
