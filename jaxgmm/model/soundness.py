@@ -47,12 +47,11 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
     single = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch) :], leaf.dtype), mixture)
     try:
         stepped = jax.eval_shape(_step, single)
-        covariances = jax.eval_shape(lambda mixture: mixture.covariances, single)
+        means, covariances = jax.eval_shape(lambda mixture: (mixture.means, mixture.covariances), single)
     # Arrays that a family was not written for make it raise nearly anything.
     except Exception:
         return False
-    k, d = single.means.shape
-    if covariances.shape != (k, d, d):
+    if covariances.shape != (*means.shape, means.shape[-1]):
         return False
     return [leaf.shape for leaf in jax.tree.leaves(stepped)] == [leaf.shape for leaf in jax.tree.leaves(single)]
 
