@@ -1,5 +1,7 @@
 """Acceleration and the stopping rule: fewer passes, the same fixed points, and an honest end."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -190,8 +192,9 @@ def test_one_pass_per_step():
     """The rows are read at one place of the program, by either kernel, or by the components where they are few."""
     for n, kernels in ((100, 1), (1000, 2)):
         x = overlapping(n)
-        start = jaxgmm.init(KEY, x, 3, "diag")
-        program = jax.make_jaxpr(lambda m, x, n=n: jaxgmm.fit(m, x, block_size=n // 2).n_iter)(start, jnp.asarray(x))
+        start, scale = jaxgmm.init(KEY, x, 3, "diag"), jaxgmm.scale_of(x)
+        fit = functools.partial(jaxgmm.fit, block_size=n // 2, scale=scale)
+        program = jax.make_jaxpr(lambda m, x, fit=fit: fit(m, x).n_iter)(start, jnp.asarray(x))
         assert str(program).count("scan[") == kernels
 
 
