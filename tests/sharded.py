@@ -260,6 +260,19 @@ def check_verbs_that_know_no_shards():
     same(jaxgmm.fit(start, sharded(x)).log_likelihood, jaxgmm.fit(start, x).log_likelihood, "exact")
 
 
+def check_rows_in_pieces():
+    """No device has whole rows: on an automatic mesh that is the compiler's matter."""
+    x = np.concatenate([NAMED["full"].data(40)] * 2, axis=1)
+    pieces = sharded(x, spec=(None, "rows"))
+    if EXPLICIT:
+        with pytest.raises(NotImplementedError, match="sharded along its columns"):
+            jaxgmm.scale_of(pieces)
+        with pytest.raises(NotImplementedError, match="sharded along its columns"):
+            jax.jit(jaxgmm.scale_of)(pieces)
+        pieces = jax.sharding.reshard(pieces, NamedSharding(MESH, PartitionSpec("rows")))  # what the message says
+    same(jaxgmm.scale_of(pieces), jaxgmm.scale_of(x), "exact", scale=10)
+
+
 def check_rows_taken_from_a_record():
     """Another number of rows than the record was made with, which devices may be unable to share out evenly."""
     mixture, x = NAMED["diag"].mixture(), NAMED["diag"].data(400)

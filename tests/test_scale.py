@@ -194,3 +194,10 @@ def test_what_is_no_scale(scale, message):
     if scale is not None:
         with pytest.raises(ValueError, match=message):
             jaxgmm.fit(start, x, scale=scale)
+
+
+def test_without_rows_that_take_part_there_is_none():
+    assert np.all(np.isnan(jax.jit(jaxgmm.scale_of)(jnp.full((5, 2), jnp.nan))))
+    assert np.all(np.isnan(jax.jit(jaxgmm.scale_of)(jnp.ones((5, 2)), jnp.zeros(5))))
+    x = jnp.arange(10.0).reshape(5, 2)
+    assert_close(jax.jit(jaxgmm.scale_of)(x.at[2].set(jnp.nan)), jaxgmm.scale_of(jnp.delete(x, 2, axis=0)), "exact")

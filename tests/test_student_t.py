@@ -117,3 +117,11 @@ def test_degrees_of_freedom_may_be_any_number():
     four = jaxgmm.StudentT.form("full", nu=4)
     assert four == jaxgmm.StudentT.form("full", nu=np.int64(4)) == jaxgmm.StudentT.form(nu=jnp.float32(4))
     assert hash(four) != hash(jaxgmm.StudentT.form("full", nu=5))
+
+
+@pytest.mark.parametrize("picture", ["ellipses", "density"])
+def test_pictures_say_what_they_lack(picture):
+    plot = pytest.importorskip("jaxgmm.plot")
+    cauchy = jaxgmm.StudentT(jnp.zeros((1, 2)), jaxgmm.Each(jaxgmm.Scales(jnp.ones((1, 2)))), 1.0)
+    with pytest.raises(ValueError, match="without a finite covariance"):
+        getattr(plot, picture)(jaxgmm.Mixture(jnp.zeros(1), cauchy))

@@ -31,10 +31,20 @@ class Shards:
 
         A tracer tells only of axes of type `Explicit`.
         """
+        return cls._along(array, 0)
+
+    @classmethod
+    def splits_rows(cls, array: jax.Array) -> bool:
+        """Whether axis 1 of an array lies on several devices as part of its type, so that no device has whole rows."""
+        columns = cls._along(array, 1)
+        return columns is not None and columns.explicit
+
+    @classmethod
+    def _along(cls, array: jax.Array, axis: int) -> "Shards | None":
         sharding = jax.typeof(array).sharding if isinstance(array, jax.core.Tracer) else array.sharding
-        if not isinstance(sharding, NamedSharding) or not sharding.spec:
+        if not isinstance(sharding, NamedSharding) or len(sharding.spec) <= axis:
             return None
-        axes = sharding.spec[0]
+        axes = sharding.spec[axis]
         if axes is None or axes is PartitionSpec.UNCONSTRAINED:
             return None
         return cls(sharding.mesh, axes if isinstance(axes, tuple) else (axes,))

@@ -47,7 +47,8 @@ def scale_of(x: Any, weights: Any = None) -> Float[Array, " d"]:
         weights: weight of each row (n,), not negative. Default ones.
 
     Returns:
-        (d,), positive. Of a column that varies by no more than its rounding, that; of zeros, 1.
+        (d,), positive. Of a column that varies by no more than its rounding, that; of zeros, 1. NaN if no row takes
+        part, which can be under `jit` alone.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, or, outside `jit`, NaN or inf in `x`.
@@ -146,4 +147,5 @@ def _scale_of(rows: Evidence) -> Float[Array, " d"]:
     weights = jnp.where(jnp.all(jnp.isfinite(rows.x), axis=1), rows.weights, 0)
     largest = jnp.max(weights)
     rows = dataclasses.replace(rows, weights=weights / jnp.where(largest > 0, largest, 1))
-    return spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale
+    scale = spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale
+    return jnp.where(largest > 0, scale, jnp.nan)

@@ -90,15 +90,15 @@ def around(mixture: Mixture, reach: float = _AROUND) -> tuple[np.ndarray, np.nda
 
 def deviations(mixture: Mixture) -> np.ndarray:
     """Standard deviations of the components (k, d)."""
-    variances = np.diagonal(covariances(mixture), axis1=1, axis2=2)
-    if not np.all(np.isfinite(variances[style.present(mixture)])):
-        raise ValueError("mixture has components without a finite covariance, so there is no extent to draw them in.")
-    return np.sqrt(variances)
+    return np.sqrt(np.diagonal(covariances(mixture), axis1=1, axis2=2))
 
 
 def covariances(mixture: Mixture) -> np.ndarray:
-    """Dense covariances of the components (k, d, d)."""
-    return np.asarray(_covariances(mixture), float)
+    """Dense covariances of the components (k, d, d), finite where they are present."""
+    dense = np.asarray(_covariances(mixture), float)
+    if not np.all(np.isfinite(dense[style.present(mixture)])):
+        raise ValueError("mixture has components without a finite covariance, so there is no extent to draw them in.")
+    return dense
 
 
 @program
