@@ -87,9 +87,7 @@ FORMS: dict[str, type[Matrices] | type[Scales]] = {
     "full": Matrices,
     "tied": Matrices,
     "diag": Scales,
-    "tied-diag": Scales,
     "spherical": Scales,
-    "tied-spherical": Scales,
 }
 """The one table from scikit-learn's names of covariance types to how their arrays are computed."""
 

@@ -14,7 +14,7 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
-from jaxgmm.sklearn.forms import covariance_attributes, factor_of
+from jaxgmm.sklearn.forms import FORMS, covariance_attributes, factor_of
 from jaxgmm.sklearn.programs import Parameters
 
 # What scikit-learn does not have, as what it has.
@@ -39,7 +39,7 @@ def from_sklearn(estimator: Any) -> Mixture:
     >>> bool(np.allclose(from_sklearn(estimator).log_prob(x), estimator.score_samples(x), atol=1e-3))
     True
     """
-    if getattr(estimator, "covariance_type", None) not in STRUCTURES:
+    if getattr(estimator, "covariance_type", None) not in FORMS:
         raise TypeError(
             f"estimator is of type {type(estimator).__name__}; expected a fitted sklearn.mixture.GaussianMixture."
         )
