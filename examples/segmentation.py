@@ -80,7 +80,7 @@ result, until_converged = seconds(lambda: jaxgmm.fit(start, x))
 weights, covariance = np.asarray(start.weights, np.float64), np.asarray(start.covariances[0], np.float64)
 peer = GaussianMixture(
     N_COMPONENTS,
-    form="tied",
+    covariance_type="tied",
     weights_init=weights / weights.sum(),
     means_init=np.asarray(start.means),
     precisions_init=np.linalg.inv(covariance),

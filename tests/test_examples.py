@@ -34,7 +34,10 @@ SHORT = {
     "latent_prior": ({"N_STEPS": 30}, "mixture of ten"),
     "many_fits": ({"N_GENES": 400, "N_LOOPED": 10}, "800 fits"),
     "quickstart": ({}, "converged after", "log-likelihood -1130.264"),
-    "regimes": ({"N_RESTARTS": 2, "MOST_COMPONENTS": 2}, "regime 1: 58% of the quarters"),
+    "regimes": (
+        {"N_RESTARTS": 2, "MOST_COMPONENTS": 2},
+        "growth 3.4 +- 2.3 % a year, unemployment -0.09 +- 0.14 points",
+    ),
     "regression": ({"N_RESTARTS": 4}, "least squares -0.723, mixture of 2 -0.39"),
     "row_weights": ({"N_STEPS": 10, "N_RESTARTS": 4}, "AUC"),
     "segmentation": ({"STRIDE": 8, "N_RESTARTS": 4}, "4320 pixels"),
