@@ -192,13 +192,13 @@ def evidence(
 
 def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
     """The rows with how they lie on devices: what can be seen, or else what was `known` where a record was made."""
-    if Shards.splits_rows(rows.x):
+    shards = Shards.of(rows.x)
+    if shards is None and Shards.splits_rows(rows.x):
         raise NotImplementedError(
-            "x is sharded along its columns on a mesh whose types of axes are explicit, and jaxgmm takes whole rows on "
-            "each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) does on "
+            "x is sharded along its columns alone, on a mesh whose types of axes are explicit, and jaxgmm takes whole "
+            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) does on "
             "a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
         )
-    shards = Shards.of(rows.x)
     if shards is None and isinstance(rows.x, jax.core.Tracer) and known is not None and rows.n % known.number == 0:
         shards = known
     if shards is None:
