@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from jaxgmm.model.steps import e_step, log_likelihood, m_step
     from jaxgmm.selection.agreement import adjusted_rand_index, align
     from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
+    from jaxgmm.selection.candidates import Candidate, PassedOver, Selection
     from jaxgmm.selection.criteria import aic, aicc, bic, icl
     from jaxgmm.selection.many import fit_many
     from jaxgmm.selection.restarts import Restarts, fit_restarts
-    from jaxgmm.selection.select import Candidate, Selection, select
+    from jaxgmm.selection.select import select
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ __all__ = [
     "LoadError",
     "Mixture",
     "Objective",
+    "PassedOver",
     "Posterior",
     "Restarts",
     "Scale",
@@ -117,7 +119,7 @@ __all__ = [
 
 _PLACES = {
     "Bounds": "divergences.bounds",
-    "Candidate": "selection.select",
+    "Candidate": "selection.candidates",
     "Each": "covariance.structure",
     "Estimate": "divergences.estimates",
     "Evidence": "ground.rows",
@@ -133,12 +135,13 @@ _PLACES = {
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
     "Objective": "model.objective",
+    "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
     "Scales": "covariance.scales",
     "Schema": "ground.schema",
-    "Selection": "selection.select",
+    "Selection": "selection.candidates",
     "Shared": "covariance.structure",
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",

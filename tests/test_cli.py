@@ -103,6 +103,64 @@ def test_rows_keep_their_order_and_their_columns(fitted):
     np.testing.assert_allclose(after["probability"].dropna(), expected, rtol=1e-12)
 
 
+def test_a_messy_table(run):
+    """A constant column, a row that stands alone, and one that is incomplete: all three are named."""
+    table = frame().assign(constant=3.0).drop(columns="id")
+    table.loc[7, ["width", "height"]] = 9e11, 1
+    table.to_csv("data.csv", index=False)
+    output, complaints, code = run("fit", "data.csv", *FAST, "--out", "model.npz")
+    assert (code, complaints) == (0, "")
+    assert "Column 'constant' is 3 in every row, and is left out." in output
+    # The eighth row of the table, though one before it is incomplete.
+    assert "1 row stands alone and is set aside, with weight 0 in every candidate: 8, counted from 1." in output
+    metadata = jaxgmm.load_metadata("model.npz")["fit"]
+    assert metadata["constants"] == {"constant": 3.0}
+    assert metadata["outliers"] == [7]
+    assert jaxgmm.load_schema("model.npz").names == ("width", "height")
+    assert run("predict", "model.npz", "data.csv", "--out", "labels.csv")[2] == 0
+    assert len(pd.read_csv("labels.csv")) == 200
+    kept = json.loads(run("fit", "data.csv", *FAST, "--outliers", "keep", "--json")[0])
+    assert kept["outliers"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "cures"),
+    [
+        ("spike", ("--components", "2"), [("--components", "2", "--spurious"), ("--components", "1")]),
+        ("copy", ("--components", "1", "--forms", "full"), [("--forms", "diag"), ("--exclude", "b"), ("--spurious",)]),
+    ],
+)
+def test_advice_that_is_given_helps(run, values, options, cures):
+    random = np.random.default_rng(0)
+    if values == "spike":
+        table = pd.DataFrame({"a": np.concatenate([random.normal(size=100), np.full(10, 4.0)])})
+    else:
+        table = pd.DataFrame({"a": random.normal(size=110)}).assign(b=lambda frame: 2 * frame["a"])
+    table.to_csv("data.csv", index=False)
+    command = ("fit", "data.csv", "--restarts", "2", "--forms", "full")
+    _, complaints, code = run(*command, *options)
+    assert code == 3
+    for cure in cures:
+        assert cure[-1].split(",")[0] in complaints or cure[0] in complaints
+        output, _, code = run(*command, *options, *cure)
+        assert code == 0, cure
+    assert ("spurious" in output) == (cures[-1][-1] == "--spurious")
+
+
+def test_effort_is_how_many_starts(run, monkeypatch):
+    asked = []
+
+    def select(*arguments, **options):
+        asked.append(options["n_restarts"])
+        raise ValueError("enough")
+
+    frame().to_csv("data.csv", index=False)
+    monkeypatch.setattr(jaxgmm, "select", select)
+    for options in ([], ["--effort", "low"], ["--effort", "high"], ["--effort", "low", "--restarts", "3"]):
+        assert run("fit", "data.csv", *options)[2] == 1
+    assert asked == [None, 8, 200, 3]
+
+
 def test_weights_count_rows(run):
     table = frame(40).dropna()
     table["n"] = np.arange(len(table)) % 3

@@ -5,11 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 import scipy.special
 
 import jaxgmm
+from jaxgmm.selection import calls
 from jaxgmm.selection import select as module
+from jaxgmm.selection.restarts import merged
 
 from compilations import counted
 from tolerance import dtype, tolerance
@@ -73,6 +76,87 @@ def test_the_table_reads_in_a_terminal_and_in_pandas(table):
     assert frame["n_components"].iloc[0] == 3
     assert (frame["behind"].diff().dropna() >= 0).all()
     assert set(frame["status"]) <= {"CONVERGED", "DEGENERATE", "MAX_ITER"}
+
+
+def test_constant_columns_are_left_out_and_named(table):
+    x, options = blobs(), {"forms": ("diag", "spherical"), "n_components": range(1, 5), **QUICK}
+    wide = np.insert(x, 1, 7.5, axis=1)
+    found = jaxgmm.select(jax.random.key(0), wide, scale=[1.0, 1.0, 2.0], **options)
+    expected = jaxgmm.select(jax.random.key(0), x, scale=[1.0, 2.0], **options)
+    assert found.columns == (0, 2)
+    assert found.constants == {1: 7.5}
+    assert repr(found) == f"{expected!r}\nColumn 1 is 7.5 in every row, and is left out."
+    frame = pandas.DataFrame(wide, columns=["a", "b", "c"])
+    named = jaxgmm.select(jax.random.key(0), frame, **options)
+    assert named.constants == {"b": 7.5}
+    assert named.schema.names == ("a", "c")
+    assert named.best.mixture.predict(named.schema.rows(frame)).shape == (150,)
+    assert table.constants == {}
+    # Rows without weight hold whatever they like.
+    wide[3], weights = np.nan, np.ones(150)
+    weights[3] = 0
+    assert jaxgmm.select(jax.random.key(0), wide, weights=weights, **options).constants == {1: 7.5}
+    with pytest.raises(ValueError, match=r"x has no column that varies: every row is \[2.0, 2.0\]"):
+        jaxgmm.select(jax.random.key(0), np.full((9, 2), 2.0), 1)
+
+
+def test_a_failed_fit_names_the_constant_column():
+    x = np.insert(blobs(), 1, 7.5, axis=1)
+    result = jaxgmm.fit(jaxgmm.init(jax.random.key(0), x, 3, "diag"), x)
+    with pytest.raises(jaxgmm.FitError, match=r"Column 1 is 7\.5 in every row"):
+        result.raise_if_failed()
+
+
+def test_candidates_that_are_far_behind_get_no_more_starts(table):
+    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 3), ("spherical",), n_restarts=24, n_finalists=3)
+    starts = {one.n_components: one.restarts for one in found.candidates}
+    assert [starts[k].status.size for k in (1, 3)] == [8, 24]
+    best = starts[3]
+    assert best.log_likelihood[best.winner] == best.log_likelihood[best.regular].max()
+    np.testing.assert_allclose(best.best.log_likelihood, best.log_likelihood[best.winner], rtol=tolerance("close"))
+    assert np.sum(best.finished) == 3
+    assert found.winner.log_likelihood >= table.winner.log_likelihood - found.resolution
+
+
+def test_starts_by_the_size_of_the_data():
+    assert [module._starts(size) for size in (10, 2**18, 2**19, 2**30)] == [40, 40, 20, 8]
+
+
+def test_several_calls_are_one_with_all_their_starts():
+    def call(value, regular, status=jaxgmm.Status.CONVERGED):
+        best = jaxgmm.FitResult(None, np.float32(value), np.float32(value), 1, status, None, None, None)
+        ends = [np.full(2, value), np.full(2, status), np.full(2, regular), np.full(2, True)]
+        return jaxgmm.Restarts(best, *ends, np.int32(1))
+
+    parts = [call(1.0, True), call(9.0, False), call(2.0, True), call(np.inf, True, jaxgmm.Status.NON_FINITE)]
+    regular, spurious = merged(parts, False), merged(parts, True)
+    assert (regular.winner, regular.best.objective) == (5, 2)
+    assert (spurious.winner, spurious.best.objective) == (3, 9)
+    assert regular.log_likelihood.tolist() == [1, 1, 9, 9, 2, 2, np.inf, np.inf]
+    assert merged(parts[:1], False) is parts[0]
+
+
+def test_spurious_fits_win_where_they_may():
+    """A spike of equal values among others is a group, though no covariance is wide enough for it."""
+    x = np.concatenate([np.random.default_rng(0).normal(size=100), np.full(10, 4.0)])[:, None]
+    usual = jaxgmm.select(jax.random.key(0), x, (1, 2), "full", **QUICK)
+    assert usual.winner.n_components == 1
+    assert usual.passed_over.candidate.n_components == 2
+    asked = jaxgmm.select(jax.random.key(0), x, (1, 2), "full", spurious=True, **QUICK)
+    assert asked.winner.n_components == 2
+    assert asked.passed_over is None
+    assert "DEGENERATE spurious" in repr(asked).splitlines()[1]
+
+
+def test_how_far_it_is_is_told_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(calls, "_SECONDS", 0)
+    with calls.Bar(3, True, "fits") as bar:
+        bar.update()
+        bar.shorten(1)
+        bar.update()
+    lines = capsys.readouterr().err.replace("\r", "").split("\n")
+    assert lines[0].startswith("fits: 0 of 3 after 00:00")
+    assert any(line.startswith("fits: 2 of 2 after 00:00") for line in lines)
 
 
 def test_one_number_of_components_and_one_structure(table):
@@ -204,7 +288,7 @@ def test_more_components_than_rows_has_its_row():
     assert found.winner.n_components == 1
     assert found.candidates[1].n_components == 8
     assert not found.candidates[1].regular
-    assert "DEGENERATE" in repr(found).splitlines()[-1]
+    assert "DEGENERATE" in repr(found).splitlines()[2]
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,12 @@ def fit(
     forms: Annotated[
         str, typer.Option("--forms", help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical.")
     ] = "full,tied,diag,spherical",
-    restarts: Annotated[int, typer.Option("--restarts", help="Starts of each candidate.")] = 20,
+    effort: Annotated[
+        str, typer.Option("--effort", help="How long to look for better fits: low, normal or high.")
+    ] = "normal",
+    restarts: Annotated[
+        int | None, typer.Option("--restarts", help="Starts of each candidate, instead of --effort.", min=1)
+    ] = None,
     criterion: Annotated[
         str, typer.Option("--criterion", help="What decides: bic, icl, aic, aicc or cv (cross-validation).")
     ] = "bic",
@@ -154,6 +159,12 @@ def fit(
     missing: Annotated[
         str, typer.Option("--missing", help="Rows with missing entries: drop (and say how many) or fail.")
     ] = "drop",
+    outliers: Annotated[
+        str, typer.Option("--outliers", help="Rows that stand alone: exclude (and say which) or keep.")
+    ] = "exclude",
+    spurious: Annotated[
+        bool, typer.Option("--spurious", help="Accept components on equal rows, or on a few nearly equal ones.")
+    ] = False,
     regularization: Annotated[
         float, typer.Option("--regularization", help="Floor under variances, as a share of the data's.")
     ] = 1e-6,
@@ -189,9 +200,12 @@ def fit(
         exclude=exclude,
         weights=weights,
         missing=missing,
+        outliers=outliers,
         dtype=dtype,
         seed=seed,
-        options={"n_restarts": restarts, "regularization": regularization, "tol": tol, "max_iter": max_iter},
+        effort=effort,
+        restarts=restarts,
+        options={"regularization": regularization, "tol": tol, "max_iter": max_iter, "spurious": spurious},
     )
     what.run(out=out, assign=assign, figure=figure, prefix=prefix, json=json)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,44 @@ from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.ground.padding import padded
-from jaxgmm.selection.select import CRITERIA
+from jaxgmm.selection.candidates import CRITERIA
+from jaxgmm.selection.select import OUTLIERS
+
+# Of each candidate; the usual number depends on the size of the table.
+_STARTS = {"low": 8, "normal": None, "high": 200}
 
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
     """What is fitted.
 
-    Fields: `x` (n, d); `weights` (n,); `columns`, d names; `unused`, names of columns left out; `dropped`, number of
-    rows left out.
+    Fields: `x` (n, d); `weights` (n,); `places` (n,), which rows of the table these are; `columns`, d names; `unused`,
+    names of columns left out; `dropped`, number of rows left out.
     """
 
     x: np.ndarray
     weights: np.ndarray
+    places: np.ndarray
     columns: list[str]
     unused: list[str]
     dropped: int
+
+    def told(self, selection: jaxgmm.Selection) -> jaxgmm.Selection:
+        """The selection in the names and places of the table."""
+        return dataclasses.replace(
+            selection,
+            schema=jaxgmm.Schema([self.columns[place] for place in selection.columns]),
+            outliers=tuple(self.places[list(selection.outliers)].tolist()),
+            constants={self.columns[place]: value for place, value in selection.constants.items()},
+        )
+
+    def of(self, selection: jaxgmm.Selection) -> "Selected":
+        """Those of the rows and columns that the candidates were fitted to."""
+        remain = np.ones(len(self.x), bool)
+        remain[list(selection.outliers)] = False
+        columns = [self.columns[place] for place in selection.columns]
+        x = self.x[remain][:, list(selection.columns)]
+        return dataclasses.replace(self, x=x, weights=self.weights[remain], places=self.places[remain], columns=columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +68,11 @@ class FitCommand:
     exclude: list[str] | None
     weights: str | None
     missing: str
+    outliers: str
     dtype: str
     seed: int
+    effort: str
+    restarts: int | None
     options: dict[str, Any]
 
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
@@ -56,7 +80,9 @@ class FitCommand:
         ks, forms = counts(self.components), _known("--forms", self.forms.split(","), STRUCTURES)
         _known("--criterion", [self.criterion], CRITERIA)
         _known("--missing", [self.missing], ("drop", "fail"))
+        _known("--outliers", [self.outliers], OUTLIERS)
         _known("--dtype", [self.dtype], ("float32", "float64"))
+        _known("--effort", [self.effort], _STARTS)
         for path in (out, assign, figure):
             if path not in (None, "-"):
                 check_folder(path)
@@ -73,14 +99,17 @@ class FitCommand:
                 forms,
                 criterion=self.criterion,
                 weights=padded(rows.weights),
-                progress=sys.stderr.isatty(),
+                outliers=self.outliers,
+                n_restarts=_STARTS[self.effort] if self.restarts is None else self.restarts,
+                progress=True,
                 **self.options,
             )
             mixture = sound(selection).mixture
-            metadata, schema = self._metadata(table, rows, selection, mixture), jaxgmm.Schema(rows.columns)
-            loaded = applying.Loaded(out or "the model", mixture, metadata, schema)
+            rows, selection = rows.of(selection), rows.told(selection)
+            metadata = self._metadata(table, rows, selection, mixture)
+            loaded = applying.Loaded(out or "the model", mixture, metadata, selection.schema)
             if out is not None:
-                jaxgmm.save(out, mixture, metadata, schema)
+                jaxgmm.save(out, mixture, metadata, selection.schema)
             if assign is not None:
                 applying.assign(loaded, table, assign, self.layout, prefix)
         if figure is not None:
@@ -96,11 +125,13 @@ class FitCommand:
         chosen = [name for name in chosen if name not in (*excluded, *beside)]
         if not chosen:
             raise Problem(f"{table.name}: no columns of numbers are left among {', '.join(table.columns)}.")
-        parts, dropped = [], 0
+        parts, remaining = [], []
         for _, values in arrays(table, chosen + beside):
             whole = ~np.isnan(values).any(axis=1)
-            dropped += int(np.sum(~whole))
+            remaining.append(whole)
             parts.append(values[whole].astype(self.dtype))
+        places = np.flatnonzero(np.concatenate(remaining))
+        dropped = sum(map(len, remaining)) - len(places)
         if dropped and self.missing == "fail":
             raise Problem(f"{table.name}: {dropped} rows have missing entries; fill them in, or say --missing drop.")
         joined = np.concatenate(parts)
@@ -110,7 +141,8 @@ class FitCommand:
             raise Problem(f"{table.name}: every row has a missing entry in {', '.join(chosen[:8])}.")
         if np.any(weights < 0) or not np.any(weights > 0):
             raise Problem(f"--weights: column {beside[0]!r} has negative weights or none above 0.")
-        return Selected(x, weights, chosen, [name for name in table.columns if name not in (*chosen, *beside)], dropped)
+        unused = [name for name in table.columns if name not in (*chosen, *beside)]
+        return Selected(x, weights, places, chosen, unused, dropped)
 
     def _metadata(
         self, table: Table, rows: Selected, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
@@ -122,6 +154,8 @@ class FitCommand:
                 "data": table.name,
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
+                "outliers": list(selection.outliers),
+                "constants": selection.constants,
                 "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
                 "form": best.form,
                 "n_components": best.n_components,
@@ -130,6 +164,8 @@ class FitCommand:
                 "criterion_value": getattr(best, selection.criterion),
                 "status": best.status,
                 "seed": self.seed,
+                "effort": self.effort,
+                "restarts": self.restarts,
                 **self.options,
             },
             "log_density_quantiles": applying.quantiles_of(mixture, rows.x, rows.weights),
@@ -158,11 +194,12 @@ def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
     status = jaxgmm.Status(int(best.result.status))
     if status == jaxgmm.Status.NON_FINITE or not math.isfinite(best.log_likelihood):
         raise Problem(f"no fit has a finite likelihood: {status.text}", NOT_FITTED)
-    if not best.regular:
+    if not (best.regular or selection.spurious):
         raise Problem(
             f"every fit has a component that sits on a few rows or on rows without width ({best.form}, "
-            f"k = {best.n_components} is the best of them): try fewer components, simpler --forms, more "
-            "--restarts, or a larger --regularization; nothing was written.",
+            f"k = {best.n_components} is the best of them). --spurious accepts it, as many equal rows may be a group "
+            "of their own; fewer --components or --forms diag may do without, or --exclude of columns that others "
+            "determine. Nothing was written.",
             NOT_FITTED,
         )
     return best.result

@@ -33,6 +33,8 @@ def fitted(
                 "best": _described(model),
                 "criterion": selection.criterion,
                 "candidates": list(selection.rows()),
+                "outliers": selection.outliers,
+                "constants": selection.constants,
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
                 "columns": rows.columns,
@@ -59,6 +61,8 @@ def fitted(
     console.print(table)
     if len(ranked) > _CANDIDATES:
         console.print(f"... and {len(ranked) - _CANDIDATES} more.")
+    for note in selection.notes(first=1):
+        console.print(note)
     _components(console, model)
     status = jaxgmm.Status[selection.winner.status]
     if status != jaxgmm.Status.CONVERGED:

@@ -1,8 +1,10 @@
 """What a fit returns, and why it stopped."""
 
 import enum
+from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
@@ -31,8 +33,8 @@ _TEXTS = {
     Status.MAX_ITER: "max_iter steps were taken and the likelihood still rises: raise max_iter, or tol.",
     Status.DEGENERATE: (
         "A component is held up by the covariance floor or holds less than one row of average weight: try fewer "
-        "components, another seed or form, or a larger regularization; constant columns, columns that "
-        "depend on each other and duplicated rows do this too."
+        "components, another seed or a form with fewer parameters, and leave out constant columns and those that "
+        "others determine. Where many rows are equal, or nearly so, such a component may be what they are."
     ),
     Status.NON_FINITE: (
         "The likelihood is not finite: look for NaN, inf or extreme values in the data, the weights and the mixture "
@@ -109,6 +111,7 @@ def _describe(result: FitResult, codes: np.ndarray) -> str:
         if status == Status.DEGENERATE:
             bad = np.flatnonzero(result.degenerate_components).tolist()
             message += f" Components {bad} of {result.mixture.n_components}."
+            message += "".join(f" Column {place} is {value:g} in every row." for place, value in _constant(result))
         return message
     lines = [f"{np.sum(codes != Status.CONVERGED)} of {codes.size} fits did not converge."]
     for status in Status:
@@ -117,3 +120,11 @@ def _describe(result: FitResult, codes: np.ndarray) -> str:
             shown = ", ".join("[" + ", ".join(map(str, place)) + "]" for place in places[:5].tolist())
             lines.append(f"{status.name} in {len(places)}: {shown}{', …' if len(places) > 5 else ''}. {status.text}")
     return "\n".join(lines)
+
+
+def _constant(result: FitResult) -> Iterator[tuple[int, float]]:
+    """Columns in which all components, if there are several, are the same and as narrow as their rounding."""
+    means = np.asarray(result.mixture.means, np.float64)[np.asarray(result.mixture.log_weights) > -np.inf]
+    if len(means) > 1:
+        close = np.ptp(means, axis=0) <= 16 * jnp.finfo(result.mixture.means.dtype).eps * np.abs(means[0])
+        yield from ((int(place), float(means[0, place])) for place in np.flatnonzero(close))

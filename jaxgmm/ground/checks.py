@@ -196,8 +196,8 @@ def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
     if shards is None and Shards.splits_rows(rows.x):
         raise NotImplementedError(
             "x is sharded along its columns alone, on a mesh whose types of axes are explicit, and jaxgmm takes whole "
-            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) does on "
-            "a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
+            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) "
+            "does on a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
         )
     if shards is None and isinstance(rows.x, jax.core.Tracer) and known is not None and rows.n % known.number == 0:
         shards = known

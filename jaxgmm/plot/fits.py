@@ -6,8 +6,8 @@ import numpy as np
 
 from jaxgmm.fitting.result import FitResult
 from jaxgmm.plot import style
+from jaxgmm.selection.candidates import Selection
 from jaxgmm.selection.restarts import Restarts
-from jaxgmm.selection.select import Selection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ import numpy as np
 T = TypeVar("T")
 
 _NO_SETTING = object()
+# Between lines that say how far it is.
+_SECONDS = 10
+_LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left\n"
 
 
 def in_chunks(call: Callable[[Any], T], given: Any, chunk_size: int, progress: bool, what: str) -> T:
@@ -39,15 +43,49 @@ def side_by_side(function: Callable[[Any], T], given: Iterable[Any]) -> Iterator
         yield from pool.map(_in_this_setting(function), given)
 
 
-def shown(done: Iterable[T], total: int, progress: bool, what: str) -> Iterable[T]:
+class Bar:
+    """How much of a `total` is done, if that is asked for; where there is no terminal, a line now and then."""
+
+    def __init__(self, total: int, progress: bool, what: str) -> None:
+        self._bar = None
+        if not progress:
+            return
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            raise ImportError("progress=True needs tqdm: pip install 'jaxgmm[progress]'.") from None
+        lines = {} if sys.stderr.isatty() else {"mininterval": _SECONDS, "delay": _SECONDS, "bar_format": _LINE}
+        self._bar = tqdm(total=total, desc=what, **lines)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self) -> None:
+        """One more is done."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def restart(self) -> None:
+        """All is to be done again."""
+        if self._bar is not None:
+            self._bar.reset()
+
+    def shorten(self, number: int) -> None:
+        """So many are not to be done."""
+        if self._bar is not None:
+            self._bar.total -= number
+
+
+def shown(done: Iterable[T], total: int, progress: bool, what: str) -> Iterator[T]:
     """The same, with a progress bar if one is asked for."""
-    if not progress:
-        return done
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install 'jaxgmm[progress]'.") from None
-    return tqdm(done, total=total, desc=what)
+    with Bar(total, progress, what) as bar:
+        for one in done:
+            yield one
+            bar.update()
 
 
 def _in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:

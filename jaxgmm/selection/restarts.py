@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form
@@ -30,7 +31,7 @@ METHODS = ("k-means++", "random_from_data", "kmeans_whitened", "random")
 # A component is spurious if its variance in some direction is below this share of the data's, and it holds no more
 # rows than this many times those that define a covariance at all.
 _FLAT = 1e-3
-_HANDFUL = 5.0
+HANDFUL = 5.0
 # Fits that run side by side where the machine gains from it.
 _LANES = 64
 
@@ -320,6 +321,26 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     return Restarts(best, log_likelihood, status, regular, finished, winner.start)
 
 
+def merged(parts: Sequence[Restarts], spurious: bool) -> Restarts:
+    """Several calls for one mixture as one, of so many more starts; the best of the first of equals."""
+    if len(parts) == 1:
+        return parts[0]
+    parts = jax.device_get(list(parts))
+
+    def place(part: Restarts) -> tuple[bool, bool, float]:
+        fine = part.best.status != Status.NON_FINITE and np.isfinite(part.best.objective)
+        return bool(fine), bool(part.regular[part.winner] or spurious), float(part.best.objective) if fine else -np.inf
+
+    first = max(range(len(parts)), key=lambda number: place(parts[number]))
+    before = sum(part.status.size for part in parts[:first])
+    ends = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("log_likelihood", "status", "regular", "finished")
+    }
+    winner = np.asarray(before + parts[first].winner, parts[first].winner.dtype)
+    return jax.device_put(Restarts(best=parts[first].best, winner=winner, **ends))
+
+
 def _over(function: Callable[..., Any], *given: Any) -> Any:
     """`function` over the leading axis, side by side; alone where there is one only, whose branches then stay such."""
     if jax.tree.leaves(given)[0].shape[0] > 1:
@@ -345,5 +366,5 @@ def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"])
     wide = jnp.isfinite(linalg.cholesky(relative - _FLAT * jnp.eye(scale.size, dtype=scale.dtype)))
     flat = ~jnp.all(wide, axis=(1, 2))
     counts = mixture.weights * jnp.sum(columns.weights > 0)
-    few = ~(counts > _HANDFUL * (columns.scale.size + 1))
+    few = ~(counts > HANDFUL * (columns.scale.size + 1))
     return ~(flat & few & (mixture.log_weights > -jnp.inf))

@@ -3,162 +3,42 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
-from jaxgmm.selection.calls import shown, side_by_side
+from jaxgmm.selection.calls import Bar, side_by_side
+from jaxgmm.selection.candidates import CRITERIA, Candidate, Selection
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
-from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
+from jaxgmm.selection.outliers import standing_alone
+from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts, merged
 
-if TYPE_CHECKING:
-    import pandas
-
-CRITERIA = ("aic", "aicc", "bic", "icl", "cv")
-_COLUMNS = ("form", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular")
+OUTLIERS = ("exclude", "keep")
 # Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
 _OPEN = 4
 _FORMS = ("full", "tied", "diag", "spherical")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Candidate:
-    """One row of a `Selection`.
-
-    Fields:
-        form, n_components: what was fitted, as it was asked for.
-        n_parameters: number of free parameters.
-        result: the best fit, a `FitResult` of `n_components` components; None if there was an `error`.
-        restarts: how all starts ended, a `Restarts` with room for more components than are present.
-        regular: whether the best fit is without spurious components. Others are not chosen.
-        log_likelihood: total, natural logarithm.
-        aic, aicc, bic, icl: information criteria; NaN after an error. These, `log_likelihood` and `cv` are evaluated in
-            float64, whatever the rows are in.
-        cv: -2 times the total log-likelihood of rows held out, by k-fold cross-validation; NaN if not asked for.
-        error: why there is no result, or no `cv`, if so.
-    """
-
-    form: str | Form
-    n_components: int
-    n_parameters: int = 0
-    result: FitResult | None = None
-    restarts: Restarts | None = None
-    regular: bool = False
-    log_likelihood: float = math.nan
-    aic: float = math.nan
-    aicc: float = math.nan
-    bic: float = math.nan
-    icl: float = math.nan
-    cv: float = math.nan
-    error: str | None = None
-
-    @property
-    def status(self) -> str:
-        """Name of the status of the best fit, or what went wrong."""
-        if self.error is not None or self.result is None:
-            return f"ERROR: {self.error}"
-        return Status(int(self.result.status)).name
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Selection:
-    """Every candidate of `select`, and which of them the criterion prefers. Its text is a table, the best first.
-
-    Fields: `candidates`, in the order they were asked for; `criterion`, by which lower is better; `resolution`, up to
-    which two log-likelihoods are not told apart; `schema`, what the columns of the frame were called that it was made
-    from, None if it was none.
-
-    Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
-    one that was asked for first goes first. In a single column, for instance, all structures that are not tied are one
-    model, and their fits end in slightly different places: `tol` leaves that much open per unit weight. `resolution` is
-    4 times that, as `tol` is compared with an estimate, or with the rounding of the rows' type where that is larger.
-    """
-
-    candidates: tuple[Candidate, ...]
-    criterion: str
-    resolution: float = 0.0
-    schema: Schema | None = None
-
-    @property
-    def ranked(self) -> tuple[Candidate, ...]:
-        """The candidates by the criterion, the best first; irregular and failed ones last."""
-
-        def place(candidate: Candidate) -> tuple[bool, bool, float]:
-            value = getattr(candidate, self.criterion)
-            return math.isnan(value), not candidate.regular, value
-
-        rest, ranked = sorted(self.candidates, key=place), []
-        while rest:
-            least = rest[0]
-            tied = [one for one in rest if self._tie(one, least) and place(one)[:2] == place(least)[:2]]
-            ranked.append(min(tied, key=self.candidates.index, default=least))
-            rest.remove(ranked[-1])
-        return tuple(ranked)
-
-    def _tie(self, one: Candidate, other: Candidate) -> bool:
-        gap = abs(one.log_likelihood - other.log_likelihood)
-        return one.n_parameters == other.n_parameters and gap <= self.resolution
-
-    @property
-    def winner(self) -> Candidate:
-        """The candidate that the criterion prefers, among those with a regular fit."""
-        return self.ranked[0]
-
-    @property
-    def best(self) -> FitResult:
-        """The fit of the winner, as `fit` returns it.
-
-        Raises:
-            RuntimeError: no candidate could be fitted, or has a value of the criterion.
-        """
-        winner = self.winner
-        if winner.result is None or math.isnan(getattr(winner, self.criterion)):
-            raise RuntimeError(f"No candidate could be fitted; the first one: {winner.status}")
-        return winner.result
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """The table, row by row, the best first; `behind` says how far a candidate is from the winner, 0 for a tie."""
-        winner = self.winner
-        for candidate in self.ranked:
-            row = {name: getattr(candidate, name) for name in _COLUMNS if name != "cv" or self.criterion == "cv"}
-            behind = getattr(candidate, self.criterion) - getattr(winner, self.criterion)
-            yield row | {"form": str(candidate.form), "behind": 0.0 if self._tie(candidate, winner) else behind}
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """The table as a data frame (needs pandas)."""
-        try:
-            import pandas
-        except ImportError:
-            raise ImportError("to_pandas needs pandas: pip install 'jaxgmm[table]'.") from None
-        return pandas.DataFrame(list(self.rows()))
-
-    def __repr__(self) -> str:
-        names = ("form", "n_components", "n_parameters", "log_likelihood", self.criterion, "behind")
-        shown = ("form", "k", "parameters", "log-likelihood", self.criterion, "behind")
-        cells = [[*shown, ""]]
-        for row in self.rows():
-            there = not math.isnan(row["log_likelihood"])
-            notes = [row["status"]] * (row["status"] != Status.CONVERGED.name)
-            notes += ["spurious"] * (there and not row["regular"])
-            cells.append([_text(row[name]) for name in names] + [" ".join(notes)])
-        widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
-        lines = [
-            "  ".join([line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in range(1, len(shown))), line[-1]])
-            for line in cells
-        ]
-        return "\n".join(line.rstrip() for line in lines)
+# Starts by default, of up to so many numbers; fewer of more, and starts after which candidates are compared.
+_STARTS, _NUMBERS, _ROUND = 40, 2**18, 8
+# A candidate is given up that is further behind than so many times what its own starts are apart.
+_HOPE = 2.0
+# So often are rows looked for that stand alone, each of which may hide others.
+_LOOKS = 5
+_Pair = tuple[str | Form, int]
+# Restarts of each round that a pair took part in, or why there are none.
+_Raced = dict[_Pair, Any]
 
 
 def select(
@@ -170,8 +50,9 @@ def select(
     criterion: str = "bic",
     weights: Any = None,
     n_folds: int = 5,
+    outliers: str = "exclude",
     progress: bool = False,
-    n_restarts: int = 40,
+    n_restarts: int | None = None,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
     methods: Sequence[str] = METHODS,
@@ -191,6 +72,14 @@ def select(
     Every candidate is fitted by `fit_restarts`. Each form is compiled once: the numbers of components share one
     program that has room for the largest. A candidate that fails has its own row, and the others go on.
 
+    Starts come in rounds of about 8. After each, a candidate is given up that is further behind the first by the
+    criterion than twice what the better half of its own starts are apart.
+
+    A component on a single row has whatever likelihood the floor of variances allows, so no criterion can compare it.
+    Rows that stand alone are therefore found once, beside the fit that the criterion prefers, have weight 0 in every
+    candidate, and are listed: so all candidates are compared on the same rows. Constant columns, which no mixture can
+    tell anything by, are left out and listed.
+
     Args:
         key: what is drawn is drawn with this key.
         x: rows (n, d), an array or a frame, whose names the selection keeps.
@@ -201,24 +90,29 @@ def select(
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
-        progress: show a progress bar (needs tqdm).
+        outliers: "exclude" rows that stand alone, some 8 standard deviations or more from every component, with no
+            more than d others near them; or "keep" them.
+        progress: show a progress bar (needs tqdm); where there is no terminal, a line now and then.
+        n_restarts: number of starts of each candidate that is not given up, rounded up to whole rounds. Default 40;
+            fewer, but at least 8, where x holds more than 2^18 numbers.
         scale: of each column (d,), for all candidates and folds: the floor is a part of what is compared. Default that
             of the rows.
 
-    All others are as for `fit_restarts`; fewer starts, as many candidates are far from the winner.
+    All others are as for `fit_restarts`.
 
     Raises:
-        TypeError, ValueError: as for `fit_restarts`, and an unknown criterion or nothing to try.
+        TypeError, ValueError: as for `fit_restarts`, an unknown criterion, nothing to try, or no column that varies.
 
     >>> import jax, jaxgmm
     >>> x = jax.random.normal(jax.random.key(0), (300, 2)).at[:100].add(7.0)
-    >>> table = jaxgmm.select(jax.random.key(1), x, range(1, 4), ("spherical",), n_restarts=4)
-    >>> table.winner.n_components
-    2
+    >>> table = jaxgmm.select(jax.random.key(1), x.at[0].set(1e4), range(1, 4), ("spherical",), n_restarts=4)
+    >>> table.winner.n_components, table.outliers
+    (2, (0,))
     >>> print(table.best.mixture.means.shape)
     (2, 2)
     """
     criterion = checks.one_of("criterion", criterion, CRITERIA)
+    outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     schema = schema_of(x)
     rows = checks.unsharded(checks.evidence(x, weights), "select")
@@ -227,14 +121,21 @@ def select(
     forms = list({form_of(form): form for form in reversed(_listed(forms))}.values())[::-1]
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
-    dtype, given = rows.x.dtype, np.asarray(rows.weights)
-    scale = scale_of(rows) if scale is None else scale
+    dtype = rows.x.dtype
+    scale = checks.scale(scale, rows.x.shape[1], dtype)
+    columns, constants = _varying(rows, schema)
+    if constants:
+        rows = dataclasses.replace(rows, x=jnp.asarray(np.asarray(rows.x)[:, columns]))
+        scale = None if scale is None else jnp.asarray(np.asarray(scale)[columns])
+        schema = None if schema is None else Schema([schema.names[place] for place in columns])
+    n_restarts = _starts(rows.x.size) if n_restarts is None else checks.count("n_restarts", n_restarts)
+    n_rounds = max(1, n_restarts // _ROUND)
     planned = functools.partial(
         Plan.of,
         dtype,
         (max(ks), rows.x.shape[1]),
-        n_restarts=n_restarts,
-        n_finalists=n_finalists,
+        n_restarts=math.ceil(n_restarts / n_rounds),
+        n_finalists=math.ceil(checks.count("n_finalists", n_finalists) / n_rounds),
         screening_tol=screening_tol,
         methods=methods,
         spurious=spurious,
@@ -242,41 +143,93 @@ def select(
         tol=tol,
         max_iter=max_iter,
         regularization=regularization,
-        scale=scale,
+        scale=scale_of(rows) if scale is None else scale,
         objective=objective,
         acceleration=acceleration,
         history_size=history_size,
         block_size=block_size,
     )
     plans = {form: planned(form) for form in forms}
-    # No number of components is 0.
-    for_folds = _folded(key, np.uint32(0))
-    folds = _folds(for_folds, given, checks.count("n_folds", n_folds, 2)) if criterion == "cv" else None
-    total = float(np.sum(given, dtype=np.float64))
+    contest = _Contest(plans, key, max(ks), n_rounds, criterion, checks.count("n_folds", n_folds, 2))
+    pairs = [(form, k) for form in forms for k in ks]
+    least = max(float(plans[forms[0]].tol), float(jnp.finfo(dtype).eps))
 
-    def candidate(form: str | Form, k: int) -> Candidate:
-        present = checks.present("n_components", k, "max_components", max(ks))
-        own = _folded(key, np.uint32(k))
-        try:
-            checks.labelled_components(rows, present)
-        except ValueError as unknown:
-            return Candidate(form, k, error=str(unknown))
-        try:
-            restarts = jax.block_until_ready(best_of_restarts(plans[form], own, rows, present))
+    alone = np.zeros(rows.n, bool)
+    with Bar(len(pairs) * n_rounds, progress, "fits") as bar:
+        # After the first round and, as another candidate may be first then, after the last.
+        for looks in reversed(range(_LOOKS + 1)):
+            looking = outliers == "exclude" and looks > 0
+            raced = contest.first_round(rows, pairs, bar)
+            more = contest.standing_alone(rows, raced) if looking else alone & ~alone
+            if not more.any():
+                raced = contest.further_rounds(rows, raced, bar)
+                more = contest.standing_alone(rows, raced) if looking else more
+            if not more.any():
+                break
+            alone |= more
+            rows = _only(rows, ~alone)
+            contest = contest if scale is not None else contest.on_scale(scale_of(rows))
+            bar.restart()
+    resolution = _OPEN * least * _total(rows)
+    return Selection(
+        contest.candidates(rows, raced, pairs),
+        criterion,
+        resolution,
+        schema,
+        outliers=tuple(np.flatnonzero(alone).tolist()),
+        columns=tuple(columns),
+        constants=constants,
+        spurious=bool(spurious),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Contest:
+    """How candidates are fitted and compared, whatever rows there are."""
+
+    plans: dict[str | Form, Plan]
+    key: jax.Array
+    room: int
+    n_rounds: int
+    criterion: str
+    n_folds: int
+
+    def on_scale(self, scale: Float[Array, " d"]) -> "_Contest":
+        """The same with another floor."""
+        plans = {form: dataclasses.replace(plan, scale=scale) for form, plan in self.plans.items()}
+        return dataclasses.replace(self, plans=plans)
+
+    def candidates(self, rows: Evidence, raced: _Raced, pairs: list[_Pair]) -> tuple[Candidate, ...]:
+        """The rows of the table, in the order of the pairs."""
+        # No number of components is 0.
+        for_folds = _folded(self.key, np.uint32(0))
+        folds = _folds(for_folds, np.asarray(rows.weights), self.n_folds) if self.criterion == "cv" else None
+        total = _total(rows)
+
+        def candidate(pair: _Pair) -> Candidate:
+            form, k = pair
+            parts = raced[pair]
+            if isinstance(parts, str):
+                return Candidate(form, k, error=parts)
+            restarts = merged(parts, bool(self.plans[form].spurious))
             mixture = restarts.best.mixture
             p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
-            # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
-            if restarts.best.status != Status.NON_FINITE:
-                value, completed = totals(mixture, rows)
-                if folds is not None:
-                    held_out, error = cross_validated(form, present)
+            try:
+                # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
+                if restarts.best.status != Status.NON_FINITE:
+                    value, completed = totals(mixture, rows)
+                    if folds is not None:
+                        held_out, error = self._cross_validated(rows, folds, for_folds, pair, len(parts))
+            except jax.errors.JaxRuntimeError as failure:
+                return Candidate(form, k, error=_first_line(failure))
             return Candidate(
                 form=form,
                 n_components=k,
                 n_parameters=p,
                 result=_without_absent(restarts.best, k),
                 restarts=restarts,
-                regular=bool(np.asarray(restarts.regular)[restarts.winner]),
+                regular=_is_regular(restarts),
+                passed_over=_passed_over(restarts),
                 log_likelihood=value,
                 aic=float(aic_of(value, p)),
                 aicc=float(aicc_of(value, p, total, np)),
@@ -285,28 +238,159 @@ def select(
                 cv=held_out,
                 error=error,
             )
-        except jax.errors.JaxRuntimeError as error:
-            return Candidate(form, k, error=str(error).splitlines()[0])
 
-    def cross_validated(form: str | Form, present: Bool[Array, " k"]) -> tuple[float, str | None]:
+        return tuple(side_by_side(candidate, pairs))
+
+    def standing_alone(self, rows: Evidence, raced: _Raced) -> np.ndarray:
+        """Which of the rows stand alone beside the pair that is first."""
+        ends, total = self._ends(raced), _total(rows)
+
+        def place(pair: _Pair) -> tuple[bool, float]:
+            return not _is_regular(ends[pair]), self._estimate(ends[pair], total)
+
+        first = min(ends, key=place, default=None)
+        if first is None or ends[first].best.status == Status.NON_FINITE:
+            return np.zeros(rows.n, bool)
+
+        def refit(remain: np.ndarray) -> Mixture:
+            return self._fitted(_only(rows, remain), first, 0).best.mixture
+
+        return standing_alone(ends[first].best.mixture, rows, self.plans[first[0]].scale, refit)
+
+    def first_round(self, rows: Evidence, pairs: list[_Pair], bar: Bar) -> _Raced:
+        """Starts of every pair."""
+        # One of each form first, so that their programs are compiled side by side.
+        first = [(form, self.room) for form in self.plans]
+        return self._round(rows, 0, first, bar) | self._round(rows, 0, [p for p in pairs if p not in first], bar)
+
+    def further_rounds(self, rows: Evidence, raced: _Raced, bar: Bar) -> _Raced:
+        """The same with more starts of the pairs that may still win."""
+        total = _total(rows)
+        going = [pair for pair, parts in raced.items() if not isinstance(parts, str)]
+        bar.shorten((len(raced) - len(going)) * (self.n_rounds - 1))
+        for number in range(1, self.n_rounds):
+            before = len(going)
+            ends = self._ends({pair: raced[pair] for pair in going})
+            going = self._hopeful(ends, total)
+            bar.shorten((before - len(going)) * (self.n_rounds - number))
+            for pair, parts in self._round(rows, number, going, bar).items():
+                raced = raced | {pair: parts if isinstance(parts, str) else [*raced[pair], *parts]}
+            going = [pair for pair in going if not isinstance(raced[pair], str)]
+        return raced
+
+    def _round(self, rows: Evidence, number: int, pairs: list[_Pair], bar: Bar) -> _Raced:
+        found: _Raced = {}
+        done = side_by_side(functools.partial(self._attempt, rows, number), pairs)
+        for pair, one in zip(pairs, done, strict=True):
+            found[pair] = one if isinstance(one, str) else [one]
+            bar.update()
+        return found
+
+    def _ends(self, raced: _Raced) -> dict[_Pair, Restarts]:
+        """What the pairs have reached that could be fitted."""
+        parts = {pair: parts for pair, parts in raced.items() if not isinstance(parts, str)}
+        return {pair: merged(some, bool(self.plans[pair[0]].spurious)) for pair, some in parts.items()}
+
+    def _hopeful(self, ends: dict[_Pair, Restarts], total: float) -> list[_Pair]:
+        """Pairs whose next starts may still bring them to the front."""
+        values = {pair: self._estimate(one, total) for pair, one in ends.items()}
+        least = min((value for pair, value in values.items() if _is_regular(ends[pair])), default=math.inf)
+
+        def hopes(pair: _Pair) -> bool:
+            reached = np.asarray(ends[pair].log_likelihood, np.float64)
+            reached = reached[np.isfinite(reached)]
+            if not reached.size:
+                return True
+            # Those that were not continued may be so far from where they would have ended.
+            short = total * float(self.plans[pair[0]].screening_tol)
+            apart = float(np.max(reached) - np.median(reached))
+            return not values[pair] - least > 2 * (_HOPE * apart + short)
+
+        return [pair for pair in ends if hopes(pair)]
+
+    def _estimate(self, restarts: Restarts, total: float) -> float:
+        """The criterion as far as it is known before all is done, from a likelihood in the type of the rows."""
+        value, p = float(restarts.best.log_likelihood), restarts.best.mixture.n_parameters
+        if self.criterion in ("bic", "icl"):
+            return float(bic_of(value, p, total, np))
+        return float(aicc_of(value, p, total, np) if self.criterion == "aicc" else aic_of(value, p))
+
+    def _attempt(self, rows: Evidence, number: int, pair: _Pair) -> Restarts | str:
+        try:
+            checks.labelled_components(rows, self._present(pair))
+        except ValueError as unknown:
+            return str(unknown)
+        try:
+            return jax.block_until_ready(self._fitted(rows, pair, number))
+        except jax.errors.JaxRuntimeError as failure:
+            return _first_line(failure)
+
+    def _present(self, pair: _Pair) -> Bool[Array, " k"]:
+        return checks.present("n_components", pair[1], "max_components", self.room)
+
+    def _fitted(self, rows: Evidence, pair: _Pair, number: int, key: jax.Array | None = None) -> Restarts:
+        """A round of starts of a pair."""
+        form, k = pair
+        own = _folded(self.key, np.uint32(k)) if key is None else key
+        own = _folded(own, np.uint32(number)) if number else own
+        return best_of_restarts(self.plans[form], own, rows, self._present(pair))
+
+    def _cross_validated(
+        self, rows: Evidence, folds: np.ndarray, key: jax.Array, pair: _Pair, n_rounds: int
+    ) -> tuple[float, str | None]:
         value = 0.0
-        for fold in range(n_folds):
-            inside = dataclasses.replace(rows, weights=jnp.asarray(np.where(folds == fold, 0, given)))
-            fit = best_of_restarts(plans[form], _folded(for_folds, np.uint32(fold)), inside, present).best
+        for fold in range(self.n_folds):
+            inside, own = _only(rows, folds != fold), _folded(key, np.uint32(fold))
+            parts = [self._fitted(inside, pair, number, own) for number in range(n_rounds)]
+            fit = merged(parts, bool(self.plans[pair[0]].spurious)).best
             if fit.status == Status.NON_FINITE:
                 return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
-            outside = dataclasses.replace(rows, weights=rows.weights - inside.weights)
-            value -= 2 * totals(fit.mixture, outside)[0]
+            value -= 2 * totals(fit.mixture, _only(rows, folds == fold))[0]
         return value, None
 
-    wanted = [(form, k) for form in forms for k in ks]
-    # One of each form first, so that their programs are compiled side by side.
-    first = [(form, max(ks)) for form in forms]
-    rest = [pair for pair in wanted if pair not in first]
-    done = (one for part in (first, rest) for one in side_by_side(lambda pair: candidate(*pair), part))
-    found = dict(zip(first + rest, shown(done, len(wanted), progress, "candidates"), strict=True))
-    least = max(float(plans[forms[0]].tol), float(jnp.finfo(dtype).eps))
-    return Selection(tuple(found[pair] for pair in wanted), criterion, _OPEN * least * total, schema)
+
+def _starts(size: int) -> int:
+    """Of each candidate where the rows hold so many numbers."""
+    return max(_ROUND, min(_STARTS, _STARTS * _NUMBERS // max(size, 1)))
+
+
+def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any, float]]:
+    """Places of the columns that vary, and the values of the others, by name or place."""
+    x = np.asarray(rows.x)[np.asarray(rows.weights) > 0]
+    least, most = np.min(x, axis=0), np.max(x, axis=0)
+    constant = most - least <= 4 * np.finfo(x.dtype).eps * np.abs(least)
+    if constant.all():
+        raise ValueError(
+            f"x has no column that varies: every row is {x[0].tolist()}. There is nothing that a mixture could tell."
+        )
+    names = range(x.shape[1]) if schema is None else schema.names
+    constants = {name: float(value) for name, value, one in zip(names, least, constant, strict=True) if one}
+    return np.flatnonzero(~constant).tolist(), constants
+
+
+def _only(rows: Evidence, remain: np.ndarray) -> Evidence:
+    """The rows, with weight 0 where they do not remain."""
+    weights = np.asarray(rows.weights)
+    return dataclasses.replace(rows, weights=jnp.asarray(np.where(remain, weights, 0).astype(weights.dtype)))
+
+
+def _total(rows: Evidence) -> float:
+    return float(np.sum(np.asarray(rows.weights), dtype=np.float64))
+
+
+def _is_regular(restarts: Restarts) -> bool:
+    return bool(np.asarray(restarts.regular)[int(restarts.winner)])
+
+
+def _passed_over(restarts: Restarts) -> float:
+    """How much higher a start came that led to a spurious component than the best fit."""
+    fine = ~np.asarray(restarts.regular) & (np.asarray(restarts.status) != Status.NON_FINITE)
+    reached = np.asarray(restarts.log_likelihood, np.float64)[fine]
+    return max(0.0, float(np.max(reached, initial=-np.inf)) - float(restarts.best.log_likelihood))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _listed(value: Any) -> list[Any]:
@@ -342,7 +426,3 @@ def _folds(key: jax.Array, weights: np.ndarray, n_folds: int) -> np.ndarray:
     folds = np.full(weights.size, -1)
     folds[draws.on_the_host(key).permutation(present)] = np.arange(present.size) % n_folds
     return folds
-
-
-def _text(value: Any) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

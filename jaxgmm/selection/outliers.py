@@ -1,0 +1,112 @@
+"""Rows that stand alone: too far from everything for a mixture of these data, and too few for a component."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
+from jaxgmm.model.mixture import Mixture, of_passes
+from jaxgmm.selection.restarts import HANDFUL
+
+# Chances with which the farthest of so many rows of a Gaussian is so far: to be far, and to be in doubt.
+_FAR, _DOUBTFUL = 1e-10, 1e-1
+_PASSES = 8
+# Of more rows that are far the distances to each other are not looked at: these are no few that stand alone.
+_MOST = 2000
+
+
+def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable[[np.ndarray], Mixture]) -> np.ndarray:
+    """Which of the rows stand alone beside a mixture fitted to them: truths (n,), false of absent ones.
+
+    A row is far if its density is further below the highest of each component that holds more than d + 2 rows than it
+    would be of one in so many Gaussian rows with probability 1e-10: 8 or 9 standard deviations in a few columns, and
+    more where a component has few rows. It stands alone if no more than d other such rows are nearer to it than
+    half-way to these components. As rows that are far draw a mixture towards themselves, those in doubt are left out of
+    it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of these.
+    """
+    present = np.asarray(rows.weights) > 0
+    far, doubtful = _beyond(mixture, rows, present)
+    if not far.any():
+        return far
+    for _ in range(_PASSES):
+        remain = present & ~doubtful
+        mixture = refit(remain)
+        far, doubtful = _beyond(mixture, rows, remain)
+        if np.array_equal(remain, present & ~doubtful):
+            break
+    places = np.flatnonzero(far & ~remain)
+    alone = np.zeros(far.shape, bool)
+    if places.size <= _MOST:
+        alone[places] = _without_company(np.asarray(rows.x)[places], mixture, int(np.sum(remain)), np.asarray(scale))
+    return alone
+
+
+def _beyond(mixture: Mixture, rows: Evidence, remain: np.ndarray) -> np.ndarray:
+    """Which rows are far, and which in doubt, (2, n), beside a mixture that was fitted to those that remain."""
+    limits = np.stack([_limits(mixture, rows.x.shape[1], remain, chance) for chance in (_FAR, _DOUBTFUL)], axis=1)
+    return np.asarray(_compared(mixture, rows, jnp.asarray(remain), *map(jnp.asarray, limits.astype(rows.x.dtype))))
+
+
+def _limits(mixture: Mixture, d: int, remain: np.ndarray, chance: float) -> np.ndarray:
+    """How far the log-density of a component's own rows, and of others, may lie below its highest, (2, k).
+
+    Beside components of no more than d + 2 rows a row may be as far as it likes, unless there are no others.
+
+    Source: the bound of chi-squared by Laurent & Massart (2000), Ann. Statist. 28.
+    """
+    n = int(np.sum(remain))
+    m = np.exp(np.asarray(mixture.log_weights, np.float64)) * n
+    tells = m > d + 2
+    # What a component of a handful of rows says of its width is not believed to be that vague.
+    m = np.maximum(m, HANDFUL * (d + 1))
+    tail = np.log(n / chance)
+    # Distances from a Gaussian that was fitted to m other rows are larger by so much on average.
+    outside = (d + 2 * np.sqrt(d * tail) + 2 * tail) * (m + 1) / (m - d - 1)
+    # A row that the Gaussian was fitted to as well drew it nearer.
+    inside = outside / (1 + outside / (m - 1))
+    return np.where(tells, np.stack([inside, outside]) / 2, -np.inf if tells.any() else np.inf)
+
+
+@program(work=of_passes(1))
+def _compared(
+    mixture: Mixture,
+    rows: Evidence,
+    remain: Bool[Array, " n"],
+    inside: Float[Array, "2 k"],
+    outside: Float[Array, "2 k"],
+) -> Bool[Array, "2 n"]:
+    components = mixture.components
+    highest = jnp.diagonal(components.log_prob(components.read(components.means)))
+
+    def block(given: Any, rows: tuple[Array, Array, Array]) -> Bool[Array, "b 2"]:
+        components, highest, inside, outside = given
+        x, weights, own = rows
+        depth = highest - components.log_prob(components.read(x))
+        limits = jnp.where(own[:, None, None], inside, outside)
+        return jnp.all((depth[:, None] > limits) | (limits == -jnp.inf), axis=2) & (weights > 0)[:, None]
+
+    given = components, highest, inside, outside
+    x = jnp.where(rows.weights[:, None] > 0, rows.x, 0)
+    size = block_size_for(rows.n, highest.size * x.shape[1])
+    return map_rows(block, given, (x, rows.weights, remain), size).T
+
+
+def _without_company(x: np.ndarray, mixture: Mixture, n: int, scale: np.ndarray) -> np.ndarray:
+    """Which of the rows (m, d) have no more than d others of them nearer than half-way to the components, (m,)."""
+    means, weights = np.asarray(mixture.means), np.exp(np.asarray(mixture.log_weights))
+    means = means[weights * n > x.shape[1] + 2]
+
+    def between(others: np.ndarray) -> np.ndarray:
+        # In float64, and relative to the farthest, so that no square is infinite.
+        gaps = (x[:, None].astype(np.float64) - others) / scale
+        most = np.maximum(np.max(np.abs(gaps), axis=2, initial=0), np.finfo(float).tiny)
+        return most * np.sqrt(np.sum((gaps / most[..., None]) ** 2, axis=2))
+
+    if not len(means):
+        return np.zeros(len(x), bool)
+    near = between(x) < np.min(between(means), axis=1)[:, None] / 2
+    return np.sum(near, axis=1) - 1 <= x.shape[1]

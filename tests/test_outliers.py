@@ -1,0 +1,104 @@
+"""Rows that stand alone: decided once, for all candidates, and listed."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.selection import outliers
+
+from tolerance import dtype, once
+
+FORMS = ("full", "tied", "diag", "spherical")
+# One program for each form.
+OPTIONS = {"n_components": (1, 2, 3), "forms": FORMS, "n_restarts": 8}
+TRUTH = np.repeat([0, 1], 100)
+
+
+def blobs(first=None, n_far=1):
+    x = np.random.default_rng(0).normal(size=(200, 2)) + 8.0 * TRUTH[:, None]
+    if first is not None:
+        x[:n_far] = first
+    return x.astype(dtype())
+
+
+def table(x, **options):
+    return jaxgmm.select(jax.random.key(0), x, **(OPTIONS | options))
+
+
+def chosen(selection, form):
+    """The candidate that the criterion prefers among those of a form."""
+    mine = [one for one in selection.ranked if one.form == form]
+    assert mine[0].regular
+    return mine[0]
+
+
+@pytest.mark.parametrize("far", [20.0, 1e3, 1e6, 1e12])
+def test_one_row_decides_nothing(far):
+    if dtype() is np.float32 and far > 1e6:
+        pytest.skip("float32 does not hold the blobs beside it")
+    x = blobs(far)
+    selection = table(x)
+    assert selection.outliers == (0,)
+    assert "1 row stands alone and is set aside, with weight 0 in every candidate: 0" in repr(selection)
+    for form in FORMS:
+        best = chosen(selection, form)
+        assert best.n_components == 2
+        labels = np.asarray(best.result.mixture.predict(x[1:]))
+        assert jaxgmm.adjusted_rand_index(labels, TRUTH[1:]) == 1
+    # As if the row were absent.
+    weights = np.ones(200, dtype())
+    weights[0] = 0
+    without = table(x, weights=weights)
+    assert without.outliers == ()
+    assert [one.log_likelihood for one in without.candidates] == [one.log_likelihood for one in selection.candidates]
+
+
+def test_rows_can_be_kept_and_the_table_says_what_it_passed_over():
+    selection = table(blobs(20.0), outliers="keep", forms=FORMS[:1])
+    assert selection.outliers == ()
+    over = selection.passed_over
+    assert over.candidate.n_components == 3
+    assert over.lower > 50
+    last = f"Passed over: full 3, {over.lower:.2f} lower but with a spurious component."
+    assert repr(selection).splitlines()[-1] == last
+    accepted = table(blobs(20.0), outliers="keep", forms=FORMS[:1], spurious=True)
+    assert accepted.winner.n_components == 3
+    assert accepted.passed_over is None
+    assert not accepted.winner.regular
+
+
+def test_a_group_is_no_outlier_and_several_rows_may_be_outliers():
+    assert table(blobs(60.0, n_far=1)).outliers == (0,)
+    group = blobs()
+    group[:6] += 60
+    assert table(group).outliers == ()
+    several = blobs()
+    several[:3] = [[60, 0], [-500, 3], [0, 9e3]]
+    assert table(several).outliers == (0, 1, 2)
+
+
+def test_rows_without_weight_are_never_listed():
+    x, weights = blobs(1e4), np.ones(200)
+    weights[0], x[1] = 0, np.inf
+    weights[1] = 0
+    assert table(x, weights=weights).outliers == ()
+
+
+def test_an_unknown_word_is_refused():
+    with pytest.raises(ValueError, match="outliers is 'drop'; expected one of 'exclude', 'keep'"):
+        table(blobs(), outliers="drop")
+
+
+@once
+@pytest.mark.parametrize(("m", "d"), [(20, 2), (60, 3), (200, 1)])
+def test_few_gaussian_rows_are_further_than_their_limit(m, d):
+    """With no more than the chance it was made for is any of the rows beyond, or one more beside them."""
+    mixture = jaxgmm.from_parameters([1.0], np.zeros((1, d)), np.eye(d)[None])
+    inside, outside = outliers._limits(mixture, d, np.ones(m, bool), 0.1)[:, 0]
+    x = np.random.default_rng(0).normal(size=(4000, m + 1, d))
+    gaps = x - x[:, :m].mean(axis=1, keepdims=True)
+    scatter = np.einsum("nmi,nmj->nij", gaps[:, :m], gaps[:, :m]) / m
+    depth = np.einsum("nmi,nij,nmj->nm", gaps, np.linalg.inv(scatter), gaps) / 2
+    assert np.mean(np.any(depth[:, :m] > inside, axis=1)) < 0.1
+    assert np.mean(depth[:, m] > outside) < 0.1 / m + 2 * np.sqrt(0.1 / m / 4000)
