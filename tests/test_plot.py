@@ -3,6 +3,7 @@
 Those compared with `tests/baseline` are made anew by `pytest tests/test_plot.py --mpl-generate-path=tests/baseline`.
 """
 
+import dataclasses
 import sys
 
 import jax
@@ -16,6 +17,7 @@ from matplotlib.colors import to_hex
 
 import jaxgmm
 from jaxgmm import plot
+from jaxgmm.cli import figure
 from jaxgmm.plot import style
 
 from cases import COVARIANCES, MEANS
@@ -73,7 +75,57 @@ def test_criterion_curves(table):
         expected = [c.bic for c in table.candidates if c.form == name]
         np.testing.assert_allclose(line.get_ydata(), expected)
     assert len(curves) == 2
-    assert "spherical k = 3" in [text.get_text() for text in ax.texts]
+    assert {"chosen:\nspherical, k = 3", "reached by the\ncontinued starts"} < set(_key(ax))
+    rings = [line.get_xydata().tolist() for line in ax.lines if line.get_markersize() == 14]
+    assert rings == [[[3, table.winner.bic]]]
+    assert "reached by the\ncontinued starts" not in _key(plot.criterion(dataclasses.replace(table, criterion="cv")))
+
+
+def candidates(table, *given):
+    """A table of these forms, numbers of components, criteria, and whether they are regular."""
+    made = [
+        dataclasses.replace(table.winner, form=form, n_components=k, bic=bic, log_likelihood=-bic, regular=regular)
+        for form, k, bic, regular in given
+    ]
+    return dataclasses.replace(table, candidates=tuple(made))
+
+
+def test_every_candidate_is_seen_or_marked_at_the_edge(table):
+    near = [("full", k, 1000.0 + 10 * k, True) for k in range(3, 9)]
+    far = [("full", 1, 5030.0, True), ("diag", 1, 2270.0, True), ("full", 2, np.inf, True), ("diag", 2, np.nan, False)]
+    ax = plot.criterion(candidates(table, *near, *far, ("diag", 3, -8000.0, False), ("diag", 4, 1070.0, False)))
+    marks = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markersize() != 14]
+    edge = ax.get_xaxis_transform()
+    at_edge = [line for line in marks if line.get_transform() == edge]
+    seen = sorted(tuple(line.get_xydata()[0]) for line in marks if line not in at_edge)
+    assert seen == sorted((k, bic) for _, k, bic, _ in [*near, ("diag", 4, 1070.0, False)])
+    low, high = ax.get_ylim()
+    assert all(low < bic < high for _, bic in seen)
+    assert sorted(round(line.get_xdata()[0]) for line in at_edge) == [1, 1, 2, 2, 3]
+    assert [line.get_marker() for line in at_edge if line.get_ydata()[0] == 0] == ["v"]
+    (above,) = ax.child_axes
+    notes = dict(zip(above.get_xticks(), [text.get_text() for text in above.get_xticklabels()], strict=True))
+    assert notes == {1: "+1,240", 2: "+inf", 3: "-9,030"}
+
+
+def test_what_is_lower_and_not_chosen_is_said(table):
+    regular, lower, higher = ("diag", 2, 1000.0, True), ("full", 2, 900.0, False), ("full", 3, 1100.0, False)
+    for given, said in (
+        ([regular, lower, higher], {"chosen:\ndiag, k = 2", "spurious component:\n1 lower, but not chosen"}),
+        ([regular, higher], {"chosen:\ndiag, k = 2", "spurious component:\nnot chosen"}),
+        ([lower, higher], {"lowest, not sound:\nfull, k = 2", "spurious component"}),
+        ([regular], {"chosen:\ndiag, k = 2"}),
+    ):
+        ax = plot.criterion(candidates(table, *given))
+        assert {label for label in _key(ax) if "spurious" in label or "k =" in label} == said
+        hollow = [line.get_ydata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"]
+        assert sorted(hollow) == sorted(bic for _, _, bic, sound in given if not sound)
+
+
+def test_a_table_without_a_fit_is_drawn(table):
+    ax = plot.criterion(candidates(table, ("full", 1, np.nan, False), ("full", 2, np.nan, False)))
+    ax.figure.canvas.draw()
+    assert [text.get_text() for text in ax.child_axes[0].get_xticklabels()] == ["no value", "no value"]
 
 
 def test_criterion_that_is_infinite_for_most():
@@ -176,6 +228,16 @@ def test_an_ellipse_holds_its_share(structure):
     assert sorted(found) == [0, 1, 2]
     for shares in found.values():
         np.testing.assert_allclose(sorted(shares), [0.4, 0.9], atol=0.015)
+
+
+def test_an_ellipse_of_columns_in_units_far_apart():
+    units, shape = np.array([1e-4, 1e6]), np.array([[1.0, 0.9], [0.9, 1.0]])
+    scaled = jaxgmm.from_parameters([1.0], [[0.0, 0.0]], [shape * np.outer(units, units)])
+    (patch,) = plot.ellipses(scaled, levels=[0.9]).patches
+    outline = patch.get_patch_transform().transform_path(patch.get_path())
+    drawn = np.random.default_rng(0).normal(size=(20_000, 2)) @ np.linalg.cholesky(shape).T
+    outline = matplotlib.path.Path(outline.vertices / units, outline.codes)
+    assert_close(outline.contains_points(drawn).mean(), 0.9, "close")
 
 
 def test_ellipses_of_any_family(case):
@@ -377,6 +439,132 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "jaxgmm\[plot\]"'):
         plot.ellipses(mixture())
+
+
+def spoilt(*far):
+    """Rows of which the first are these."""
+    x = np.tile(rows(), (4, 1))
+    x[: len(far)] = far
+    return x
+
+
+def notes(ax):
+    return sorted(text.get_text() for text in ax.texts)
+
+
+def limits(ax):
+    return np.array([ax.get_xlim(), ax.get_ylim()])
+
+
+@pytest.mark.parametrize("far", [1e3, 9e11])
+@pytest.mark.parametrize("name", ["density", "assignment", "uncertainty", "anomalies"])
+def test_one_far_row_does_not_decide_the_axes(name, far):
+    """Nor does its component, or one that takes up all."""
+    around = jaxgmm.from_parameters(
+        [*WEIGHTS[:3], 0.01, 0.01],
+        [*CENTERS[:3], [far, -far], [far / 2, -far / 2]],
+        [*SHAPES[:3], (1 + 1e-3 * far) ** 2 * np.eye(2), far**2 * np.eye(2)],
+    )
+    ax = getattr(plot, name)(around, spoilt((far, -far)))
+    plot.ellipses(around, ax)
+    plot.assignment(around, spoilt((far, -far)), ax)
+    ax.figure.canvas.draw()
+    assert np.all(np.abs(limits(ax)) < 8)
+    assert np.all(np.abs(np.diff(limits(ax))) > 6)
+    assert notes(ax) == [r"1 row $\searrow$"]
+
+
+def test_far_rows_are_counted_once_where_they_are():
+    sides = [(across, up) for across in (-1e3, 0, 1e3) for up in (-1e3, 0, 1e3) if across or up]
+    ax = plot.assignment(mixture(), spoilt(*sides, (0, 1e3)))
+    assert len(notes(ax)) == 8
+    assert r"2 rows $\uparrow$" in notes(ax)
+    assert notes(ax).count(r"1 row $\searrow$") == 1
+    own = canvas()
+    own.set(xlim=(-2e3, 2e3), ylim=(2e3, -2e3))
+    plot.assignment(mixture(), spoilt(*sides), own)
+    assert notes(own) == []
+    assert limits(own).tolist() == [[-2e3, 2e3], [2e3, -2e3]]
+    own.set(ylim=(500, -500))
+    plot.assignment(mixture(), spoilt((0, 1e3)), own)
+    assert notes(own) == [r"1 row $\downarrow$"]
+
+
+@pytest.mark.parametrize("far", [1e3, 9e11])
+def test_far_rows_of_one_column(far):
+    ax = plot.histogram(mixture().marginal([0]), spoilt((-far, 0), (-far, 0))[:, :1])
+    assert notes(ax) == [r"$\leftarrow$ 2 rows"]
+    assert np.all(np.abs(ax.get_xlim()) < 8)
+    area = sum(patch.get_height() * patch.get_width() for patch in ax.patches)
+    assert_close(area, 1 - 2 / (4 * N), "close")
+    grid = plot.pairs(mixture(), spoilt((-far, 0), (-far, 0)))
+    assert [notes(one) for one in grid.ravel()] == [[r"$\leftarrow$ 2 rows"], [], [], []]
+    assert np.all(np.abs(grid[1, 0].get_xlim()) < 8)
+
+
+def test_no_row_is_far_that_is_only_in_the_tail():
+    rng = np.random.default_rng(0)
+    mostly_zeros = np.where(np.arange(400) % 50, 0.0, 1 + rng.exponential(size=400))
+    small_cluster = np.where(np.arange(400) % 50, 0.0, 1e4) + rng.normal(size=400)
+    for column in (mostly_zeros, small_cluster, rng.lognormal(size=400), rng.exponential(size=400)):
+        x = np.stack([column, rng.normal(size=400)], axis=1)
+        ax = plot.assignment(mixture(), x)
+        assert notes(ax) == []
+        low, high = ax.get_xlim()
+        assert low <= column.min() < column.max() <= high
+    # Of a few rows, none is far from most.
+    assert notes(plot.assignment(mixture(), [[0.0, 0.0], [0.1, 0.1], [9.0, 9.0]])) == []
+
+
+def test_ellipses_much_larger_than_the_rows_are_cut():
+    for scale, cut in ((2.0, False), (1e10, True)):
+        wide = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [0.0, 0.0]], [1.0, scale**2], "spherical")
+        ax = plot.assignment(wide, rows())
+        before = limits(ax)
+        plot.ellipses(wide, ax)
+        assert np.allclose(before, limits(ax)) == cut
+        assert len(ax.patches) == 4
+        axes = plot.pairs(wide, rows())
+        assert np.all(np.abs(axes[1, 0].get_xlim()) < 8)
+
+
+def test_bars_can_be_told_apart():
+    rng = np.random.default_rng(0)
+    x = np.where(np.arange(500) % 5, 1e-9, 1.0) * rng.normal(size=500)
+    for bins in ("auto", "fd"):
+        assert len(plot.histogram(mixture().marginal([0]), x[:, None], bins=bins).patches) <= 200
+
+
+@pytest.mark.parametrize("variance", [1e-12, 1e-34])
+def test_a_constant_column(variance):
+    shapes = np.tile(np.diag([1.0, variance]), (2, 1, 1))
+    flat = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 5.0], [8.0, 5.0]], shapes)
+    x = np.stack([rows()[:, 0], np.full(N, 5.0)], axis=1)
+    plot.pairs(flat, x)[0, 0].figure.canvas.draw()
+    plot.anomalies(flat, x).figure.canvas.draw()
+
+
+def test_the_picture_of_the_command_line_says_which_columns(table, tmp_path):
+    names = [f"column{place}" for place in range(8)]
+    x = np.random.default_rng(0).normal(size=(50, 8))
+    x[0, 0] = 9e11
+    for d in (2, 8):
+        wide = jaxgmm.from_parameters([0.5, 0.5], np.zeros((2, d)), np.ones((2, d)), "diag")
+        result = dataclasses.replace(table.best, mixture=wide)
+        drawn = dataclasses.replace(
+            table, candidates=(dataclasses.replace(table.winner, result=result), *table.candidates)
+        )
+        path = str(tmp_path / f"{d}.svg")
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            note = figure.draw(path, drawn, x[:, :d], names[:d], np.ones(50))
+        text = (tmp_path / f"{d}.svg").read_text()
+        assert ("6 of 8 columns" in text) == (d == 8)
+        assert note is None if d < 8 else f"{path} shows 6 of 8 columns, without column6, column7: " in note
+
+
+def _key(ax):
+    """What the legend says."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def _filled(ax):

@@ -12,6 +12,8 @@ from jaxgmm.ground.files import replacing
 
 # Columns that a picture of pairs still shows.
 _MOST_COLUMNS = 6
+# Inches that the criterion takes beside them, and how high it and a picture of few columns are.
+_CRITERION, _HEIGHT = 6.0, 4.25
 
 
 def check_figure(path: str) -> None:
@@ -24,37 +26,56 @@ def check_figure(path: str) -> None:
         raise Problem(f"--figure is {path!r}; expected a name that ends in one of {', '.join(sorted(kinds))}.", 2)
 
 
-def draw(path: str, selection: jaxgmm.Selection, x: np.ndarray, columns: list[str]) -> None:
-    """The rows in the winner's colours and, if there were several candidates, the criterion that chose it."""
+def draw(
+    path: str, selection: jaxgmm.Selection, x: np.ndarray, columns: list[str], weights: np.ndarray | None = None
+) -> str | None:
+    """The rows in the winner's colours and, if there were several candidates, the criterion that chose it.
+
+    Returns what the picture leaves out, if so.
+    """
     from matplotlib.figure import Figure
 
     from jaxgmm import plot
 
     mixture: Any = selection.best.mixture
-    shown = columns[:_MOST_COLUMNS]
+    shown, left_out = columns[:_MOST_COLUMNS], columns[_MOST_COLUMNS:]
     d = len(shown)
-    if len(columns) > d:
+    if left_out:
         mixture = mixture.marginal(range(d))
         x = x[:, :d]
     compared = len(selection.candidates) > 1
-    size = 5.0 if d <= 2 else 1.9 * d
-    figure = Figure(figsize=(size * (2 if compared else 1), size * (0.85 if d <= 2 else 1)), layout="constrained")
-    parts: Any = figure.subfigures(1, 2) if compared else [figure]
+    width, height = (5.5, _HEIGHT) if d <= 2 else (1.9 * d, 1.9 * d)
+    figure = Figure(figsize=(width + _CRITERION * compared, height), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(width, _CRITERION)) if compared else [figure]
     if d == 1:
         ax = parts[0].subplots()
-        plot.histogram(mixture, x, ax=ax)
+        plot.histogram(mixture, x, ax=ax, weights=weights)
         ax.set_xlabel(shown[0])
     elif d == 2:
         ax = parts[0].subplots()
-        plot.assignment(mixture, x, ax=ax)
+        plot.assignment(mixture, x, ax=ax, weights=weights)
         plot.ellipses(mixture, ax=ax)
         ax.set(xlabel=shown[0], ylabel=shown[1])
     else:
-        plot.pairs(mixture, x, names=shown, axes=parts[0].subplots(d, d))
+        plot.pairs(mixture, x, names=shown, axes=parts[0].subplots(d, d), weights=weights)
     if compared:
-        plot.criterion(selection, parts[1].subplots())
+        # Beside many columns, as large as beside a few.
+        rest = height - _HEIGHT
+        panel = parts[1].subfigures(2, 1, height_ratios=(_HEIGHT, rest))[0] if rest else parts[1]
+        plot.criterion(selection, panel.subplots())
+    note = None
+    if left_out:
+        what = f"{d} of {len(columns)} columns"
+        how = f"the first {d} are drawn; name others first with --columns"
+        parts[0].suptitle(f"{what}: {how}", fontsize="medium")
+        note = f"{path} shows {what}, without {_listed(left_out)}: {how}."
     with replacing(path) as draft:
         figure.savefig(draft, dpi=150, format=_kind(path))
+    return note
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_COLUMNS]) + ", ..." * (len(names) > _MOST_COLUMNS)
 
 
 def _kind(path: str) -> str:

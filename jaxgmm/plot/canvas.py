@@ -9,6 +9,7 @@ import numpy as np
 from jaxgmm.ground import containers, frames
 from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import Mixture, check_mixture, check_rows, check_stack
+from jaxgmm.model.scale import scale_of
 from jaxgmm.plot import style
 
 if TYPE_CHECKING:
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 N_GRID = 256
 # More rows than this show no more; and up to so many, their markers can be told apart.
 N_SHOWN, N_MARKED = 10_000, 1_000
-# How far around its components a mixture is shown, in their standard deviations.
-_AROUND = 3
+# How far around its components a mixture is shown, in their standard deviations: by itself, and at least over rows,
+# where 95 % ellipses fit in.
+_AROUND, OVER_ROWS = 3, 2.6
+# Of at least so many rows, a share on either side, or three of few, may be far from the others: by more than so many
+# times what these take up, which would leave them too little of the picture.
+_MANY, _SHARE, _FAR = 10, 0.01, 3
 _ADVICE = {
     1: "Use plot.histogram for one column, or mixture.marginal([i]) with x[:, [i]] for one of several.",
     2: "Use plot.pairs, or two columns: mixture.marginal([i, j]) with x[:, [i, j]]. For one column, plot.histogram.",
@@ -27,23 +32,34 @@ _ADVICE = {
 
 
 class Rows(NamedTuple):
-    """Rows that are present: `x` (n, d) and `weights` (n,), which average one; `names` of the columns, if known."""
+    """Rows that are present: `x` (n, d) and `weights` (n,), which average one.
+
+    `names` of the columns, if known; `near`, from where to where most rows are in each.
+    """
 
     x: np.ndarray
     weights: np.ndarray
     names: list[str] | None
+    near: tuple[np.ndarray, np.ndarray]
 
     def of(self, chosen: np.ndarray) -> "Rows":
         """These rows."""
-        return Rows(self.x[chosen], self.weights[chosen], self.names)
+        return self._replace(x=self.x[chosen], weights=self.weights[chosen])
 
     def columns(self, columns: list[int]) -> "Rows":
         """These columns."""
-        return Rows(self.x[:, columns], self.weights, self.names and [self.names[column] for column in columns])
+        low, high = self.near
+        names = self.names and [self.names[column] for column in columns]
+        return Rows(self.x[:, columns], self.weights, names, (low[columns], high[columns]))
 
     def shown(self) -> "Rows":
         """As many of the rows as can be seen: the same ones each time, in an order of no meaning."""
-        return self.of(np.random.default_rng(0).permutation(len(self.x))[:N_SHOWN])
+        return self.of(_thinned(len(self.x)))
+
+    @property
+    def far(self) -> np.ndarray:
+        """Whether a column has rows far from most of the others."""
+        return np.any((self.x < self.near[0]) | (self.x > self.near[1]), axis=0)
 
 
 class Plane(NamedTuple):
@@ -76,16 +92,24 @@ def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
     x = containers.plain("x", x) if names else x
     mixture, rows = check_rows(mixture, x, weights)
     kept = np.asarray(rows.weights) > 0
-    present = np.asarray(rows.weights)[kept]
+    values, present = np.asarray(rows.x)[kept], np.asarray(rows.weights)[kept]
     columns = [str(name) for name in names] or None
-    return mixture, Rows(np.asarray(rows.x)[kept], present / present.mean(), columns)
+    some = _thinned(len(values))
+    return mixture, Rows(values, present / present.mean(), columns, near(values[some], present[some]))
 
 
-def around(mixture: Mixture, reach: float = _AROUND) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest of what the components that are present hold, in each column."""
-    kept = style.present(mixture)
-    means, spread = np.asarray(mixture.means, float)[kept], deviations(mixture)[kept]
-    return np.min(means - reach * spread, axis=0), np.max(means + reach * spread, axis=0)
+def _thinned(n: int) -> np.ndarray:
+    """As many of n rows as can be seen, in an order of no meaning."""
+    return np.random.default_rng(0).permutation(n)[:N_SHOWN]
+
+
+def lower_quantile(values: np.ndarray, weights: np.ndarray, quantile: Any) -> float:
+    """The largest value below which lies no more than this share of the weight."""
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile is {quantile!r}; expected a share of the rows from 0 to 1, such as 0.01.")
+    order = np.argsort(values)
+    below = np.cumsum(weights[order]) - weights[order]
+    return float(values[order][below <= quantile * weights.sum()][-1])
 
 
 def deviations(mixture: Mixture) -> np.ndarray:
@@ -106,17 +130,76 @@ def _covariances(mixture: Mixture) -> jax.Array:
     return mixture.covariances
 
 
-def extent(mixture: Mixture, rows: Rows | None) -> tuple[np.ndarray, np.ndarray]:
-    """The region that rows take up with a margin, or the mixture where there are none or all are the same."""
-    low, high = around(mixture)
+def near(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From where to where the rows of each column are not far from most of them."""
+    if len(x) < _MANY:
+        return np.full(x.shape[1], -np.inf), np.full(x.shape[1], np.inf)
+    share = np.clip(3 / len(x), _SHARE, 0.25)
+    low, high = (
+        np.array([sign * lower_quantile(sign * column, weights, share) for column in x.T.astype(float)])
+        for sign in (1, -1)
+    )
+    # Where most rows hold one value, as in a column of zeros, the scale knows of the others.
+    reach = _FAR * np.maximum(high - low, 3 * np.asarray(scale_of(x, weights), float))
+    return low - reach, high + reach
+
+
+def extent(mixture: Mixture, rows: Rows | None, reach: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The region that rows take up with a margin, or the mixture where there are none or all are the same.
+
+    Rows far from most of the others do not count. What is within `reach` standard deviations of components does, unless
+    they are much larger than what rows take up, or as far as rows that do not count.
+    """
+    kept = style.present(mixture)
+    means, spread = np.asarray(mixture.means, float)[kept], deviations(mixture)[kept]
+    low, high = np.min(means - _AROUND * spread, axis=0), np.max(means + _AROUND * spread, axis=0)
     if rows is not None:
-        least, most = np.min(rows.x, axis=0).astype(float), np.max(rows.x, axis=0).astype(float)
+        x = rows.x.astype(float)
+        inside = (x >= rows.near[0]) & (x <= rows.near[1])
+        least, most = np.min(x, axis=0, where=inside, initial=np.inf), np.max(x, axis=0, where=inside, initial=-np.inf)
         varies = most > least
         margin = 0.05 * (most - least)
         low, high = np.where(varies, least - margin, low), np.where(varies, most + margin, high)
+        if reach:
+            ends = means - reach * spread, means + reach * spread
+            fits = np.where(
+                rows.far,
+                (ends[0] >= rows.near[0]) & (ends[1] <= rows.near[1]),
+                2 * reach * spread <= rows.near[1] - rows.near[0],
+            )
+            low = np.minimum(low, np.min(ends[0], axis=0, where=fits, initial=np.inf))
+            high = np.maximum(high, np.max(ends[1], axis=0, where=fits, initial=-np.inf))
     if mixture.components.support != "real":
         low = np.maximum(low, 0)
-    return low, high
+    size = np.maximum(np.abs(low), np.abs(high))
+    wide = high - low > 64 * np.finfo(mixture.means.dtype).eps * size
+    margin = np.where(wide, 0, np.where(size > 0, 0.05 * size, 1))
+    return low - margin, high + margin
+
+
+def view(mixture: Mixture, rows: Rows | None, ax: "Axes", reach: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """The region of two columns that axes are to show: what they do already and the rows, or else the mixture.
+
+    Limits that the caller has set stay. Where there are rows far from most of the others, axes that show these do not.
+    """
+    low, high = extent(mixture, rows, reach)
+    shown = np.sort([ax.get_xlim(), ax.get_ylim()], axis=1).T
+    if ax.has_data() and rows is None:
+        low, high = shown
+    elif ax.has_data() and rows is not None:
+        fits = ~rows.far | ((shown[0] >= rows.near[0]) & (shown[1] <= rows.near[1]))
+        low, high = np.where(fits, np.minimum(low, shown[0]), low), np.where(fits, np.maximum(high, shown[1]), high)
+    free = np.array([ax.get_autoscalex_on(), ax.get_autoscaley_on()])
+    return np.where(free, low, shown[0]), np.where(free, high, shown[1])
+
+
+def aim(mixture: Mixture, rows: Rows, ax: "Axes") -> None:
+    """Have axes that find their limits by themselves leave out rows far from most of the others."""
+    low, high = view(mixture, rows, ax, OVER_ROWS)
+    if rows.far[0] and ax.get_autoscalex_on():
+        ax.set_xlim(low[0], high[0])
+    if rows.far[1] and ax.get_autoscaley_on():
+        ax.set_ylim(low[1], high[1])
 
 
 def plane(mixture: Mixture, rows: Rows | None, ax: "Axes") -> Plane:
@@ -124,13 +207,7 @@ def plane(mixture: Mixture, rows: Rows | None, ax: "Axes") -> Plane:
 
     Limits that the caller has set stay.
     """
-    low, high = extent(mixture, rows)
-    shown = np.sort([ax.get_xlim(), ax.get_ylim()], axis=1).T
-    if not (ax.get_autoscalex_on() or ax.get_autoscaley_on()):
-        low, high = shown
-    elif ax.has_data():
-        low, high = shown if rows is None else (np.minimum(low, shown[0]), np.maximum(high, shown[1]))
-    first, second = (line(mixture, *ends) for ends in zip(low, high, strict=True))
+    first, second = (line(mixture, *ends) for ends in zip(*view(mixture, rows, ax), strict=True))
     points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
     return Plane(first, second, points)
 

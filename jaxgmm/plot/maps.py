@@ -70,6 +70,8 @@ def density(
         style.label(ax, rows.names)
     if components:
         shapes.draw(ax, mixture, np.array([0, 1]), masses[:1], shapes.palette(mixture), fill=False)
+    if rows is not None:
+        scatter.outside(ax, rows)
     if colorbar:
         bar = ax.figure.colorbar(filled, ax=ax, ticks=bounds, label="probability within")
         bar.ax.set_yticklabels([f"{100 * masses[place]:g} %" for place in first])
@@ -122,6 +124,7 @@ def uncertainty(
         shown = rows.shown()
         scatter.points(ax, mixture, shown, mixture.responsibilities(shown.x), soft=False)
         style.label(ax, rows.names)
+        scatter.outside(ax, rows)
     if colorbar:
         ax.figure.colorbar(filled, ax=ax, ticks=steps[::2], label=name)
     return ax
@@ -156,7 +159,7 @@ def anomalies(
     """
     mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
     value = np.asarray(mixture.log_prob(rows.x), float)
-    bound = lower_quantile(value, rows.weights, quantile) if threshold is None else float(threshold)
+    bound = canvas.lower_quantile(value, rows.weights, quantile) if threshold is None else float(threshold)
     ax = style.axes(ax)
     plane = canvas.plane(mixture, rows, ax)
     image = np.maximum(plane.image(mixture.log_prob(plane.points)), _NOTHING)
@@ -183,17 +186,9 @@ def anomalies(
         zorder=3,
     )
     style.label(ax, rows.names)
+    scatter.outside(ax, rows)
     style.legend(ax, _handles(int(odd.sum()), odd.size))
     return ax
-
-
-def lower_quantile(values: np.ndarray, weights: np.ndarray, quantile: Any) -> float:
-    """The largest value below which lies no more than this share of the weight."""
-    if not 0 <= quantile <= 1:
-        raise ValueError(f"quantile is {quantile!r}; expected a share of the rows from 0 to 1, such as 0.01.")
-    order = np.argsort(values)
-    below = np.cumsum(weights[order]) - weights[order]
-    return float(values[order][below <= quantile * weights.sum()][-1])
 
 
 def _handles(n_odd: int, n: int) -> list[Any]:

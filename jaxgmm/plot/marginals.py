@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # More columns than this leave too little room for each pair.
 _MOST_COLUMNS = 12
-# How far around its components a mixture is shown at least: 95 % ellipses fit in.
-_REACH = 2.6
+# More bars than this cannot be told apart, and rows that are dense in one place would ask for any number.
+_MOST_BARS = 200
 # Where each component's curve is drawn besides an even grid, in its standard deviations: peaks may be thin.
 _STANDARD = np.linspace(-4, 4, 33)
 
@@ -26,7 +26,8 @@ def histogram(
 
     Args:
         mixture: of any family, with one column. That of several columns has `mixture.marginal([i])`.
-        x: (n, 1), a frame or an array; the name of a frame's column is put on the axis. All rows are counted.
+        x: (n, 1), a frame or an array; the name of a frame's column is put on the axis. All rows are counted; those far
+            from most of the others at the edge.
         ax: where to draw; by default a new figure.
         bins: as `numpy.histogram_bin_edges` takes them; what it chooses by itself it chooses without weights.
         weights: (n,), weights of the rows. Rows of weight 0 are left out.
@@ -42,7 +43,8 @@ def histogram(
     mixture = canvas.single(mixture, 1)
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)
     ax = style.axes(ax)
-    lines = curves(ax, mixture, rows, bins)
+    low, high = canvas.extent(mixture, rows, canvas.OVER_ROWS)
+    lines = curves(ax, mixture, rows, bins, low[0], high[0])
     style.label(ax, None if rows is None else rows.names)
     ax.set_ylabel("density")
     if 1 < len(lines) <= 1 + len(style.COLORS):
@@ -57,7 +59,7 @@ def pairs(
 
     On the diagonal the density of each column over its histogram, as `histogram` draws it; below it the components'
     ellipses, which hold 50 and 95 % of each, over the rows as `assignment` shows them. Rows have the colour of their
-    most probable component in all columns together.
+    most probable component in all columns together. Those far from most of the others are counted on the diagonal.
 
     Args:
         mixture: with d columns, from 2 to 12.
@@ -82,7 +84,7 @@ def pairs(
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)
     names = canvas.names_of(names, rows, d)
     grid = _grid(axes, d)
-    low, high = _region(mixture, rows)
+    low, high = canvas.extent(mixture, rows, canvas.OVER_ROWS)
     shown = None if rows is None else rows.shown()
     responsibilities = None if shown is None else mixture.responsibilities(shown.x)
     for i, j in np.ndindex(d, d):
@@ -92,7 +94,8 @@ def pairs(
             continue
         ax.set_xlim(low[j], high[j])
         if i == j:
-            curves(ax, mixture.marginal([i]), None if rows is None else rows.columns([i]), "auto")
+            own = None if rows is None else rows.columns([i])
+            curves(ax, mixture.marginal([i]), own, "auto", low[i], high[i])
             ax.set_yticks([])
         else:
             ax.set_ylim(low[i], high[i])
@@ -106,15 +109,14 @@ def pairs(
     return grid
 
 
-def curves(ax: "Axes", mixture: Mixture, rows: canvas.Rows | None, bins: Any) -> list[Any]:
+def curves(ax: "Axes", mixture: Mixture, rows: canvas.Rows | None, bins: Any, low: Any, high: Any) -> list[Any]:
     """A mixture in one column over its rows: its line, and those of the components where there are several."""
-    low, high = (float(end[0]) for end in _region(mixture, rows))
     if rows is not None:
         values = rows.x[:, 0].astype(float)
-        edges = np.histogram_bin_edges(values, bins)
-        ax.hist(
-            values, edges.tolist(), weights=rows.weights, density=True, color="0.85", edgecolor="white", linewidth=0.5
-        )
+        edges = _edges(values[(values >= low) & (values <= high)], bins)
+        # A density over all rows, whether or not there is a bar over them.
+        heights = np.histogram(values, edges, weights=rows.weights)[0] / rows.weights.sum() / np.diff(edges)
+        ax.hist(edges[:-1], edges.tolist(), weights=heights, color="0.85", edgecolor="white", linewidth=0.5)
     kept = style.present(mixture)
     peaks = np.asarray(mixture.means, float)[kept] + canvas.deviations(mixture)[kept] * _STANDARD
     # As many places whatever the column, so that nothing is compiled anew for the next one.
@@ -127,13 +129,18 @@ def curves(ax: "Axes", mixture: Mixture, rows: canvas.Rows | None, bins: Any) ->
         parts = total[:, None] * np.asarray(mixture.responsibilities(places[:, None]), float)
         for place, color in shapes.palette(mixture).items():
             lines += ax.plot(places, parts[:, place], color=color, lw=1.2, label=f"component {place}")
+    if rows is not None:
+        scatter.outside(ax, rows)
     return lines
 
 
-def _region(mixture: Mixture, rows: canvas.Rows | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where both the rows and nearly all of every component are."""
-    ends = canvas.extent(mixture, rows), canvas.around(mixture, _REACH)
-    return np.minimum(ends[0][0], ends[1][0]), np.maximum(ends[0][1], ends[1][1])
+def _edges(values: np.ndarray, bins: Any) -> np.ndarray:
+    """As numpy has them, but where it chooses how many itself, no more than can be seen."""
+    if isinstance(bins, str):
+        # The widths that numpy knows of go with those of Freedman and Diaconis (1981), or are wider.
+        width = 2 * np.subtract(*np.quantile(values, (0.75, 0.25))) / len(values) ** (1 / 3)
+        bins = _MOST_BARS if 0 < width * _MOST_BARS < np.ptp(values) else bins
+    return np.histogram_bin_edges(values, bins)
 
 
 def _grid(axes: Any, d: int) -> np.ndarray:

@@ -10,9 +10,26 @@ from jaxgmm.plot import canvas, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# By where rows are: below, within or above what the axes show, across and up.
+_ARROWS = {
+    (-1, 1): r"$\nwarrow$",
+    (0, 1): r"$\uparrow$",
+    (1, 1): r"$\nearrow$",
+    (-1, 0): r"$\leftarrow$",
+    (1, 0): r"$\rightarrow$",
+    (-1, -1): r"$\swarrow$",
+    (0, -1): r"$\downarrow$",
+    (1, -1): r"$\searrow$",
+}
+_SIDES = {"ha": ("center", "right", "left"), "va": ("center", "top", "bottom")}
+_NOTE = "rows outside"
+
 
 def assignment(mixture: Mixture, x: Any, ax: "Axes | None" = None, soft: bool = True, weights: Any = None) -> "Axes":
     """The rows of `x` in two columns, each in the colour of its component.
+
+    The axes follow where most rows are: those far from these are counted at the edge, unless limits that the caller has
+    set beforehand show them.
 
     Up to 1,000 rows have the marker of their most probable component too. Of more than 10,000 rows, 10,000 are shown,
     the same ones each time; many points are small, transparent, and stored as an image in vector graphics.
@@ -35,7 +52,9 @@ def assignment(mixture: Mixture, x: Any, ax: "Axes | None" = None, soft: bool = 
     mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
     ax = style.axes(ax)
     shown = rows.shown()
+    canvas.aim(mixture, rows, ax)
     points(ax, mixture, shown, mixture.responsibilities(shown.x), soft)
+    outside(ax, rows)
     style.label(ax, rows.names)
     key(ax, mixture, len(shown.x))
     return ax
@@ -59,6 +78,36 @@ def points(ax: "Axes", mixture: Mixture, rows: canvas.Rows, responsibilities: An
 def plain(ax: "Axes", rows: canvas.Rows) -> None:
     """Rows in two columns that say nothing about components."""
     _points(ax, rows, c=style.NEUTRAL)
+
+
+def outside(ax: "Axes", rows: canvas.Rows) -> None:
+    """Count at the edges of the axes the rows in one or two columns that are not within them."""
+    limits = np.array([ax.get_xlim(), ax.get_ylim()])[: rows.x.shape[1]]
+    sides = np.sign(rows.x - np.clip(rows.x, *np.sort(limits, axis=1).T)) * np.sign(limits[:, 1] - limits[:, 0])
+    # A picture drawn over another one of the same rows counts them again.
+    for note in [text for text in ax.texts if text.get_gid() == _NOTE]:
+        note.remove()
+    sides = sides[np.any(sides != 0, axis=1)].astype(int)
+    for side, count in zip(*np.unique(sides, axis=0, return_counts=True), strict=True):
+        across, up = [*side.tolist(), 0][:2]
+        arrow, said = _ARROWS[across, up], f"{count:,} {'row' if count == 1 else 'rows'}"
+        place = across, up if len(side) > 1 else 1
+        if len(side) == 1:
+            # Room at the top of a histogram.
+            ax.margins(y=0.2)
+        ax.annotate(
+            f"{arrow} {said}" if across < 0 else f"{said} {arrow}",
+            (0.5 + 0.5 * place[0], 0.5 + 0.5 * place[1]),
+            (-4 * place[0], -4 * place[1]),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha=_SIDES["ha"][place[0]],
+            va=_SIDES["va"][place[1]],
+            fontsize="small",
+            bbox={"fc": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
+            gid=_NOTE,
+            zorder=5,
+        )
 
 
 def _points(ax: "Axes", rows: canvas.Rows, n: int | None = None, **options: Any) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 # Shares of the largest weight's opacity and line width that a component keeps however small its weight is.
 _LEAST = 0.3
+# Over rows, ellipses up to so many times the size of the picture have it grow. Of larger ones its edges are as straight
+# if they are no larger than this, and matplotlib takes as long as an ellipse is large.
+_ROOM, _LARGEST = 3, 1e4
 
 
 def ellipses(
@@ -25,7 +28,9 @@ def ellipses(
     """An ellipse of each component of a mixture in two columns for each level, stronger the larger its weight.
 
     An ellipse of level p holds the share p of a Gaussian component: (x - m)^T S^-1 (x - m) <= -2 log(1 - p). For other
-    families it is that of the Gaussian with the same mean and covariance. Components without weight are left out.
+    families it is that of the Gaussian with the same mean and covariance. Components without weight are left out. The
+    axes make room for all, but over rows or a map, which are to be drawn first, not for what is more than three times
+    as large as these.
 
     Args:
         mixture: of any family and structure, with two columns.
@@ -72,13 +77,18 @@ def draw(
     weights = style.weights(mixture).astype(float)
     means = np.asarray(mixture.means, float)[:, columns]
     covariances = canvas.covariances(mixture)[:, columns[:, None], columns]
+    # Over rows or a map, what is much larger than these is cut.
+    per_picture = 1 / np.abs(np.diff([ax.get_xlim(), ax.get_ylim()])) if ax.collections else np.zeros((2, 1))
     # The smallest on top, so that none is hidden.
     for place in kept[np.argsort(-np.linalg.det(covariances[kept]), kind="stable")].tolist():
         variances, directions = np.linalg.eigh(covariances[place])
         angle = np.degrees(np.arctan2(directions[1, 1], directions[0, 1]))
         strength = _LEAST + (1 - _LEAST) * np.sqrt(weights[place] / weights.max())
         for rank, radius in enumerate(radii[::-1]):
-            minor, major = 2 * radius * np.sqrt(np.maximum(variances, 0))
+            lengths = 2 * radius * np.sqrt(np.maximum(variances, 0))
+            minor, major = lengths / np.maximum(
+                1, np.max(lengths * np.abs(directions) * per_picture, axis=0) / _LARGEST
+            )
             patch = Ellipse(
                 means[place],
                 major,
@@ -90,7 +100,9 @@ def draw(
                 label="_" if rank else f"component {place}",
                 zorder=2.5,
             )
-            ax.add_patch(patch)
+            widths = 2 * radius * np.sqrt(np.diag(covariances[place]))
+            # `add_artist` leaves the limits as they are.
+            (ax.add_patch if np.all(widths * per_picture[:, 0] <= _ROOM) else ax.add_artist)(patch)
     ax.autoscale_view()
 
 
