@@ -142,7 +142,10 @@ def test_weights_are_repetitions_and_absent_rows_are_absent():
         GaussianMixture(3, random_state=0).fit(x, sample_weight=w) for x, w in ((IRIS, weights), (repeated, None))
     ]
     near(seeded[0].lower_bound_, seeded[1].lower_bound_)
+    far = np.concatenate([np.full((1, 4), 1e12), IRIS])
+    alone = GaussianMixture(3, random_state=0).fit(far, sample_weight=np.append(0, np.ones(150)))
     unlike = GaussianMixture(3, random_state=0).fit(IRIS)
+    near(alone.lower_bound_, unlike.lower_bound_)
     assert np.abs(unlike.means_ - seeded[0].means_).max() > 1e-3
 
 

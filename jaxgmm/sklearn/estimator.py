@@ -79,17 +79,22 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         if before:
             check_previous_fit(self, X)
         random = check_random_state(self.random_state)
-        rows, shares, real = padded(X), padded(weights), X.dtype.type
+        rows, counts, real = padded(X), padded(weights), X.dtype.type
 
         def start() -> np.ndarray:
-            drawn = SEEDINGS[self.init_params](random, X, None if sample_weight is None else weights, self.n_components)
-            return padded(drawn.astype(np.int32 if drawn.ndim == 1 else X.dtype))
+            # An absent row would still decide on what scale scikit-learn's k-means is done.
+            there = weights > 0
+            shares = None if sample_weight is None else weights[there]
+            drawn = SEEDINGS[self.init_params](random, X[there], shares, self.n_components)
+            whole = np.zeros((len(X), *drawn.shape[1:]), np.int32 if drawn.ndim == 1 else X.dtype)
+            whole[there] = drawn
+            return padded(whole)
 
         def run(start: np.ndarray | None, parameters: Parameters, bound: Any, steps: int) -> Run:
             with jax.enable_x64(X.dtype == np.float64):
                 end = run_em(
                     rows,
-                    shares,
+                    counts,
                     start,
                     parameters,
                     real(bound),
