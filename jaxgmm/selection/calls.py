@@ -47,7 +47,7 @@ class Bar:
     """How much of a `total` is done, if that is asked for; where there is no terminal, a line now and then."""
 
     def __init__(self, total: int, progress: bool, what: str) -> None:
-        self._bar = None
+        self._bar, self._total = None, total
         if not progress:
             return
         try:
@@ -72,7 +72,8 @@ class Bar:
     def restart(self) -> None:
         """All is to be done again."""
         if self._bar is not None:
-            self._bar.reset()
+            self._bar.n = self._bar.last_print_n = 0
+            self._bar.total = self._total
 
     def shorten(self, number: int) -> None:
         """So many are not to be done."""
