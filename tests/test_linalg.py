@@ -167,8 +167,8 @@ def test_which_covariances_are_lifted(d):
     covariances = np.einsum("ij,kj,lj->kil", directions, spectra, directions) * np.sqrt(floor[:, None] * floor)
     present = np.array([True, True, True, True, False, False])
     given = jnp.asarray(covariances, dtype()), jnp.asarray(floor, dtype()), jnp.asarray(present)
-    factors, lifted = jax.jit(linalg.floored_cholesky)(*given)
-    assert lifted.tolist() == [True, True, False, False, False, False]
+    factors, held = jax.jit(linalg.floored_cholesky)(*given)
+    assert held.tolist() == [True, True, False, False, False, False]
     assert bool(jnp.all(jnp.isfinite(factors)))
     clipped = np.maximum(spectra[:4], 1)
     expected = np.einsum("ij,kj,lj->kil", directions, clipped, directions)

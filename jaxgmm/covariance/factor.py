@@ -103,7 +103,7 @@ class Factor(ABC):
 
     @abstractmethod
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Factor", Bool[Array, "*b"]]:
-        """These covariances, none of those `alive` below diag(floor), and which had to be lifted."""
+        """These covariances, none of those `alive` below diag(floor), and which are held by the floor."""
 
     # Densities and moments as matrix products with features of the rows in one frame.
 

@@ -88,9 +88,9 @@ class Scale(Factor):
         return type(self)(jnp.where(alive, jnp.sqrt(variance), self.scale), self.n_columns), held
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Scale", Bool[Array, "*b"]]:
-        variance, lifted = linalg.floored_variance(self.scale**2, jnp.mean(floor))
-        lifted = lifted & alive
-        return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale), self.n_columns), lifted
+        variance, held = linalg.floored_variance(self.scale**2, jnp.mean(floor))
+        held = held & alive
+        return type(self)(jnp.where(held, jnp.sqrt(variance), self.scale), self.n_columns), held
 
     def frame(self, means: Float[Array, "k d"]) -> ScaledFrame:
         center = jnp.mean(means, axis=0)

@@ -86,9 +86,9 @@ class Scales(Factor):
         return type(self)(jnp.where(alive[..., None], jnp.sqrt(variance), self.scale)), jnp.any(held, axis=-1)
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Scales", Bool[Array, "*b"]]:
-        variance, lifted = linalg.floored_variance(self.scale**2, floor)
-        lifted = lifted & alive[..., None]
-        return type(self)(jnp.where(lifted, jnp.sqrt(variance), self.scale)), jnp.any(lifted, axis=-1)
+        variance, held = linalg.floored_variance(self.scale**2, floor)
+        held = held & alive[..., None]
+        return type(self)(jnp.where(held, jnp.sqrt(variance), self.scale)), jnp.any(held, axis=-1)
 
     def frame(self, means: Float[Array, "k d"]) -> ScaledFrame:
         center = jnp.mean(means, axis=0)

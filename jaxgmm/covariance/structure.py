@@ -46,7 +46,7 @@ class Structure(ABC):
 
     @abstractmethod
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Structure", Bool[Array, " k"]]:
-        """These covariances, none of them below diag(floor), and which had to be lifted; the others as they are.
+        """These covariances, none of them below diag(floor), and which are held by the floor; the others as they are.
 
         So is that of a component that is not `alive`.
         """
@@ -135,8 +135,8 @@ class Each(Expandable):
         return type(self)(factor), held & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Each", Bool[Array, " k"]]:
-        factor, lifted = self.factor.floored(floor, alive)
-        return type(self)(factor), lifted
+        factor, held = self.factor.floored(floor, alive)
+        return type(self)(factor), held
 
     def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Each":
         return type(self)(self.factor.information(weights, precisions))
@@ -202,8 +202,8 @@ class Shared(Expandable):
         return type(self)(factor), held & alive
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Shared", Bool[Array, " k"]]:
-        factor, lifted = self.factor.floored(floor, jnp.any(alive))
-        return type(self)(factor), lifted & alive
+        factor, held = self.factor.floored(floor, jnp.any(alive))
+        return type(self)(factor), held & alive
 
     def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Shared":
         # Every row tells the one covariance, whichever component it belongs to.

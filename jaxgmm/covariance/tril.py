@@ -89,8 +89,8 @@ class Tril(Factor):
         return type(self)(jnp.where(alive[..., None, None], factor, self.scale_tril)), held
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Tril", Bool[Array, "*b"]]:
-        factor, lifted = linalg.floored_cholesky(self.dense(), floor, alive)
-        return type(self)(jnp.where(lifted[..., None, None], factor, self.scale_tril)), lifted
+        factor, held = linalg.floored_cholesky(self.dense(), floor, alive)
+        return type(self)(jnp.where(held[..., None, None], factor, self.scale_tril)), held
 
     def frame(self, means: Float[Array, "k d"]) -> LinearFrame:
         center = jnp.mean(means, axis=0)

@@ -130,11 +130,11 @@ class Family(Geometry, Kernel):
         alive: Bool[Array, " k"],
         floor: Float[Array, " d"],
     ) -> tuple["Family", Bool[Array, " k"]]:
-        """Maximum of the expected log-likelihood given `statistics` taken by this object, and the collapsed components.
+        """Maximum of the expected log-likelihood given `statistics` taken by this object, and which the floor holds.
 
         `counts` are positive, also where a component is not `alive`; such a component keeps its parameters.
         `floor` is the least variance of each column, in squared units of the data and the same at every step; a
-        component held by it has collapsed.
+        component at it is held.
         """
 
     def recentred(self, counts: Float[Array, " k"], statistics: Any, other: Any) -> Any:
@@ -145,7 +145,7 @@ class Family(Geometry, Kernel):
         return statistics
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Family", Bool[Array, " k"]]:
-        """These components, none of them below the `floor` that `maximize` keeps, and which had to be lifted.
+        """These components, none of them below the `floor` that `maximize` keeps, and which are held by it.
 
         A component that is not `alive` stays as it is. By default there is no floor.
         """

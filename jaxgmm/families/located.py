@@ -45,12 +45,12 @@ class Located(Family):
         mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
         shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
         scatter = statistics.second - self._scatter_at(mass, shift)
-        structure, collapsed = self.structure.maximize(mass, scatter, floor, alive)
+        structure, held = self.structure.maximize(mass, scatter, floor, alive)
         if statistics.mass is not None:
             # A scatter divided by its mass leads to the same maxima, and sooner, but not along a bound.
             plain = self.structure.maximize(counts, scatter, floor, alive)
-            structure, collapsed = pytree.where(jnp.any(collapsed), plain, (structure, collapsed))
-        return self.moved(self.means + shift, structure), collapsed
+            structure, held = pytree.where(jnp.any(held), plain, (structure, held))
+        return self.moved(self.means + shift, structure), held
 
     def recentred(self, counts: Float[Array, " k"], statistics: Moments, other: Any) -> Moments:
         mass = counts if statistics.mass is None else statistics.mass
@@ -59,8 +59,8 @@ class Located(Family):
         return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
 
     def floored(self: S, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple[S, Bool[Array, " k"]]:
-        structure, lifted = self.structure.floored(floor, alive)
-        return self.moved(self.means, structure), lifted
+        structure, held = self.structure.floored(floor, alive)
+        return self.moved(self.means, structure), held
 
     def marginal(self: S, columns: ColumnIndices) -> S:
         return self._with(self.means[:, columns], self.structure.factor.marginal(columns))

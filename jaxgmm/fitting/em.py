@@ -107,7 +107,7 @@ class Point:
 
     Fields: `mixture`; `value` (), of the objective, counted from `reference` (), a log-density, for each unit of
     weight; `counts` (k,), weight of the rows of each component; `degenerate` (k,), those that the way there left so;
-    `step`, where EM leads from here, and `held` (k,), which components that leaves degenerate; `place`, of both.
+    `step`, where EM leads from here, and `step_degenerate` (k,), which components that leaves so; `place`, of both.
     """
 
     mixture: Mixture
@@ -116,7 +116,7 @@ class Point:
     reference: Leaf
     degenerate: Leaf
     step: Mixture
-    held: Leaf
+    step_degenerate: Leaf
     place: Place
 
     @property
@@ -131,9 +131,9 @@ class Point:
         return self.step.log_weights == -jnp.inf
 
     @property
-    def on_the_floor(self) -> Bool[Array, ""]:
+    def floor_binds(self) -> Bool[Array, ""]:
         """Whether the floor binds the step."""
-        return jnp.any(self.held & ~self.absent)
+        return jnp.any(self.step_degenerate & ~self.absent)
 
 
 @record
@@ -234,12 +234,12 @@ class Climb(Loop):
 
     def _propose(self, opened: _Opened) -> Proposal:
         here = opened.here
-        proposal = here.step, here.place.step, here.held
+        proposal = here.step, here.place.step, here.step_degenerate
         leaps = jnp.asarray(False)
         if self.scheme.leaps:
             outlook = opened.outlook
             # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
-            leaps = outlook.worthwhile & ~opened.turned_down & ~here.on_the_floor
+            leaps = outlook.worthwhile & ~opened.turned_down & ~here.floor_binds
             proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
         # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
         # small, and it is resolved far below the rounding of the log-likelihood itself. Not from far below, where the
@@ -259,7 +259,7 @@ class Climb(Loop):
         longer = there.place.length > jnp.maximum(here.place.length, here.place.noise)
         growing = hidden & jnp.isinf(outlook.remaining) & longer
         uphill = (gain >= 0) | first | growing
-        taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.on_the_floor, uphill))
+        taken = arrives | (there.finite & jnp.where(leaps, (gain > 0) & ~there.floor_binds, uphill))
         packed = pytree.where(taken, Packed.of(there), state.point)
         point: Point = packed.tree
         memory = memory.judged(leaps, taken, outlook.least)
@@ -289,7 +289,7 @@ class Climb(Loop):
     def _seen(self, proposal: Proposal, statistics: Statistics) -> Point:
         """The mixture proposed, with what the M-step makes of its statistics."""
         mixture = proposal.mixture
-        step, held = maximize(mixture, statistics, self.floor, self.objective)
+        step, left = maximize(mixture, statistics, self.floor, self.objective)
         penalty = self.objective.penalty(mixture)
         return Point(
             mixture=mixture,
@@ -298,7 +298,7 @@ class Climb(Loop):
             reference=proposal.reference,
             degenerate=proposal.degenerate,
             step=step,
-            held=held,
+            step_degenerate=left,
             place=Place.of(proposal.free, mixture, step),
         )
 

@@ -116,7 +116,7 @@ def fit_gradient(
             object compiles again. Static.
         objective: as for `fit`; what it adds to the log-likelihood is taken off the loss, whatever that is.
         tol: stop when the loss is estimated to fall by no more than this. With mini-batches only the end is looked at.
-        regularization, scale: floor under every covariance as in `fit`; a step that goes below it is lifted.
+        regularization, scale: floor under every covariance as in `fit`; a step that goes below it is held there.
         history_size: length of the result's `history`. Static.
         block_size: rows taken at a time by the likelihood at the end. Static.
 
@@ -218,8 +218,8 @@ class _Task:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
         mixture = self.coordinates.leave(position)
         present = self.coordinates.present
-        components, lifted = mixture.components.floored(self.floor, present)
-        moved = jnp.any(lifted)
+        components, held = mixture.components.floored(self.floor, present)
+        moved = jnp.any(held)
         above = self.coordinates.enter(dataclasses.replace(mixture, components=components))
         return pytree.where(moved, above, position), moved
 
@@ -357,7 +357,7 @@ def _advance(task: _Task, total: Float[Array, ""], state: _State) -> _State:
         )
         position, moved = task.floored(optax.apply_updates(state.position, changes))
         if _keeps_value(optimizer):
-            # What a line search found out where the step led to does not hold where it was lifted to.
+            # What a line search found out where the step led to does not hold where it is held.
             kept = optax.tree.get(optimizer, "value")
             optimizer = optax.tree.set(optimizer, value=jnp.where(moved, jnp.inf, kept))
         return position, optimizer

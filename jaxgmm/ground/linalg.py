@@ -167,16 +167,16 @@ def tril_information(
 def floored_variance(
     variance: Float[Array, "*shape"], floor: Float[Array, "*#shape"]
 ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
-    """Variances not below `floor`, and which of them had to be lifted."""
+    """Variances not below `floor`, and which of them are held by it."""
     floor = jnp.maximum(floor, jnp.finfo(variance.dtype).tiny)
-    lifted = ~(variance > floor)
-    return jnp.where(lifted, jnp.where(jnp.isnan(variance), variance, floor), variance), lifted
+    held = ~(variance > floor)
+    return jnp.where(held, jnp.where(jnp.isnan(variance), variance, floor), variance), held
 
 
 def floored_cholesky(
     covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"], present: Bool[Array, "*batch"]
 ) -> tuple[Float[Array, "*batch d d"], Bool[Array, "*batch"]]:
-    """Cholesky factors of the covariances, none of them below diag(floor), and which of them had to be lifted.
+    """Cholesky factors of the covariances, none of them below diag(floor), and which of them are held by it.
 
     Among all Sigma >= diag(floor), the result maximises the Gaussian likelihood of the scatter `covariance`: its
     eigenvalues in the coordinates x / sqrt(floor) are clipped at 1 from below. A covariance above the floor comes back

@@ -160,14 +160,14 @@ def maximize(
     alive = ~(counts <= total * jnp.sqrt(jnp.finfo(counts.dtype).tiny))
     some = jnp.any(alive)
     counts = jnp.where(alive, counts, 1)
-    components, collapsed = mixture.components.maximize(counts, sums, alive, floor)
+    components, held = mixture.components.maximize(counts, sums, alive, floor)
     weighs = alive
     if pseudo_counts is not None:
         counts = jnp.where(alive, counts, 0) + pseudo_counts
         total, weighs = jnp.sum(counts), counts > 0
         counts = jnp.where(weighs, counts, 1)
     log_weights = jnp.where(weighs, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
-    return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), collapsed | ~alive
+    return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), held | ~alive
 
 
 def block_size_or_default(block_size: int | None, mixture: Mixture, rows: Evidence) -> int:

@@ -333,11 +333,9 @@ def merged(parts: Sequence[Restarts], spurious: bool) -> Restarts:
 
     first = max(range(len(parts)), key=lambda number: place(parts[number]))
     before = sum(part.status.size for part in parts[:first])
-    ends = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("log_likelihood", "status", "regular", "finished")
-    }
-    winner = np.asarray(before + parts[first].winner, parts[first].winner.dtype)
+    names = ("log_likelihood", "status", "regular", "finished")
+    ends: Any = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    winner: Any = np.asarray(before + parts[first].winner, parts[first].winner.dtype)
     return jax.device_put(Restarts(best=parts[first].best, winner=winner, **ends))
 
 

@@ -213,7 +213,8 @@ class _Contest:
                 return Candidate(form, k, error=parts)
             restarts = merged(parts, bool(self.plans[form].spurious))
             mixture = restarts.best.mixture
-            p, value, completed, held_out, error = mixture.n_parameters, math.nan, math.nan, math.nan, None
+            p: Any = mixture.n_parameters
+            value, completed, held_out, error = math.nan, math.nan, math.nan, None
             try:
                 # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
                 if restarts.best.status != Status.NON_FINITE:

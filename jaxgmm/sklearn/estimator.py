@@ -195,7 +195,7 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     def _keep(self, run: Run, dtype: Any) -> None:
         n_iter = int(run.n_iter)
         converged = bool(np.abs(run.change) < self.tol)
-        if not run.bound < np.inf or run.collapsed.any():
+        if not run.bound < np.inf or run.degenerate.any():
             raise ValueError(_failure(run, dtype))
         if not converged and self.max_iter > 0:
             last = f"the last one changed the mean log-likelihood by {float(run.change):.3g}, and tol is {self.tol:g}"
@@ -229,18 +229,18 @@ def _best(runs: list[Run]) -> Run:
     """The likeliest that has not failed; the first if all have."""
 
     def height(run: Run) -> tuple[bool, float]:
-        failed = bool(run.collapsed.any() or np.isnan(run.bound))
+        failed = bool(run.degenerate.any() or np.isnan(run.bound))
         return not failed, -np.inf if failed else float(run.bound)
 
     return max(runs, key=height)
 
 
 def _failure(run: Run, dtype: Any) -> str:
-    if not run.collapsed.any():
+    if not run.degenerate.any():
         return "Fitting the mixture model failed: the likelihood is not finite. Look for extreme values in X."
     message = (
         "Fitting the mixture model failed because some components have ill-defined empirical covariance: "
-        f"{np.flatnonzero(run.collapsed).tolist()} of {run.collapsed.size}, in the best of all starts. They hold too "
+        f"{np.flatnonzero(run.degenerate).tolist()} of {run.degenerate.size}, in the best of all starts. They hold too "
         "few or equal rows, or columns depend on each other. Try to decrease the number of components, increase "
         "reg_covar, or scale the input data."
     )

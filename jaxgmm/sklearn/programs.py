@@ -59,7 +59,7 @@ class Run:
     """Where EM ended.
 
     Fields: `parameters`, after the last M-step; `bound` (), mean log-likelihood before it; `bounds` (h,), the same for
-    every step; `n_iter` (), steps; `change` (), of the bound by the last one; `collapsed` (k,), components that the
+    every step; `n_iter` (), steps; `change` (), of the bound by the last one; `degenerate` (k,), components that the
     last M-step left without a covariance.
     """
 
@@ -68,7 +68,7 @@ class Run:
     bounds: Leaf
     n_iter: Leaf
     change: Leaf
-    collapsed: Leaf
+    degenerate: Leaf
 
 
 @record
@@ -140,7 +140,7 @@ class Changes(Loop):
             # Of rounded bounds: noise below their rounding would keep a fit from ever meeting a small tol.
             change=bound - run.bound,
             # What made the likelihood infinite happened the step before.
-            collapsed=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.collapsed),
+            degenerate=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.degenerate),
         )
         return _Stand(after, run)
 
@@ -186,7 +186,7 @@ def run_em(
         bounds=jnp.zeros((history_size,), x.dtype),
         n_iter=jnp.zeros((), jnp.int32),
         change=jnp.full((), jnp.inf, x.dtype),
-        collapsed=jnp.zeros((n_components,), bool),
+        degenerate=jnp.zeros((n_components,), bool),
     )
     loop = Changes(objective, floor, jnp.sum(weights), tol, max_iter)
     end = loop.run(_Stand(mixture, blank), lambda mixture, reference: take_statistics(mixture, blocks, reference))

@@ -39,5 +39,5 @@ def _joined(before: Run, after: Run) -> Run:
         after,
         bounds=bounds,
         n_iter=before.n_iter + after.n_iter,
-        collapsed=before.collapsed if at_once else after.collapsed,
+        degenerate=before.degenerate if at_once else after.degenerate,
     )
