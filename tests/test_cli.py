@@ -81,8 +81,10 @@ def test_fit_tells_and_keeps_what_it_found(fitted):
     assert told["best"]["n_components"] == mixture.n_components == 2
     assert mixture.log_weights.dtype == np.float64
     assert list(jaxgmm.load_schema(folder / "model.npz").names) == told["columns"] == ["width", "height"]
-    assert told["rows"], told["rows_dropped"] == (199, 1)
+    assert (told["rows"], told["rows_dropped"]) == (199, 1)
     assert told["columns_unused"] == ["name", "id"]
+    assert told["missing"] == {"height": 1}
+    assert (told["rows_duplicated"], told["notes"]) == (0, [])
     x = frame()[["width", "height"]].dropna().to_numpy()
     value = float(jaxgmm.log_likelihood(mixture, x))
     assert value == pytest.approx(metadata["fit"]["log_likelihood"], rel=1e-12)
@@ -161,6 +163,14 @@ def test_effort_is_how_many_starts(run, monkeypatch):
     assert asked == [None, 8, 200, 3]
 
 
+def test_copies_of_rows_are_counted(run):
+    table = pd.DataFrame(
+        {"a": [0.0, -0.0, 1.0, 1.0, 1.0, 2.0], "b": [5.0, 5.0, 1.0, 1.0, 1.0, 2.0], "c": list("uvwxyz")}
+    )
+    table.to_csv("copies.csv", index=False)
+    assert json.loads(run("fit", "copies.csv", *FAST, "-k", "1", "--json")[0])["rows_duplicated"] == 3
+
+
 def test_weights_count_rows(run):
     table = frame(40).dropna()
     table["n"] = np.arange(len(table)) % 3
@@ -185,7 +195,7 @@ def test_predict_through_files(run, fitted, name):
     out, complaints, code = run("predict", folder / "model.npz", name, "-o", f"out-{name}", "--probabilities")
     assert (out, complaints, code) == ("", "", 0)
     with tables.opened(f"out-{name}", layout) as read:
-        after = pd.concat(read.rows())
+        after = pd.concat(part.frame for part in read.parts())
     expected = pd.read_csv(folder / "assigned.csv")
     assert after["component"].astype("Int64").tolist() == expected["component"].astype("Int64").tolist()
     assert after["name"].tolist() == table["name"].tolist()
@@ -223,7 +233,7 @@ def test_parts_of_a_table_are_like_the_whole(run, fitted, monkeypatch):
     folder, _ = fitted
     monkeypatch.setattr(tables, "_size", lambda n_columns: 7)
     with tables.opened(str(folder / "data.csv"), tables.Layout()) as table:
-        assert {len(part) for part in table.rows()} == {7, 200 % 7}
+        assert {len(part.frame) for part in table.parts()} == {7, 200 % 7}
     assert run("predict", folder / "model.npz", folder / "data.csv")[0] == (folder / "assigned.csv").read_text()
 
 
@@ -288,10 +298,35 @@ def test_for_people(run, fitted):
     folder, _ = fitted
     out, _, code = run("fit", folder / "data.csv", "-x", "id", *FAST)
     assert code == 0
-    assert "1 rows with missing entries are left out; 199 remain." in out
+    assert "1 row with missing entries is left out; 199 remain (height 1)." in out
     assert "Columns not used: name, id." in out
     assert "±" in out
     assert "Nothing was written; --out model.npz keeps the mixture." in out
+
+
+def test_components_in_order_and_in_python(run):
+    """Numbers of components follow --sort, in every file, and the line that is printed reads the model."""
+    far = frame().dropna()
+    far["width"] = 1.7e9 - far["width"]
+    far.to_csv("far.csv", index=False)
+    files = ("-o", "it's sorted.npz", "--assign", "assigned.csv")
+    out, complaint, code = run("fit", "far.csv", "-c", "height,width", *FAST, "--sort", "width", *files)
+    assert code == 0, complaint
+    mixture, assigned = jaxgmm.load("it's sorted.npz"), pd.read_csv("assigned.csv")
+    assert np.all(np.diff(mixture.means[:, 1]) > 1)
+    assert np.all(np.diff(assigned.groupby("component")["width"].mean()) > 1)
+    (line,) = (line.removeprefix("In Python: ") for line in out.splitlines() if line.startswith("In Python: "))
+    told = "; print(mixture.means[0, 1])"
+    done = subprocess.run(
+        [sys.executable, "-c", line + told],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"JAX_ENABLE_X64": "0"},
+    )
+    assert float(done.stdout) == mixture.means[0, 1]
+    _, complaint, code = run("fit", "far.csv", "--sort", "name")
+    assert (code, "--sort is 'name'; expected weight or one of width, height, id." in complaint) == (2, True)
 
 
 LINES = {
@@ -303,8 +338,7 @@ LINES = {
     "ragged.csv": "a,b\n1,2\n1,2,3,4\n",
     "long.csv": "a,b\n1,2,3\n4,5,6\n",
     "words.csv": "a\nx\ny\n",
-    "semicolons.csv": "a;b\n1,5;2\n",
-    "missing.csv": "a,b\n1,\n2,\n",
+    "missing.csv": "a,b\n1,\n,2\n3,\n",
     "same.csv": "a,b\n" + "1,2\n" * 30,
     "taken.csv": "width,height,component\n1,2,3\n",
     "other.csv": "x,y\n1,2\n",
@@ -316,17 +350,20 @@ LINES = {
     ("arguments", "code", "words"),
     [
         ("fit nothing.csv", 1, "nothing.csv: there is no such file."),
-        ("fit text.csv -c a,b", 1, "row 2 of column 'b' holds 'x', no number."),
+        ("fit text.csv -c a,b", 1, "1 of 3 entries of column 'b' is no number ('x'): say --na x"),
         ("fit infinite.csv", 1, "row 2 of column 'a' is infinite"),
-        ("fit empty.csv", 1, "empty.csv: not readable as csv"),
+        ("fit empty.csv", 1, "empty.csv: no columns in it"),
         ("fit names.csv", 1, "no rows in it"),
-        ("fit numbers.csv", 1, "say --no-header"),
-        ("fit ragged.csv", 1, "ragged.csv: not readable as csv: Error tokenizing data"),
-        ("fit long.csv", 1, "some rows have more entries than there are names in the first line"),
-        ("fit semicolons.csv", 1, "one column, 'a;b'; if that is several, say --separator ';'."),
+        ("fit numbers.csv", 1, "say --header if these are names, --no-header if they are a row."),
+        ("fit ragged.csv", 1, "ragged.csv: row 2 has 4 entries; expected 2"),
+        ("fit long.csv", 1, "long.csv: row 1 has 3 entries; expected 2"),
         ("fit words.csv", 1, "no columns of numbers are left among a"),
-        ("fit missing.csv", 1, "every row has a missing entry in a, b"),
-        ("fit missing.csv --missing fail", 1, "2 rows have missing entries; fill them in, or say --missing drop"),
+        ("fit missing.csv", 1, "every row has a missing entry (b 2, a 1)"),
+        (
+            "fit missing.csv --missing fail",
+            1,
+            "3 rows have missing entries (b 2, a 1); fill them in, or say --missing drop",
+        ),
         ("fit text.csv -c a -k 4", 1, "3 rows; expected at least as many as components, 4"),
         ("fit same.csv -k 1 --restarts 1 --forms diag", 1, "no column that varies"),
         ("fit text.csv -c c", 2, "has no column 'c'; it has a, b."),
@@ -366,7 +403,7 @@ def test_what_fails_half_way_leaves_nothing(run, fitted, monkeypatch):
     Path("late.csv").write_text("width,height\n" + "1,2\n" * 9 + "1,two\n")
     Path("out.csv").write_text("as it was")
     _, complaint, code = run("predict", fitted[0] / "model.npz", "late.csv", "-o", "out.csv")
-    assert (code, "row 10 of column 'height' holds 'two'" in complaint) == (1, True)
+    assert (code, "1 of 10 entries of column 'height' is no number ('two')" in complaint) == (1, True)
     assert Path("out.csv").read_text() == "as it was"
     assert sorted(os.listdir()) == ["late.csv", "out.csv"]
 

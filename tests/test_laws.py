@@ -183,6 +183,25 @@ def test_permuting_components_permutes_nothing_else(case):
         assert_close(getattr(stepped, name), getattr(expected, name)[order], "close")
 
 
+def test_sorted_components_are_the_same_mixture(case):
+    mixture, x = case.mixture(), case.data()
+    roomy = jaxgmm.Mixture(mixture.log_weights.at[1].set(-jnp.inf), mixture.components)
+    last = mixture.n_columns - 1
+    for given in (mixture, roomy):
+        there = np.asarray(given.weights) > 0
+        means = np.where(there, given.means[:, last], np.inf)
+        for by, order in (("weight", np.argsort(-given.log_weights, stable=True)), (-1, np.argsort(means))):
+            found = given.sorted(by=by)
+            leaves_close(found, permuted(case, given, order), "exact")
+            np.testing.assert_array_equal(found.predict(x), np.argsort(order)[np.asarray(given.predict(x))])
+            leaves_close(jax.jit(lambda one, by=by: one.sorted(by))(given), found, "exact")
+            assert found.n_parameters == given.n_parameters
+    with pytest.raises(TypeError, match=r"by is 'width'; expected 'weight' or a column"):
+        mixture.sorted(by="width")
+    with pytest.raises(ValueError, match=r"by holds 9; expected 0 to"):
+        mixture.sorted(by=9)
+
+
 def pipeline(case, key, x, tol=1e-5):
     return jaxgmm.fit(case.init(key, x, method="kmeans"), x, tol=tol, max_iter=20)
 

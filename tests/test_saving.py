@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import random
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -94,6 +96,22 @@ def test_float64_is_never_rounded_where_it_matters(path, mean, fine):
         with pytest.raises(jaxgmm.LoadError, match=r"narrow and far from 0.*64-bit mode is off.*dtype='float32'"):
             jaxgmm.load(path)
         assert jaxgmm.load(path, dtype="float32").means[0, 1, 0] == np.float32(mean)
+
+
+def test_the_line_that_an_error_says_to_write_reads_all_digits(path):
+    with jax.enable_x64(True):
+        jaxgmm.save(path, jaxgmm.from_parameters([1.0], [[1.7e9 + 0.1]], [1.0], "spherical"))
+    code = """
+import re, sys, jax, jaxgmm
+try:
+    jaxgmm.load(sys.argv[1])
+except jaxgmm.LoadError as error:
+    exec(re.search(r"jax[.]config[.]update[(].*?[)]", str(error))[0])
+print(jaxgmm.load(sys.argv[1]).means[0, 0])
+"""
+    plain = os.environ | {"JAX_ENABLE_X64": "0"}
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, env=plain)
+    assert float(done.stdout) == 1.7e9 + 0.1
 
 
 def test_a_schema_comes_back(path):

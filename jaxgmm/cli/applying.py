@@ -86,10 +86,11 @@ def predict(
     prefix: str,
     *,
     probabilities: bool,
-) -> None:
-    """Rows with their component, its probability, and those of all components if asked for."""
+) -> list[str]:
+    """Rows with their component, its probability, and those of all components if asked for; what is worth a line."""
     with opened(data, layout) as table:
         assign(model, table, out, layout, prefix, model.columns_of(table, columns), every=probabilities)
+        return table.told()
 
 
 def assign(
@@ -152,6 +153,7 @@ def score(
     names = [f"{prefix}log_density", f"{prefix}anomaly"]
     with opened(data, layout) as table:
         _extend(table, out, layout, model.columns_of(table, columns), names, _in_dtype(model, added))
+        summary["notes"] = table.told()
     seen = summary["rows"] - summary["rows_missing"]
     return summary | {"mean_log_density": summary["mean_log_density"] / seen if seen else math.nan}
 
@@ -201,10 +203,10 @@ def _extend(
     """Write the rows of the table with more columns, which `added` computes from the numbers in `columns`."""
     if taken := [name for name in names if name in table.columns]:
         raise Problem(f"{table.name}: has a column {taken[0]!r} already; say --prefix for other names.", 2)
-    with writing(out, layout, names) as write:
-        for frame, values in arrays(table, columns):
-            new = [series.set_axis(frame.index) for series in added(values)]
-            write(pd.concat([frame, pd.concat(new, axis=1, keys=names)], axis=1))
+    with writing(out, layout, names, table) as write:
+        for part, values in arrays(table, columns):
+            new = [series.set_axis(part.frame.index) for series in added(values)]
+            write(pd.concat(new, axis=1, keys=names), part)
 
 
 def _in_dtype(model: Loaded, added: Callable[[np.ndarray], list[pd.Series]]) -> Callable[[np.ndarray], list[pd.Series]]:

@@ -7,7 +7,6 @@ cannot be read as a command.
 import contextlib
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated, Any
@@ -76,10 +75,6 @@ class _Command(typer.core.TyperCommand):
     """A command that imports what it works with when its arguments have been read."""
 
     def invoke(self, context: Any) -> Any:
-        import pandas
-
-        # Entries that no column has a name for would be dropped with a warning.
-        warnings.simplefilter("error", pandas.errors.ParserWarning)
         context.obj()
         return super().invoke(context)
 
@@ -115,19 +110,38 @@ Format = Annotated[
     str | None, typer.Option("--format", help=f"Of files whose name does not tell: {', '.join(FORMATS)}.")
 ]
 Header = Annotated[
-    bool, typer.Option("--header/--no-header", help="Whether text has names in its first line; else c1, c2, ...")
+    bool | None,
+    typer.Option("--header/--no-header", help="Whether text begins with names; else c1, c2, ... [recognised]"),
 ]
-Separator = Annotated[str | None, typer.Option("--separator", help="Between entries of text. [default: , or tab]")]
-Decimal = Annotated[str, typer.Option("--decimal", help="Decimal point of text.")]
+Separator = Annotated[
+    str | None, typer.Option("--separator", help="Between entries of text; ' ' for any blanks. [recognised]")
+]
+Decimal = Annotated[str | None, typer.Option("--decimal", help="Decimal point of text. [recognised]")]
+Thousands = Annotated[str | None, typer.Option("--thousands", help="Between thousands in text. [recognised]")]
+Na = Annotated[
+    list[str] | None,
+    typer.Option("--na", help="A word in text that is a missing entry, as NA and NaN are."),
+]
+Comment = Annotated[
+    str | None, typer.Option("--comment", help="Lines of text that begin so are left out; '' for none. [default: #]")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn at random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 Prefix = Annotated[str, typer.Option("--prefix", help="Put before the names of columns that are added.")]
 
 
-def _layout(format: str | None, header: bool, separator: str | None, decimal: str) -> Layout:
+def _layout(
+    format: str | None,
+    header: bool | None,
+    separator: str | None,
+    decimal: str | None,
+    thousands: str | None = None,
+    na: list[str] | None = None,
+    comment: str | None = None,
+) -> Layout:
     if format is not None and format not in FORMATS:
         raise Problem(f"--format is {format!r}; expected one of {', '.join(FORMATS)}.", 2)
-    return Layout(format, header, separator, decimal)
+    return Layout(format, header, separator, decimal, thousands, tuple(na or ()), comment)
 
 
 @app.command(cls=_Command)
@@ -148,6 +162,9 @@ def fit(
     criterion: Annotated[
         str, typer.Option("--criterion", help="What decides: bic, icl, aic, aicc or cv (cross-validation).")
     ] = "bic",
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="Number components by this column's mean, or by 'weight'.")
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", "-o", help="Save the mixture here (.npz).")] = None,
     assign: Annotated[
         str | None, typer.Option("--assign", help="Write the rows with component and probability here.")
@@ -174,9 +191,12 @@ def fit(
     seed: Seed = 0,
     json: Json = False,
     format: Format = None,
-    header: Header = True,
+    header: Header = None,
     separator: Separator = None,
-    decimal: Decimal = ".",
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    na: Na = None,
+    comment: Comment = None,
     prefix: Prefix = "",
 ) -> None:
     """Fit mixtures to a table and choose one.
@@ -192,7 +212,7 @@ def fit(
         raise Problem("--json and a table both want standard output; name a file.", 2)
     what = fitting.FitCommand(
         data=data,
-        layout=_layout(format, header, separator, decimal),
+        layout=_layout(format, header, separator, decimal, thousands, na, comment),
         components=components,
         forms=forms,
         criterion=criterion,
@@ -203,6 +223,7 @@ def fit(
         outliers=outliers,
         dtype=dtype,
         seed=seed,
+        sort=sort,
         effort=effort,
         restarts=restarts,
         options={"regularization": regularization, "tol": tol, "max_iter": max_iter, "spurious": spurious},
@@ -220,9 +241,12 @@ def predict(
     ] = False,
     columns: ColumnNames = None,
     format: Format = None,
-    header: Header = True,
+    header: Header = None,
     separator: Separator = None,
-    decimal: Decimal = ".",
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    na: Na = None,
+    comment: Comment = None,
     prefix: Prefix = "",
 ) -> None:
     """Add each row's component.
@@ -230,10 +254,11 @@ def predict(
     Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with
     missing entries get none.
     """
-    from jaxgmm.cli import applying
+    from jaxgmm.cli import applying, report
 
-    layout = _layout(format, header, separator, decimal)
-    applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
+    layout = _layout(format, header, separator, decimal, thousands, na, comment)
+    notes = applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
+    report.noted(notes)
 
 
 @app.command(cls=_Command)
@@ -254,9 +279,12 @@ def score(
     columns: ColumnNames = None,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
     format: Format = None,
-    header: Header = True,
+    header: Header = None,
     separator: Separator = None,
-    decimal: Decimal = ".",
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    na: Na = None,
+    comment: Comment = None,
     prefix: Prefix = "",
 ) -> None:
     """Add each row's log-density; mark anomalies.
@@ -268,7 +296,7 @@ def score(
 
     if json and out == "-":
         raise Problem("--json and the table both want standard output; name a file with --out.", 2)
-    layout = _layout(format, header, separator, decimal)
+    layout = _layout(format, header, separator, decimal, thousands, na, comment)
     summary = applying.score(applying.Loaded.of(model), data, out, layout, columns, prefix, quantile, threshold)
     report.scored(summary, json=json)
 
@@ -281,9 +309,9 @@ def sample(
     labels: Annotated[bool, typer.Option("--labels", help="Add the component each row comes from.")] = False,
     seed: Seed = 0,
     format: Format = None,
-    header: Header = True,
+    header: Header = None,
     separator: Separator = None,
-    decimal: Decimal = ".",
+    decimal: Decimal = None,
     prefix: Prefix = "",
 ) -> None:
     """Draw rows from the mixture."""

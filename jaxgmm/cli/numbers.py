@@ -1,12 +1,25 @@
 """The columns of a table that a mixture is of, as arrays."""
 
+import collections
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.problem import Problem
+from jaxgmm.cli.recognising import readings, said
 from jaxgmm.cli.tables import Table
+from jaxgmm.cli.text import Part
+
+# Words of a column, and columns with words, that a line names.
+_WORDS, _COLUMNS = 5, 4
+# Words that tell whether a column is of numbers that are written otherwise.
+_LOOKED_AT = 1000
+# What pandas and R call a column that has no name: the first of the rows, or an index that Parquet keeps.
+_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 
 
 def named(table: Table, text: Sequence[str], option: str) -> list[str]:
@@ -27,40 +40,115 @@ def named(table: Table, text: Sequence[str], option: str) -> list[str]:
 
 
 def numeric_columns(table: Table) -> list[str]:
-    """Columns of numbers, as far as the first rows tell; true and false are none."""
-    for frame in table.rows():
-        if frame.empty:
+    """Columns of numbers, as far as the first rows tell; true and false are none.
+
+    A column of text is one of numbers with some words in it if at least half of its entries are numbers, or would be
+    with another decimal point. An index without a name and columns without entries are none, which the table's notes
+    say.
+    """
+    layout = _layout(table)
+    for part in table.parts():
+        if part.frame.empty:
             break
-        return [name for name in table.columns if _is_numeric(frame[name])]
+        chosen = []
+        for name in table.columns:
+            numbers, words = _read(part.frame[name], layout)
+            n_numbers = int(np.sum(~np.isnan(numbers)))
+            if _INDEX.fullmatch(name) and n_numbers:
+                table.notes.append(f"Column {name!r} is an index without a name and no data; it is not used.")
+            elif n_numbers == len(words) == 0:
+                if not name.startswith("Unnamed: "):
+                    table.notes.append(f"Column {name!r} has no entries; it is not used.")
+            elif n_numbers >= len(words) or _otherwise(words, layout):
+                chosen.append(name)
+        return chosen
     raise Problem(f"{table.name}: no rows in it.")
 
 
-def arrays(table: Table, columns: Sequence[str]) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Frames of the table with their numbers (m, d) in float64, NaN where an entry is missing."""
-    before = 0
-    for frame in table.rows():
-        values = np.empty((len(frame), len(columns)))
+def arrays(table: Table, columns: Sequence[str]) -> Iterator[tuple[Part, np.ndarray]]:
+    """Parts of the table with their numbers (m, d) in float64, NaN where an entry is missing.
+
+    Words are found to the last row before they are an error, so that it names them all.
+    """
+    layout, before, integers = _layout(table), 0, True
+    found: dict[str, collections.Counter[str]] = {}
+    for part in table.parts():
+        values = np.empty((len(part.frame), len(columns)))
         for place, name in enumerate(columns):
-            column = frame[name]
-            if not _is_numeric(column) and not column.isna().all():
-                row, entry = _first_text(column)
-                raise Problem(f"{table.name}: row {before + row + 1} of column {name!r} holds {entry!r}, no number.")
-            values[:, place] = column.to_numpy(np.float64, na_value=np.nan) if _is_numeric(column) else np.nan
+            values[:, place], words = _read(part.frame[name], layout)
+            if len(words):
+                found.setdefault(name, collections.Counter()).update(words.astype(str))
+        integers = integers and bool(np.all((values == np.round(values)) | np.isnan(values)))
         if np.isinf(values).any():
             row, place = np.argwhere(np.isinf(values))[0]
             raise Problem(
                 f"{table.name}: row {before + row + 1} of column {columns[place]!r} is infinite; leave it out."
             )
-        yield frame, values
-        before += len(frame)
+        before += len(part.frame)
+        if not found:
+            yield part, values
+    if found:
+        raise Problem(f"{table.name}: {_no_numbers(found, before, layout, integers)}")
 
 
-def _is_numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+def _layout(table: Table) -> Layout | None:
+    return table.text.recognised.layout if table.text else None
 
 
-def _first_text(column: pd.Series) -> tuple[int, str]:
-    numbers = pd.to_numeric(column, errors="coerce")
-    wrong = np.flatnonzero((numbers.isna() & column.notna()).to_numpy())
-    row = int(wrong[0]) if len(wrong) else int(np.flatnonzero(column.notna().to_numpy())[0])
-    return row, str(column.iloc[row])
+def _read(column: pd.Series, layout: Layout | None) -> tuple[np.ndarray, pd.Series]:
+    """The numbers of a column, NaN where there is none, and its entries that are neither numbers nor missing."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return np.full(len(column), np.nan), column.dropna()
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan), column[:0]
+    if layout is None or not pd.api.types.is_string_dtype(column.dtype):
+        return np.full(len(column), np.nan), column.dropna()
+    entries = column.str.strip()
+    entries = entries.mask(entries.isin(layout.missing))
+    numbers = entries.str.fullmatch(layout.number).fillna(False).to_numpy(bool)
+    values = np.full(len(column), np.nan)
+    values[numbers] = [float(layout.plain(entry)) for entry in entries[numbers]]
+    return values, entries[entries.notna() & ~numbers]
+
+
+def _otherwise(words: pd.Series, layout: Layout | None) -> bool:
+    """Whether most of these words are numbers with other decimal points or thousands."""
+    return layout is not None and bool(readings(layout, words[:_LOOKED_AT].astype(str), share=0.5))
+
+
+def _no_numbers(found: dict[str, collections.Counter[str]], n: int, layout: Layout | None, integers: bool) -> str:
+    """What to say of words in columns of numbers, and what to add; `integers` if all numbers there are."""
+    shown = list(found.items())[:_COLUMNS]
+    parts = [
+        f"{words.total():,} of {n:,} entries of column {name!r} {_are(words)} ({_listed(words)})"
+        for name, words in shown
+    ]
+    more = [f"{len(found) - len(shown)} more columns have such entries"] if len(found) > len(shown) else []
+    every = sorted({word for words in found.values() for word in words})
+    written = readings(layout, every) if layout else []
+    # With another decimal point, numbers that have one would be words.
+    others = [one for one in written if layout and (integers or one.decimal == layout.decimal)]
+    one = sum(words.total() for words in found.values()) == 1
+    if layout and others:
+        different = {other.plain(every[0]): other for other in reversed(others)}
+        advice = f"if they are numbers, say {' or '.join(sorted(map(said, different.values())))}"
+    elif layout is None or max(words.total() for words in found.values()) > n / 2:
+        advice = "leave such columns out"
+    elif len(every) > _WORDS:
+        advice = "say --na WORD for each that stands for a missing entry, or leave the column out"
+    else:
+        options = " ".join(f"--na {shlex.quote(word)}" for word in every)
+        stand = "it stands for a missing entry" if one else "they stand for missing entries"
+        advice = f"say {options} if {stand}, or leave the column out"
+        if written:
+            advice = f"if {'it is one, write it' if one else 'they are, write them'} as the others are; else {advice}"
+    return f"{'; '.join(parts + more)}: {advice}."
+
+
+def _are(words: collections.Counter[str]) -> str:
+    return "is no number" if words.total() == 1 else "are no numbers"
+
+
+def _listed(words: collections.Counter[str]) -> str:
+    shown = [f"{word!r}" + (f" {number:,} times" if number > 1 else "") for word, number in words.most_common(_WORDS)]
+    return ", ".join(shown) + (f" and {len(words) - _WORDS} others" if len(words) > _WORDS else "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -17,14 +18,22 @@ if TYPE_CHECKING:
     from jaxgmm.cli.applying import Loaded
     from jaxgmm.cli.fitting import Selected
 
-# Candidates, and columns of the data, that a table for people shows.
-_CANDIDATES, _COLUMNS = 10, 8
-# Where there is no terminal that says how wide it is.
-_WIDTH = 160
+# Candidates and columns that are shown on a terminal, and names in one line; what goes elsewhere is never cut.
+_CANDIDATES, _COLUMNS, _NAMES = 10, 24, 8
+_WIDTH = 2**20
+# Between the columns of a table.
+_GAP = 2
 
 
 def fitted(
-    selection: jaxgmm.Selection, model: "Loaded", rows: "Selected", *, json: bool, to_stderr: bool, unsaved: bool
+    selection: jaxgmm.Selection,
+    model: "Loaded",
+    rows: "Selected",
+    *,
+    json: bool,
+    to_stderr: bool,
+    unsaved: bool,
+    saved: bool,
 ) -> None:
     """The candidates, the winner and what was left out."""
     if json:
@@ -37,19 +46,29 @@ def fitted(
                 "constants": selection.constants,
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
+                "rows_duplicated": rows.duplicates,
+                "missing": rows.missing,
                 "columns": rows.columns,
                 "columns_unused": rows.unused,
+                "notes": rows.notes,
             }
         )
         return
     console = _console(stderr=to_stderr)
-    if rows.dropped:
-        console.print(f"{rows.dropped} rows with missing entries are left out; {len(rows.x)} remain.")
+    for note in rows.notes:
+        console.print(note)
     if rows.unused:
-        console.print(f"Columns not used: {_listed(rows.unused)}.")
+        console.print(f"Columns not used: {_listed(rows.unused, console)}.")
+    if rows.dropped:
+        what = "1 row with missing entries is" if rows.dropped == 1 else f"{rows.dropped} rows with missing entries are"
+        console.print(f"{what} left out; {len(rows.x) + len(selection.outliers)} remain ({missing(rows.missing)}).")
+    if rows.duplicates:
+        what = "1 row is like another" if rows.duplicates == 1 else f"{rows.duplicates} rows are like others"
+        console.print(f"{what} before in every column that is used; all of them count.")
     table = _table("form", "k>", "parameters>", "log-likelihood>", f"{selection.criterion}>", "behind>", "")
     ranked = list(selection.rows())
-    for row in ranked[:_CANDIDATES]:
+    n_shown = _CANDIDATES if console.is_terminal else len(ranked)
+    for row in ranked[:n_shown]:
         notes = [row["status"].lower()] * (row["status"] != "CONVERGED") + ["spurious"] * (not row["regular"])
         numbers = (row["log_likelihood"], row[selection.criterion], row["behind"])
         table.add_row(
@@ -59,8 +78,8 @@ def fitted(
             ", ".join(notes),
         )
     console.print(table)
-    if len(ranked) > _CANDIDATES:
-        console.print(f"... and {len(ranked) - _CANDIDATES} more.")
+    if len(ranked) > n_shown:
+        console.print(f"... and {len(ranked) - n_shown} more; --json, or a pipe, has all.")
     for note in selection.notes(first=1):
         console.print(note)
     _components(console, model)
@@ -69,6 +88,8 @@ def fitted(
         console.print(f"The best fit is {status.name}. {status.text}")
     if unsaved:
         console.print("Nothing was written; --out model.npz keeps the mixture.")
+    if saved:
+        console.print(f"In Python: {_hand_over(model)}")
 
 
 def shown(model: "Loaded", *, json: bool) -> None:
@@ -95,24 +116,63 @@ def scored(summary: dict[str, Any], *, json: bool) -> None:
     if json:
         _print_json(summary)
         return
-    missing = f", {summary['rows_missing']} with missing entries" if summary["rows_missing"] else ""
+    noted(summary["notes"])
+    lacking = f", {summary['rows_missing']} with missing entries" if summary["rows_missing"] else ""
     _console(stderr=True).print(
-        f"{summary['anomalies']} of {summary['rows']} rows{missing}: log-density below {summary['threshold']:.6g}."
+        f"{summary['anomalies']} of {summary['rows']} rows{lacking}: log-density below {summary['threshold']:.6g}."
     )
 
 
+def noted(notes: list[str]) -> None:
+    """What was found out about a table, beside one that may be on standard output."""
+    for note in notes:
+        _console(stderr=True).print(note)
+
+
+def missing(by_column: dict[str, int]) -> str:
+    """Missing entries by column, those with the most first."""
+    return ", ".join(f"{name} {number}" for name, number in sorted(by_column.items(), key=lambda item: -item[1]))
+
+
+def _hand_over(model: "Loaded") -> str:
+    """Lines of Python, in one, that read the mixture with all its digits, whatever JAX is set to."""
+    mode = 'import jax; jax.config.update("jax_enable_x64", True); '
+    double = model.mixture.log_weights.dtype == np.float64
+    return f"{mode if double else ''}import jaxgmm; mixture = jaxgmm.load({model.name!r})"
+
+
 def _components(console: Console, model: "Loaded") -> None:
-    """A row for each component: its weight, and mean and standard deviation in each column."""
-    names = model.columns[:_COLUMNS]
+    """A row for each component: its weight, and mean and standard deviation in each column.
+
+    On a terminal, columns that do not fit beside each other stand below each other.
+    """
     weights, means, covariances = _parameters(model.mixture)
-    deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
-    table = _table("component>", "weight>", *(f"{name}>" for name in names))
-    for place, weight in enumerate(weights):
-        cells = [_measured(mean, sd) for mean, sd in zip(means[place], deviations[place], strict=True)]
-        table.add_row(str(place), f"{weight:.4f}", *cells[:_COLUMNS])
-    console.print(table)
-    if len(model.columns) > _COLUMNS:
-        console.print(f"... and {len(model.columns) - _COLUMNS} more columns.")
+    deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)).T.tolist()
+    means = means.T.tolist()
+    fixed = [
+        ("component", [str(place) for place in range(len(weights))]),
+        ("weight", [f"{weight:.4f}" for weight in weights]),
+    ]
+    n_shown = _COLUMNS if console.is_terminal else len(model.columns)
+    left = [
+        (name, [_measured(mean, sd) for mean, sd in zip(means[place], deviations[place], strict=True)])
+        for place, name in enumerate(model.columns[:n_shown])
+    ]
+    while left:
+        width = sum(map(_width, fixed)) - _GAP
+        beside = 1 + sum(width + sum(map(_width, left[:n])) <= console.width for n in range(2, len(left) + 1))
+        shown, left = [*fixed, *left[:beside]], left[beside:]
+        table = _table(*(f"{name}>" for name, _ in shown))
+        for row in zip(*(cells for _, cells in shown), strict=True):
+            table.add_row(*row)
+        console.print(table)
+    if len(model.columns) > n_shown:
+        console.print(f"... and {len(model.columns) - n_shown} more columns; --json, or a pipe, has all.")
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    name, cells = column
+    return _GAP + max(cell_len(text) for text in (name, *cells))
 
 
 def _described(model: "Loaded") -> dict[str, Any]:
@@ -156,12 +216,15 @@ def _table(*columns: str) -> RichTable:
 
 
 def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_COLUMNS]) + (", ..." if len(names) > _COLUMNS else "")
+def _listed(names: list[str], console: Console) -> str:
+    shown = names[:_NAMES] if console.is_terminal else names
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def _print_json(value: Any) -> None:

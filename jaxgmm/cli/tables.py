@@ -1,6 +1,7 @@
 """Files of rows: read a part at a time, and written whole or not at all."""
 
 import contextlib
+import csv
 import dataclasses
 import os
 import shutil
@@ -16,22 +17,33 @@ import pyarrow.parquet as pq
 
 from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
+from jaxgmm.cli.text import Part, Text, Write, joined, writer
 from jaxgmm.ground.files import replacing
 
 # So many numbers are in memory at a time, in so many rows at most.
 _NUMBERS, _MOST_ROWS = 2**22, 2**16
-_ENDINGS = {"tab": "tsv", "txt": "tsv", "pq": "parquet"}
+_ENDINGS = {"tab": "tsv", "txt": "tsv", "dat": "tsv", "data": "csv", "pq": "parquet"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows that can be read again and again. `name` is for messages; `rows` gives frames with the columns `columns`."""
+    """Rows that can be read again and again.
+
+    Fields: `name`, for messages; `parts` gives parts with the columns `columns`; `text`, how it is laid out if it is
+    text; `notes`, what was found out about it that is worth a line.
+    """
 
     name: str
     columns: list[str]
     format: str
-    rows: Callable[[], Iterator[pd.DataFrame]]
+    parts: Callable[[], Iterator[Part]]
+    text: Text | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def told(self) -> list[str]:
+        """What is worth a line once the table has been read."""
+        return (self.text.told() if self.text else []) + self.notes
 
 
 @contextlib.contextmanager
@@ -68,29 +80,30 @@ def _table(name: str, path: str, layout: Layout) -> Table:
     kind = format_of(path, layout)
     if not os.path.isfile(path):
         raise Problem(f"{name}: there is no such file.")
-    try:
-        columns, rows = READERS[kind](path, layout)
-    except Problem:
-        raise
-    except (ValueError, pa.ArrowException, pd.errors.ParserWarning) as error:
-        raise _unreadable(name, kind, error) from None
+    if kind not in READ_SEPARATORS and layout.na:
+        raise Problem(f"--na is for text; {name} is {kind}, which has a value of its own for what is missing.", 2)
+    with _readable(name, kind):
+        columns, parts, text = READERS[kind](path, name, layout)
     if not columns:
         raise Problem(f"{name}: no columns in it.")
 
-    def guarded() -> Iterator[pd.DataFrame]:
-        try:
-            yield from rows()
-        except (ValueError, pa.ArrowException, pd.errors.ParserWarning) as error:
-            raise _unreadable(name, kind, error) from None
+    def guarded() -> Iterator[Part]:
+        with _readable(name, kind):
+            yield from parts()
 
-    return Table(name, columns, kind, guarded)
+    return Table(name, columns, kind, guarded, text)
 
 
-def _unreadable(name: str, kind: str, error: Exception) -> Problem:
-    if isinstance(error, pd.errors.ParserWarning):
-        return Problem(f"{name}: some rows have more entries than there are names in the first line.")
-    what = str(error).strip().splitlines()
-    return Problem(f"{name}: not readable as {kind}: {what[0] if what else type(error).__name__}")
+@contextlib.contextmanager
+def _readable(name: str, kind: str) -> Iterator[None]:
+    """What cannot be read, in one line that calls the table by its name."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise Problem(f"{name}: is no text in UTF-8; save it as UTF-8, or convert it with iconv.") from None
+    except (ValueError, csv.Error, pa.ArrowException) as error:
+        what = str(error).strip().splitlines()
+        raise Problem(f"{name}: not readable as {kind}: {what[0] if what else type(error).__name__}") from None
 
 
 def _size(n_columns: int) -> int:
@@ -98,45 +111,29 @@ def _size(n_columns: int) -> int:
     return max(min(_NUMBERS // max(n_columns, 1), _MOST_ROWS), 256)
 
 
-def _text(separator: str) -> Any:
-    def read(path: str, layout: Layout) -> tuple[list[str], Callable[[], Iterator[pd.DataFrame]]]:
-        options: dict[str, Any] = {
-            "sep": layout.separator or separator,
-            "decimal": layout.decimal,
-            "header": 0 if layout.header else None,
-            "index_col": False,
-            "skipinitialspace": True,
-            "low_memory": False,
-            "dtype_backend": "numpy_nullable",
-        }
-        first = pd.read_csv(path, nrows=0 if layout.header else 1, **options)
-        columns = _names(first.columns) if layout.header else _numbered(first.shape[1])
-        if len(columns) == 1 and (other := [mark for mark in ";\t|" if mark in str(first.columns[0])]):
-            raise Problem(f"{path}: one column, {columns[0]!r}; if that is several, say --separator {other[0]!r}.")
-        if layout.header and all(_is_number(name) for name in columns):
-            raise Problem(f"{path}: the first line is all numbers ({', '.join(columns[:4])}, ...); say --no-header.")
+_Read = tuple[list[str], Callable[[], Iterator[Part]], Text | None]
 
-        def rows() -> Iterator[pd.DataFrame]:
-            with pd.read_csv(path, chunksize=_size(len(columns)), **options) as parts:
-                for frame in parts:
-                    yield frame.set_axis(columns, axis=1)
 
-        return columns, rows
+def _text(separator: str) -> Callable[[str, str, Layout], _Read]:
+    def read(path: str, name: str, layout: Layout) -> _Read:
+        text = Text.at(path, name, layout, separator)
+        columns = text.recognised.columns
+        return columns, lambda: text.parts(_size(len(columns))), text
 
     return read
 
 
-def _parquet(path: str, layout: Layout) -> tuple[list[str], Callable[[], Iterator[pd.DataFrame]]]:
+def _parquet(path: str, name: str, layout: Layout) -> _Read:
     with pq.ParquetFile(path) as file:
-        columns = _names(file.schema_arrow.names)
+        columns = [str(column).strip() for column in file.schema_arrow.names]
 
-    def rows() -> Iterator[pd.DataFrame]:
+    def parts() -> Iterator[Part]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_size(len(columns))):
                 frame = batch.to_pandas(types_mapper=_NULLABLE.get)
-                yield frame.reset_index(drop=True).set_axis(columns, axis=1)
+                yield Part(frame.reset_index(drop=True).set_axis(columns, axis=1))
 
-    return columns, rows
+    return columns, parts, None
 
 
 _NULLABLE = {
@@ -154,51 +151,56 @@ _NULLABLE = {
 }
 
 
-def _npy(path: str, layout: Layout) -> tuple[list[str], Callable[[], Iterator[pd.DataFrame]]]:
-    return _array(path, np.load(path, mmap_mode="r", allow_pickle=False))
+def _npy(path: str, name: str, layout: Layout) -> _Read:
+    return _array(name, np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _npz(path: str, layout: Layout) -> tuple[list[str], Callable[[], Iterator[pd.DataFrame]]]:
+def _npz(path: str, name: str, layout: Layout) -> _Read:
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
         if "x" not in names and len(names) != 1:
-            raise Problem(f"{path}: has the arrays {', '.join(names)}; expected one array, or one called x.")
-        return _array(path, archive["x" if "x" in names else names[0]])
+            raise Problem(f"{name}: has the arrays {', '.join(names)}; expected one array, or one called x.")
+        return _array(name, archive["x" if "x" in names else names[0]])
 
 
-def _array(path: str, array: np.ndarray) -> tuple[list[str], Callable[[], Iterator[pd.DataFrame]]]:
+def _array(name: str, array: np.ndarray) -> _Read:
     if array.ndim == 1 and array.dtype.names is None:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
-        raise Problem(f"{path}: an array of shape {array.shape} and dtype {array.dtype}; expected numbers in 2 axes.")
-    columns = _numbered(array.shape[1])
+        raise Problem(f"{name}: an array of shape {array.shape} and dtype {array.dtype}; expected numbers in 2 axes.")
+    columns = [f"c{place}" for place in range(1, array.shape[1] + 1)]
 
-    def rows() -> Iterator[pd.DataFrame]:
+    def parts() -> Iterator[Part]:
         size = _size(len(columns))
         for start in range(0, len(array), size):
-            yield pd.DataFrame(np.array(array[start : start + size]), columns=columns)
+            yield Part(pd.DataFrame(np.array(array[start : start + size]), columns=columns))
 
-    return columns, rows
+    return columns, parts, None
 
 
 READERS: dict[str, Any] = {"csv": _text(","), "tsv": _text("\t"), "parquet": _parquet, "npy": _npy, "npz": _npz}
 
 
 @contextlib.contextmanager
-def writing(path: str, layout: Layout, added: list[str]) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """A function that appends frames to the table at `path`, which is there once the block has ended well.
+def writing(path: str, layout: Layout, added: list[str], source: Table | None = None) -> Iterator[Write]:
+    """A function that appends new columns, and a part of `source` before them, to the table at `path`.
 
-    `-` is standard output. Arrays get the columns `added` alone: an .npz each under its name, an .npy side by side.
+    It is there once the block has ended well. `-` is standard output. Text of the kind of `source` is laid out as
+    that is. Arrays get the columns `added` alone: an .npz each under its name, an .npy side by side.
     """
-    kind = format_of(path, layout)
+    text = source.text if source else None
+    kind = format_of(path, layout, source.format if text and source else "csv")
+    layout = text.recognised.layout if text else layout
+    if layout.separator is None or (source and source.format != kind):
+        layout = dataclasses.replace(layout, separator=READ_SEPARATORS.get(kind))
     if path == "-":
-        if kind not in ("csv", "tsv"):
+        if kind not in READ_SEPARATORS:
             raise Problem(f"standard output takes csv or tsv, not {kind}; name a file.", 2)
-        yield _text_writer(sys.stdout, layout, kind)
+        yield writer(sys.stdout, layout, text)
         sys.stdout.flush()
         return
     check_folder(path)
-    with replacing(path) as draft, WRITERS[kind](draft, layout, kind, added) as write:
+    with replacing(path) as draft, WRITERS[kind](draft, layout, kind, added, text) as write:
         yield write
 
 
@@ -210,47 +212,26 @@ def check_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _writing_text(draft: str, layout: Layout, kind: str, added: list[str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+def _writing_text(draft: str, layout: Layout, kind: str, added: list[str], text: Text | None) -> Iterator[Write]:
     with pd.io.common.get_handle(draft, "w", compression="infer") as handles:
-        yield _text_writer(handles.handle, layout, kind)
-
-
-def _text_writer(file: Any, layout: Layout, kind: str) -> Callable[[pd.DataFrame], None]:
-    separator = layout.separator or (READ_SEPARATORS[kind])
-    first = True
-
-    def write(frame: pd.DataFrame) -> None:
-        nonlocal first
-        frame.to_csv(
-            file,
-            sep=separator,
-            decimal=layout.decimal,
-            index=False,
-            header=first and layout.header,
-            lineterminator="\n",
-        )
-        first = False
-
-    return write
+        yield writer(handles.handle, layout, text)
 
 
 READ_SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 @contextlib.contextmanager
-def _writing_parquet(
-    draft: str, layout: Layout, kind: str, added: list[str]
-) -> Iterator[Callable[[pd.DataFrame], None]]:
+def _writing_parquet(draft: str, layout: Layout, kind: str, added: list[str], text: Text | None) -> Iterator[Write]:
     with contextlib.ExitStack() as stack:
-        writer: Any = None
+        file: Any = None
 
-        def write(frame: pd.DataFrame) -> None:
-            nonlocal writer
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            if writer is None:
-                writer = stack.enter_context(pq.ParquetWriter(draft, table.schema))
+        def write(new: pd.DataFrame, part: Part | None = None) -> None:
+            nonlocal file
+            table = pa.Table.from_pandas(joined(new, part), preserve_index=False)
+            if file is None:
+                file = stack.enter_context(pq.ParquetWriter(draft, table.schema))
             try:
-                writer.write_table(table.cast(writer.schema))
+                file.write_table(table.cast(file.schema))
             except pa.ArrowException as error:
                 raise Problem(f"a column changes its type between rows ({error}); write CSV instead.") from None
 
@@ -258,11 +239,9 @@ def _writing_parquet(
 
 
 @contextlib.contextmanager
-def _writing_arrays(
-    draft: str, layout: Layout, kind: str, added: list[str]
-) -> Iterator[Callable[[pd.DataFrame], None]]:
+def _writing_arrays(draft: str, layout: Layout, kind: str, added: list[str], text: Text | None) -> Iterator[Write]:
     parts: list[pd.DataFrame] = []
-    yield lambda frame: parts.append(frame[added])
+    yield lambda new, part=None: parts.append(new[added])
     whole = pd.concat(parts, ignore_index=True)
     arrays = {name: _plain(whole[name]) for name in added}
     with open(draft, "wb") as file:
@@ -288,19 +267,3 @@ WRITERS: dict[str, Any] = {
     "npy": _writing_arrays,
     "npz": _writing_arrays,
 }
-
-
-def _names(columns: Any) -> list[str]:
-    return [str(name).strip() for name in columns]
-
-
-def _numbered(n: int) -> list[str]:
-    return [f"c{place}" for place in range(1, n + 1)]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -81,8 +81,6 @@ class Mixture:
     def take(self, places: Any) -> "Mixture":
         """The components at these `places` (j,), integers, in this order, their weights scaled to sum to one.
 
-        `mixture.take(jnp.argsort(mixture.means[:, 0]))` sorts them by their first column.
-
         Raises:
             TypeError, ValueError: places that are not integers in a sequence, none, or, outside `jit`, that are not
                 there or name absent components only.
@@ -93,6 +91,24 @@ class Mixture:
         if not checks.holds(lambda taken: np.any(taken > -np.inf), log_weights):
             raise ValueError(f"places is {np.asarray(places).tolist()}, where all components are absent; expected one.")
         return type(self)(jax.nn.log_softmax(log_weights), mixture.components.take(places))
+
+    def sorted(self, by: str | int = "weight") -> "Mixture":
+        """The same mixture with its components in order, so that the numbers of components mean something.
+
+        Args:
+            by: "weight", the heaviest first, or a column, a whole number from 0, or from -1 backwards, the least mean
+                first. Equal ones keep their order, and absent components come last. Static.
+
+        Raises:
+            TypeError, ValueError: neither "weight" nor the number of a column that is there.
+
+        >>> import jaxgmm
+        >>> mixture = jaxgmm.from_parameters([0.3, 0.7], [[1.0, 9.0], [2.0, 8.0]], [1.0, 1.0], "spherical")
+        >>> mixture.sorted().means[:, 1].tolist(), mixture.sorted(by=0).means[:, 1].tolist()
+        ([8.0, 9.0], [9.0, 8.0])
+        """
+        order = order_of(self, by)
+        return type(self)(self.log_weights[order], self.components.take(order))
 
     @property
     def mean(self) -> Float[Array, "*batch d"]:
@@ -240,6 +256,18 @@ class Mixture:
     def unconstrain(self) -> Free:
         """The mixture in free coordinates, where an optimiser may move anywhere; their `constrain` leads back."""
         return Free(named(bounds.unconstrain(self)), jax.tree.structure(self))
+
+
+def order_of(mixture: Mixture, by: str | int) -> Int[Array, " k"]:
+    """Places of the components in the order that `Mixture.sorted` gives them."""
+    mixture = check_mixture(mixture)
+    if isinstance(by, str) and by == "weight":
+        return jnp.argsort(-mixture.log_weights)
+    if not hasattr(by, "__index__"):
+        raise TypeError(f"by is {by!r}; expected 'weight' or a column, a whole number from 0.")
+    (column,) = checks.columns("by", [by], mixture.n_columns)
+    means = mixture.means[:, column]
+    return jnp.argsort(jnp.where(shares.present(mixture.log_weights), means, jnp.inf))
 
 
 def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:

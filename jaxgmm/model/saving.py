@@ -265,8 +265,9 @@ def _as_jax(mixture: Mixture, dtype: Any) -> Mixture:
         if extents.needs_float64(mixture):
             raise LoadError(
                 "holds float64 numbers that float32 does not tell apart, as their components are narrow and far from "
-                "0, and JAX's 64-bit mode is off: turn it on by jax.config.update('jax_enable_x64', True), or pass "
-                "dtype='float32' to round them nevertheless."
+                "0, and JAX's 64-bit mode is off. Turn it on first, in a line before this one: "
+                "jax.config.update('jax_enable_x64', True). Or pass dtype='float32' to round them nevertheless; "
+                "densities and predictions are then others."
             )
         dtype = np.float32
 
