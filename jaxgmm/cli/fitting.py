@@ -124,8 +124,8 @@ class FitCommand:
                 jaxgmm.save(out, mixture, metadata, selection.schema)
             if assign is not None:
                 applying.assign(loaded, table, assign, self.layout, prefix)
-        if figure is not None:
-            draw(figure, selection, rows.x, rows.columns)
+        if figure is not None and (note := draw(figure, selection, rows.x, rows.columns, rows.weights)):
+            rows = dataclasses.replace(rows, notes=[*rows.notes, note])
         unsaved = out is None and assign is None and figure is None
         report.fitted(
             selection, loaded, rows, json=json, to_stderr=assign == "-", unsaved=unsaved, saved=out is not None
