@@ -78,6 +78,21 @@ def test_a_group_is_no_outlier_and_several_rows_may_be_outliers():
     assert table(several).outliers == (0, 1, 2)
 
 
+def test_few_that_are_far_together_do_not_hide_each_other():
+    two = blobs()
+    two[:2] = [[500, 500], [501, 501]]
+    assert table(two).outliers == (0, 1)
+
+
+def test_a_column_that_only_an_outlier_varies_in_is_constant():
+    x = np.insert(blobs(), 1, 3, axis=1)
+    x[5, 1] = 9
+    selection = table(x, forms=FORMS[2])
+    assert selection.outliers == (5,)
+    assert selection.constants == {1: 3.0}
+    assert selection.winner.n_components == 2
+
+
 def test_rows_without_weight_are_never_listed():
     x, weights = blobs(1e4), np.ones(200)
     weights[0], x[1] = 0, np.inf

@@ -123,8 +123,10 @@ def test_starts_by_the_size_of_the_data():
 
 
 def test_several_calls_are_one_with_all_their_starts():
+    mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], "spherical")
+
     def call(value, regular, status=jaxgmm.Status.CONVERGED):
-        best = jaxgmm.FitResult(None, np.float32(value), np.float32(value), 1, status, None, None, None)
+        best = jaxgmm.FitResult(mixture, np.float32(value), np.float32(value), 1, status, None, None, None)
         ends = [np.full(2, value), np.full(2, status), np.full(2, regular), np.full(2, True)]
         return jaxgmm.Restarts(best, *ends, np.int32(1))
 

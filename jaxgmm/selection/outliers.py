@@ -12,8 +12,9 @@ from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
 from jaxgmm.model.mixture import Mixture, of_passes
 from jaxgmm.selection.restarts import HANDFUL
 
-# Chances with which the farthest of so many rows of a Gaussian is so far: to be far, and to be in doubt.
-_FAR, _DOUBTFUL = 1e-10, 1e-1
+# Chances with which the farthest of so many rows of a Gaussian is so far: to be far, to have a look at all rows, as few
+# that are far together may hide each other, and to be in doubt.
+_CHANCES = (1e-10, 1e-2, 1e-1)
 _PASSES = 8
 # Of more rows that are far the distances to each other are not looked at: these are no few that stand alone.
 _MOST = 2000
@@ -29,13 +30,13 @@ def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable
     it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of these.
     """
     present = np.asarray(rows.weights) > 0
-    far, doubtful = _beyond(mixture, rows, present)
-    if not far.any():
-        return far
+    far, suspect, doubtful = _beyond(mixture, rows, present)
+    if not suspect.any():
+        return suspect
     for _ in range(_PASSES):
         remain = present & ~doubtful
         mixture = refit(remain)
-        far, doubtful = _beyond(mixture, rows, remain)
+        far, _, doubtful = _beyond(mixture, rows, remain)
         if np.array_equal(remain, present & ~doubtful):
             break
     places = np.flatnonzero(far & ~remain)
@@ -46,8 +47,8 @@ def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable
 
 
 def _beyond(mixture: Mixture, rows: Evidence, remain: np.ndarray) -> np.ndarray:
-    """Which rows are far, and which in doubt, (2, n), beside a mixture that was fitted to those that remain."""
-    limits = np.stack([_limits(mixture, rows.x.shape[1], remain, chance) for chance in (_FAR, _DOUBTFUL)], axis=1)
+    """Which rows are beyond each of the chances, (3, n), beside a mixture that was fitted to those that remain."""
+    limits = np.stack([_limits(mixture, rows.x.shape[1], remain, chance) for chance in _CHANCES], axis=1)
     return np.asarray(_compared(mixture, rows, jnp.asarray(remain), *map(jnp.asarray, limits.astype(rows.x.dtype))))
 
 
@@ -76,13 +77,13 @@ def _compared(
     mixture: Mixture,
     rows: Evidence,
     remain: Bool[Array, " n"],
-    inside: Float[Array, "2 k"],
-    outside: Float[Array, "2 k"],
-) -> Bool[Array, "2 n"]:
+    inside: Float[Array, "c k"],
+    outside: Float[Array, "c k"],
+) -> Bool[Array, "c n"]:
     components = mixture.components
     highest = jnp.diagonal(components.log_prob(components.read(components.means)))
 
-    def block(given: Any, rows: tuple[Array, Array, Array]) -> Bool[Array, "b 2"]:
+    def block(given: Any, rows: tuple[Array, Array, Array]) -> Bool[Array, "b c"]:
         components, highest, inside, outside = given
         x, weights, own = rows
         depth = highest - components.log_prob(components.read(x))

@@ -33,7 +33,7 @@ METHODS = ("k-means++", "random_from_data", "kmeans_whitened", "random")
 _FLAT = 1e-3
 HANDFUL = 5.0
 # Fits that run side by side where the machine gains from it.
-_LANES = 64
+LANES = 64
 
 
 @record
@@ -127,7 +127,7 @@ class Plan:
             n_finalists=checks.count("n_finalists", n_finalists),
             acceleration=acceleration,
             history_size=checks.count("history_size", history_size),
-            lanes=(1 if jax.default_backend() == "cpu" else _LANES) if lanes is None else checks.count("lanes", lanes),
+            lanes=(1 if jax.default_backend() == "cpu" else LANES) if lanes is None else checks.count("lanes", lanes),
             block_size=None if block_size is None else checks.count("block_size", block_size),
         )
 

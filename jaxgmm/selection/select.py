@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
@@ -24,7 +24,7 @@ from jaxgmm.selection.calls import Bar, side_by_side
 from jaxgmm.selection.candidates import CRITERIA, Candidate, Selection
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
 from jaxgmm.selection.outliers import standing_alone
-from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts, merged
+from jaxgmm.selection.restarts import LANES, METHODS, Plan, Restarts, best_of_restarts, merged
 
 OUTLIERS = ("exclude", "keep")
 # Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
@@ -72,8 +72,8 @@ def select(
     Every candidate is fitted by `fit_restarts`. Each form is compiled once: the numbers of components share one
     program that has room for the largest. A candidate that fails has its own row, and the others go on.
 
-    Starts come in rounds of about 8. After each, a candidate is given up that is further behind the first by the
-    criterion than twice what the better half of its own starts are apart.
+    Starts come in rounds of about 8 on a CPU, and of 64 elsewhere. After each, a candidate is given up that is further
+    behind the first by the criterion than twice what the better half of its own starts are apart.
 
     A component on a single row has whatever likelihood the floor of variances allows, so no criterion can compare it.
     Rows that stand alone are therefore found once, beside the fit that the criterion prefers, have weight 0 in every
@@ -121,43 +121,43 @@ def select(
     forms = list({form_of(form): form for form in reversed(_listed(forms))}.values())[::-1]
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
-    dtype = rows.x.dtype
-    scale = checks.scale(scale, rows.x.shape[1], dtype)
-    columns, constants = _varying(rows, schema)
-    if constants:
-        rows = dataclasses.replace(rows, x=jnp.asarray(np.asarray(rows.x)[:, columns]))
-        scale = None if scale is None else jnp.asarray(np.asarray(scale)[columns])
-        schema = None if schema is None else Schema([schema.names[place] for place in columns])
+    whole, dtype = rows, rows.x.dtype
+    given = checks.scale(scale, rows.x.shape[1], dtype)
     n_restarts = _starts(rows.x.size) if n_restarts is None else checks.count("n_restarts", n_restarts)
-    n_rounds = max(1, n_restarts // _ROUND)
-    planned = functools.partial(
-        Plan.of,
-        dtype,
-        (max(ks), rows.x.shape[1]),
-        n_restarts=math.ceil(n_restarts / n_rounds),
-        n_finalists=math.ceil(checks.count("n_finalists", n_finalists) / n_rounds),
-        screening_tol=screening_tol,
-        methods=methods,
-        spurious=spurious,
-        lanes=lanes,
-        tol=tol,
-        max_iter=max_iter,
-        regularization=regularization,
-        scale=scale_of(rows) if scale is None else scale,
-        objective=objective,
-        acceleration=acceleration,
-        history_size=history_size,
-        block_size=block_size,
-    )
-    plans = {form: planned(form) for form in forms}
-    contest = _Contest(plans, key, max(ks), n_rounds, criterion, checks.count("n_folds", n_folds, 2))
-    pairs = [(form, k) for form in forms for k in ks]
-    least = max(float(plans[forms[0]].tol), float(jnp.finfo(dtype).eps))
+    n_rounds = max(1, n_restarts // (_ROUND if jax.default_backend() == "cpu" else LANES))
+    n_finalists = math.ceil(checks.count("n_finalists", n_finalists) / n_rounds)
+    n_folds = checks.count("n_folds", n_folds, 2)
 
+    def contest_of(rows: Evidence, columns: list[int]) -> _Contest:
+        planned = functools.partial(
+            Plan.of,
+            dtype,
+            (max(ks), len(columns)),
+            n_restarts=math.ceil(n_restarts / n_rounds),
+            n_finalists=n_finalists,
+            screening_tol=screening_tol,
+            methods=methods,
+            spurious=spurious,
+            lanes=lanes,
+            tol=tol,
+            max_iter=max_iter,
+            regularization=regularization,
+            scale=scale_of(rows) if given is None else np.asarray(given)[columns],
+            objective=objective,
+            acceleration=acceleration,
+            history_size=history_size,
+            block_size=block_size,
+        )
+        return _Contest({form: planned(form) for form in forms}, key, max(ks), n_rounds, criterion, n_folds)
+
+    pairs = [(form, k) for form in forms for k in ks]
     alone = np.zeros(rows.n, bool)
     with Bar(len(pairs) * n_rounds, progress, "fits") as bar:
         # After the first round and, as another candidate may be first then, after the last.
         for looks in reversed(range(_LOOKS + 1)):
+            columns, constants = _varying(whole, schema)
+            rows = whole if not constants else _of_columns(whole, columns)
+            contest = contest_of(rows, columns)
             looking = outliers == "exclude" and looks > 0
             raced = contest.first_round(rows, pairs, bar)
             more = contest.standing_alone(rows, raced) if looking else alone & ~alone
@@ -167,15 +167,14 @@ def select(
             if not more.any():
                 break
             alone |= more
-            rows = _only(rows, ~alone)
-            contest = contest if scale is not None else contest.on_scale(scale_of(rows))
+            whole = _only(whole, ~alone)
             bar.restart()
-    resolution = _OPEN * least * _total(rows)
+    least = max(float(contest.plans[forms[0]].tol), float(jnp.finfo(dtype).eps))
     return Selection(
         contest.candidates(rows, raced, pairs),
         criterion,
-        resolution,
-        schema,
+        _OPEN * least * _total(rows),
+        Schema([schema.names[place] for place in columns]) if schema is not None else None,
         outliers=tuple(np.flatnonzero(alone).tolist()),
         columns=tuple(columns),
         constants=constants,
@@ -193,11 +192,6 @@ class _Contest:
     n_rounds: int
     criterion: str
     n_folds: int
-
-    def on_scale(self, scale: Float[Array, " d"]) -> "_Contest":
-        """The same with another floor."""
-        plans = {form: dataclasses.replace(plan, scale=scale) for form, plan in self.plans.items()}
-        return dataclasses.replace(self, plans=plans)
 
     def candidates(self, rows: Evidence, raced: _Raced, pairs: list[_Pair]) -> tuple[Candidate, ...]:
         """The rows of the table, in the order of the pairs."""
@@ -367,6 +361,10 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
     names = range(x.shape[1]) if schema is None else schema.names
     constants = {name: float(value) for name, value, one in zip(names, least, constant, strict=True) if one}
     return np.flatnonzero(~constant).tolist(), constants
+
+
+def _of_columns(rows: Evidence, columns: list[int]) -> Evidence:
+    return dataclasses.replace(rows, x=jnp.asarray(np.asarray(rows.x)[:, columns]))
 
 
 def _only(rows: Evidence, remain: np.ndarray) -> Evidence:
