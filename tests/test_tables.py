@@ -243,7 +243,8 @@ REFUSED = {
     ),
     "decimal points and commas": (
         lines("a;b", "0,5;0.5", "1,5;1.5"),
-        "x.csv: 2 of 2 entries of column 'a' are no numbers ('0,5', '1,5'): leave such columns out.",
+        "x.csv: 2 of 2 entries of column 'a' are no numbers ('0,5', '1,5'): their decimal point is not that of "
+        "other columns; write it so, or leave such columns out.",
         {},
     ),
 }

@@ -134,6 +134,8 @@ def _no_numbers(found: dict[str, collections.Counter[str]], n: int, layout: Layo
         advice = f"if they are numbers, say {' or '.join(sorted(map(said, different.values())))}"
     elif layout is None or max(words.total() for words in found.values()) > n / 2:
         advice = "leave such columns out"
+        if layout and readings(layout, every, share=0.5):
+            advice = f"their decimal point is not that of other columns; write it so, or {advice}"
     elif len(every) > _WORDS:
         advice = "say --na WORD for each that stands for a missing entry, or leave the column out"
     else:
