@@ -153,7 +153,7 @@ def test_effort_is_how_many_starts(run, monkeypatch):
     asked = []
 
     def select(*arguments, **options):
-        asked.append(options["n_restarts"])
+        asked.append(options.get("n_restarts"))
         raise ValueError("enough")
 
     frame().to_csv("data.csv", index=False)

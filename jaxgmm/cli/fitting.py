@@ -20,8 +20,12 @@ from jaxgmm.model.mixture import order_of
 from jaxgmm.selection.candidates import CRITERIA
 from jaxgmm.selection.select import OUTLIERS
 
-# Of each candidate; the usual number depends on the size of the table.
-_STARTS = {"low": 8, "normal": None, "high": 200}
+# Starts of each candidate, and how many of these go on to the end; the usual number depends on the size of the table.
+_STARTS: dict[str, dict[str, Any]] = {
+    "low": {"n_restarts": 8, "n_finalists": 1},
+    "normal": {},
+    "high": {"n_restarts": 200, "n_finalists": 20},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +99,7 @@ class FitCommand:
                 check_folder(path)
         if figure is not None:
             check_figure(figure)
+        starts: dict[str, Any] = _STARTS[self.effort] if self.restarts is None else {"n_restarts": self.restarts}
         with opened(self.data, self.layout) as table:
             rows = self._rows(table)
             if self.sort is not None:
@@ -109,7 +114,7 @@ class FitCommand:
                 criterion=self.criterion,
                 weights=padded(rows.weights),
                 outliers=self.outliers,
-                n_restarts=_STARTS[self.effort] if self.restarts is None else self.restarts,
+                **starts,
                 progress=True,
                 **self.options,
             )

@@ -31,7 +31,7 @@ OUTLIERS = ("exclude", "keep")
 _OPEN = 4
 _FORMS = ("full", "tied", "diag", "spherical")
 # Starts by default, of up to so many numbers; fewer of more, and starts after which candidates are compared.
-_STARTS, _NUMBERS, _ROUND = 40, 2**18, 8
+_STARTS, _NUMBERS, _ROUND = 40, 2**18, 4
 # A candidate is given up that is further behind than so many times what its own starts are apart.
 _HOPE = 2.0
 # So often are rows looked for that stand alone, each of which may hide others.
@@ -72,7 +72,7 @@ def select(
     Every candidate is fitted by `fit_restarts`. Each form is compiled once: the numbers of components share one
     program that has room for the largest. A candidate that fails has its own row, and the others go on.
 
-    Starts come in rounds of about 8 on a CPU, and of 64 elsewhere. After each, a candidate is given up that is further
+    Starts come in rounds of about 4 on a CPU, and of 64 elsewhere. After each, a candidate is given up that is further
     behind the first by the criterion than twice what the better half of its own starts are apart.
 
     A component on a single row has whatever likelihood the floor of variances allows, so no criterion can compare it.
@@ -346,7 +346,7 @@ class _Contest:
 
 def _starts(size: int) -> int:
     """Of each candidate where the rows hold so many numbers."""
-    return max(_ROUND, min(_STARTS, _STARTS * _NUMBERS // max(size, 1)))
+    return max(2 * _ROUND, min(_STARTS, _STARTS * _NUMBERS // max(size, 1)))
 
 
 def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any, float]]:
