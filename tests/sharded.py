@@ -1,4 +1,8 @@
-"""A process with several devices, in which rows lie sharded: what test_sharding.py runs, one check after the other."""
+"""A process with several devices, in which rows lie sharded: what test_sharding.py runs, one check after the other.
+
+Each is made with both kinds of mesh, one after the other, so that what it is compared with, the same on one device, is
+compiled once.
+"""
 
 import dataclasses
 import functools
@@ -19,18 +23,41 @@ from cases import CASES
 from compilations import counted
 from tolerance import assert_close
 
-KIND = AxisType[sys.argv[1]]
-EXPLICIT = sys.argv[1] == AxisType.Explicit.name
-MESH = jax.make_mesh((4,), ("rows",), axis_types=(KIND,))
-GRID = jax.make_mesh((2, 2), ("outer", "inner"), axis_types=(KIND, KIND))
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of mesh: rows over one axis, or over one or both of two."""
+
+    type: AxisType
+
+    @property
+    def explicit(self):
+        return self.type == AxisType.Explicit
+
+    @property
+    def mesh(self):
+        return jax.make_mesh((4,), ("rows",), axis_types=(self.type,))
+
+    @property
+    def grid(self):
+        return jax.make_mesh((2, 2), ("outer", "inner"), axis_types=(self.type, self.type))
+
+    def sharded(self, array, spec=("rows",), mesh=None):
+        return jax.device_put(array, NamedSharding(mesh or self.mesh, PartitionSpec(*spec)))
+
+    def holds_its_rows(self, array):
+        """Whether they lie as they were laid."""
+        laid = NamedSharding(self.mesh, PartitionSpec("rows"))
+        assert array.sharding.is_equivalent_to(laid, array.ndim), array.sharding
+
+
+KINDS = [Kind(AxisType.Auto), Kind(AxisType.Explicit)]
 # More than one block on each device, and the last of them not full.
 N = 4 * 4500
 NAMED = {case.name: case for case in CASES}
+# The largest programs here: each of both cases and each of both kinds of mesh is in one of them.
+AT_REST = {("poisson", False), ("tied-spherical", True)}
 COLLECTIVES = "all-gather|all-to-all|collective-permute|all-reduce|reduce-scatter|collective-broadcast"
-
-
-def sharded(array, mesh=MESH, spec=("rows",)):
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def verbs(mixture, rows):
@@ -44,6 +71,9 @@ def verbs(mixture, rows):
         "icl": jaxgmm.icl(mixture, rows),
         "fit": dataclasses.replace(jaxgmm.fit(mixture, rows, tol=1e-3), history=0.0, remaining=0.0, n_iter=0),
     }
+
+
+at_once = jax.jit(verbs)
 
 
 def collectives(compiled):
@@ -63,15 +93,11 @@ def only_sums(compiled):
     return len(found)
 
 
-def same(actual, expected, kind="close", scale=N):
+def same(actual, expected, tolerance="close", scale=N):
     """Sums over rows are compared with what a row adds to them."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert_close(np.asarray(a), np.asarray(b), kind, scale)
-
-
-def lies_as_its_rows(array):
-    assert array.sharding.is_equivalent_to(NamedSharding(MESH, PartitionSpec("rows")), array.ndim), array.sharding
+        assert_close(np.asarray(a), np.asarray(b), tolerance, scale)
 
 
 def partly_known(case):
@@ -83,119 +109,133 @@ def partly_known(case):
     return x, weights.astype(x.dtype), np.where(np.arange(N) % 5 == 0, labels, -1)
 
 
-def check_the_verbs(name):
+def check_the_verbs(name, kind):
     case = NAMED[name]
     x, mixture = case.data(N), case.mixture()
-    rows = sharded(x) if EXPLICIT else jaxgmm.rows(sharded(x))
-    compiled = jax.jit(verbs).lower(mixture, rows).compile()
+    rows = kind.sharded(x) if kind.explicit else jaxgmm.rows(kind.sharded(x))
+    compiled = at_once.lower(mixture, rows).compile()
     only_sums(compiled)
-    found, expected = compiled(mixture, rows), jax.jit(verbs)(mixture, x)
+    found, expected = compiled(mixture, rows), at_once(mixture, x)
     same(found, expected)
     for verb in ("log_prob", "responsibilities", "predict", "entropy"):
-        lies_as_its_rows(found[verb])
+        kind.holds_its_rows(found[verb])
         same(found[verb], expected[verb], scale=1)
     same(found["fit"].mixture, expected["fit"].mixture, "converged", scale=1)
 
 
-def check_at_top_level():
+def check_at_top_level(kind):
     case = NAMED["full"]
     x, mixture = case.data(N), case.mixture()
     for given, expected in (
-        (sharded(x), verbs(mixture, x)),
-        (jaxgmm.rows(*map(sharded, partly_known(case)[:2])), verbs(mixture, jaxgmm.rows(*partly_known(case)[:2]))),
+        (kind.sharded(x), verbs(mixture, x)),
+        (jaxgmm.rows(*map(kind.sharded, partly_known(case)[:2])), verbs(mixture, jaxgmm.rows(*partly_known(case)[:2]))),
     ):
         found = verbs(mixture, given)
         seen = np.isfinite(np.asarray(expected["log_prob"]))
         for verb in ("log_prob", "responsibilities", "predict", "entropy"):
-            lies_as_its_rows(found[verb])
+            kind.holds_its_rows(found[verb])
             same(np.asarray(found.pop(verb))[seen], np.asarray(expected.pop(verb))[seen], scale=1)
         same(found, expected)
 
 
-def check_what_is_known_of_rows_lies_as_they_do():
+def check_what_is_known_of_rows_lies_as_they_do(kind):
     x, weights, labels = partly_known(NAMED["full"])
     for rows in (
-        jaxgmm.rows(sharded(x), weights, labels=labels),
-        jaxgmm.rows(*map(sharded, (x, weights)), labels=labels),
+        jaxgmm.rows(kind.sharded(x), weights, labels=labels),
+        jaxgmm.rows(*map(kind.sharded, (x, weights)), labels=labels),
     ):
         for leaf in jax.tree.leaves(rows):
-            lies_as_its_rows(leaf)
-    lies_as_its_rows(jaxgmm.rows(sharded(np.nan_to_num(x))).weights)
+            kind.holds_its_rows(leaf)
+    kind.holds_its_rows(jaxgmm.rows(kind.sharded(np.nan_to_num(x))).weights)
     # The record speaks of where its rows are now.
     assert jaxgmm.rows(jax.device_get(rows)).shards is None
 
 
-def check_weights_and_labels():
+@jax.jit
+def sums(mixture, rows):
+    found = jaxgmm.fit(mixture, rows, tol=1e-3)
+    return jaxgmm.e_step(mixture, rows), jaxgmm.log_likelihood(mixture, rows), found.mixture, found.status
+
+
+def check_weights_and_labels(kind):
     for name in ("full", "poisson"):
         case = NAMED[name]
         x, weights, labels = partly_known(case)
-        plain, rows = jaxgmm.rows(x, weights, labels=labels), jaxgmm.rows(sharded(x), weights, labels=labels)
-
-        def sums(mixture, rows):
-            found = jaxgmm.fit(mixture, rows, tol=1e-3)
-            return jaxgmm.e_step(mixture, rows), jaxgmm.log_likelihood(mixture, rows), found.mixture, found.status
-
-        compiled = jax.jit(sums).lower(case.mixture(), rows).compile()
+        plain, rows = jaxgmm.rows(x, weights, labels=labels), jaxgmm.rows(kind.sharded(x), weights, labels=labels)
+        compiled = sums.lower(case.mixture(), rows).compile()
         only_sums(compiled)
-        same(compiled(case.mixture(), rows), jax.jit(sums)(case.mixture(), plain))
+        same(compiled(case.mixture(), rows), sums(case.mixture(), plain))
 
 
-def check_one_exchange_for_each_pass():
+def check_one_exchange_for_each_pass(kind):
     case = NAMED["poisson"]
-    rows = jaxgmm.rows(sharded(case.data(N)))
+    rows = jaxgmm.rows(kind.sharded(case.data(N)))
     compiled = jax.jit(jaxgmm.e_step).lower(case.mixture(), rows).compile()
     # Two find the row that stands in for absent ones.
     assert only_sums(compiled) == 3
 
 
-def check_derivatives(name):
+@jax.jit
+def slopes_of_the_likelihood(mixture, rows):
+    return jax.value_and_grad(jaxgmm.log_likelihood, (0, 1))(mixture, rows)
+
+
+@jax.jit
+def slopes_of_statistics(mixture, rows):
+    def of(mixture, rows):
+        seen = jaxgmm.e_step(mixture, rows)
+        return sum(jnp.sum(jnp.sin(leaf / N)) for leaf in jax.tree.leaves(seen))
+
+    return jax.grad(of, (0, 1))(mixture, rows)
+
+
+@jax.jit
+def slopes_at_rest(mixture, rows):
+    """Backward and forward, of one fit."""
+
+    def of(rows, regularization):
+        found = jaxgmm.fit(mixture, rows, tol=1e-8, regularization=regularization)
+        return jnp.sum(jnp.sin(found.mixture.means)) + found.log_likelihood / N
+
+    given = rows, jnp.asarray(1e-3, rows.x.dtype)
+    value, forward = jax.linearize(of, *given)
+    backward = jax.linear_transpose(forward, *given)
+    return value, backward(jnp.ones_like(value)), forward(jax.tree.map(jnp.ones_like, rows), given[1])
+
+
+def check_derivatives(name, kind):
     case = NAMED[name]
     mixture = case.mixture()
     x, weights, _ = partly_known(case)
     x = np.nan_to_num(x)
-    plain, rows = jaxgmm.rows(x, weights), jaxgmm.rows(sharded(x), weights)
-
-    def likelihood(mixture, rows):
-        return jax.value_and_grad(jaxgmm.log_likelihood, (0, 1))(mixture, rows)
-
-    def statistics(mixture, rows):
-        def of(mixture, rows):
-            seen = jaxgmm.e_step(mixture, rows)
-            return sum(jnp.sum(jnp.sin(leaf / N)) for leaf in jax.tree.leaves(seen))
-
-        return jax.grad(of, (0, 1))(mixture, rows)
-
-    def at_rest(mixture, rows):
-        def of(rows, regularization):
-            found = jaxgmm.fit(mixture, rows, tol=1e-8, regularization=regularization)
-            return jnp.sum(jnp.sin(found.mixture.means)) + found.log_likelihood / N
-
-        floor = jnp.asarray(1e-3, x.dtype)
-        return jax.grad(of, (0, 1))(rows, floor), jax.jvp(of, (rows, floor), (jax.tree.map(jnp.ones_like, rows), floor))
-
-    with jax.set_mesh(MESH):
-        for of, kind, scale in ((likelihood, "close", N), (statistics, "close", 1), (at_rest, "converged", 1)):
-            compiled = jax.jit(of).lower(mixture, rows).compile()
+    plain, rows = jaxgmm.rows(x, weights), jaxgmm.rows(kind.sharded(x), weights)
+    slopes = [(slopes_of_the_likelihood, "close", N), (slopes_of_statistics, "close", 1)]
+    if (name, kind.explicit) in AT_REST:
+        slopes.append((slopes_at_rest, "converged", 1))
+    for of, tolerance, scale in slopes:
+        expected = of(mixture, plain)
+        with jax.set_mesh(kind.mesh):
+            compiled = of.lower(mixture, rows).compile()
             moved = [(name, sizes) for name, sizes in collectives(compiled) if max(sizes, default=0) >= N // 4]
             assert not moved, (of.__name__, moved)
-            found, expected = compiled(mixture, rows), jax.jit(of)(mixture, plain)
-            same(jax.tree.leaves(found), jax.tree.leaves(expected), kind, scale)
-            # Derivatives in rows are small where those in a mixture are large.
-            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-                if a.shape[:1] == (N,):
-                    lies_as_its_rows(a)
-                    assert_close(a, b, kind, np.max(np.abs(b)))
+            found = compiled(mixture, rows)
+        same(jax.tree.leaves(found), jax.tree.leaves(expected), tolerance, scale)
+        # Derivatives in rows are small where those in a mixture are large.
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            if a.shape[:1] == (N,):
+                kind.holds_its_rows(a)
+                assert_close(a, b, tolerance, np.max(np.abs(b)))
 
 
-def check_second_derivatives_and_lanes():
+def check_second_derivatives_and_lanes(kind):
     case = NAMED["poisson"]
     mixture, x = case.mixture(), case.data(N)
-    rows = jaxgmm.rows(sharded(x))
+    rows = jaxgmm.rows(kind.sharded(x))
 
     def of(log_weights, rows):
         return jaxgmm.log_likelihood(dataclasses.replace(mixture, log_weights=log_weights), rows)
 
-    with jax.set_mesh(MESH):
+    with jax.set_mesh(kind.mesh):
         curvature = jax.jit(jax.hessian(of))
         same(curvature(mixture.log_weights, rows), curvature(mixture.log_weights, x))
         stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.1]), mixture)
@@ -203,22 +243,22 @@ def check_second_derivatives_and_lanes():
         same(lanes(stack, rows), lanes(stack, x))
 
 
-def check_a_second_call_compiles_nothing():
+def check_a_second_call_compiles_nothing(kind):
     case = NAMED["tied-spherical"]
     x, mixture = case.data(N), case.mixture()
-    verbs(mixture, sharded(x))
-    again, other = sharded(x + 1), dataclasses.replace(mixture, log_weights=mixture.log_weights[::-1])
+    verbs(mixture, kind.sharded(x))
+    again, other = kind.sharded(x + 1), dataclasses.replace(mixture, log_weights=mixture.log_weights[::-1])
     with counted() as compilations:
         verbs(other, again)
     assert not compilations
 
 
-def check_several_axes_for_the_rows():
+def check_several_axes_for_the_rows(kind):
     case = NAMED["diag"]
     x, mixture = case.data(N), case.mixture()
     expected = mixture.log_prob(x), jaxgmm.e_step(mixture, x)
     for spec in ((("outer", "inner"),), ("outer",), ("inner",), ("outer", "inner"), ()):
-        placed = sharded(x, GRID, spec)
+        placed = kind.sharded(x, spec, kind.grid)
         found = mixture.log_prob(placed), jaxgmm.e_step(mixture, placed)
         same(found[0], expected[0], scale=1)
         same(found, expected)
@@ -227,15 +267,15 @@ def check_several_axes_for_the_rows():
         assert (kept[0] if kept else None) in ((over[0], over) if len(over) == 1 else (over or None,)), (spec, kept)
 
 
-def check_rows_are_gathered_where_nothing_is_known_of_them():
+def check_rows_are_gathered_where_nothing_is_known_of_them(kind):
     """The control: what the other checks look for is found."""
     case = NAMED["full"]
-    compiled = jax.jit(jaxgmm.e_step).lower(case.mixture(), sharded(case.data(N))).compile()
+    compiled = jax.jit(jaxgmm.e_step).lower(case.mixture(), kind.sharded(case.data(N))).compile()
     moved = [name for name, sizes in collectives(compiled) if max(sizes, default=0) >= N // 4]
-    assert bool(moved) != EXPLICIT, moved
+    assert bool(moved) != kind.explicit, moved
 
 
-def check_verbs_that_know_no_shards():
+def check_verbs_that_know_no_shards(kind):
     key, x = jax.random.key(0), NAMED["full"].data(400)
     calls = {
         "init": lambda x: jaxgmm.init(key, x, 2),
@@ -247,36 +287,36 @@ def check_verbs_that_know_no_shards():
         "fit_gradient": lambda x: jaxgmm.fit_gradient(NAMED["full"].mixture(), x, optax.sgd(0.1), n_steps=2).mixture,
     }
     for name, call in calls.items():
-        if EXPLICIT:
+        if kind.explicit:
             with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} takes rows of one device"):
-                call(sharded(x))
+                call(kind.sharded(x))
             if name != "likelihood_ratio_test":
                 with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} takes rows of one device"):
-                    call(jaxgmm.rows(sharded(x)))
+                    call(jaxgmm.rows(kind.sharded(x)))
         elif name in ("init", "fit_gradient"):
-            same(call(sharded(x)), call(x), "converged", scale=1)
+            same(call(kind.sharded(x)), call(x), "converged", scale=1)
     # What the message says.
-    start = jaxgmm.init(key, np.asarray(sharded(x))[:100], 2)
-    same(jaxgmm.fit(start, sharded(x)).log_likelihood, jaxgmm.fit(start, x).log_likelihood, "exact")
+    start = jaxgmm.init(key, np.asarray(kind.sharded(x))[:100], 2)
+    same(jaxgmm.fit(start, kind.sharded(x)).log_likelihood, jaxgmm.fit(start, x).log_likelihood, "exact")
 
 
-def check_rows_in_pieces():
+def check_rows_in_pieces(kind):
     """No device has whole rows: on an automatic mesh that is the compiler's matter."""
     x = np.concatenate([NAMED["full"].data(40)] * 2, axis=1)
-    pieces = sharded(x, spec=(None, "rows"))
-    if EXPLICIT:
+    pieces = kind.sharded(x, spec=(None, "rows"))
+    if kind.explicit:
         with pytest.raises(NotImplementedError, match="sharded along its columns"):
             jaxgmm.scale_of(pieces)
         with pytest.raises(NotImplementedError, match="sharded along its columns"):
             jax.jit(jaxgmm.scale_of)(pieces)
-        pieces = jax.sharding.reshard(pieces, NamedSharding(MESH, PartitionSpec("rows")))  # what the message says
+        pieces = jax.sharding.reshard(pieces, NamedSharding(kind.mesh, PartitionSpec("rows")))  # what the message says
     same(jaxgmm.scale_of(pieces), jaxgmm.scale_of(x), "exact", scale=10)
 
 
-def check_rows_taken_from_a_record():
+def check_rows_taken_from_a_record(kind):
     """Another number of rows than the record was made with, which devices may be unable to share out evenly."""
     mixture, x = NAMED["diag"].mixture(), NAMED["diag"].data(400)
-    rows = jaxgmm.rows(sharded(x))
+    rows = jaxgmm.rows(kind.sharded(x))
 
     @functools.partial(jax.jit, static_argnums=1)
     def of_some(rows, n):
@@ -285,7 +325,7 @@ def check_rows_taken_from_a_record():
         return jaxgmm.log_likelihood(mixture, some)
 
     out = PartitionSpec()
-    with jax.set_mesh(MESH):
+    with jax.set_mesh(kind.mesh):
         for n in (93, 100):
             same(of_some(rows, n), jaxgmm.log_likelihood(mixture, x[:n]), "exact", scale=100)
 
@@ -301,12 +341,13 @@ CHECKS = {
 }
 
 if __name__ == "__main__":
-    failed = 0
-    for name, check in CHECKS.items():
-        if not sys.argv[2:] or any(part in name for part in sys.argv[2:]):
+    chosen = [name for name in CHECKS if any(name.startswith(part) for part in sys.argv[1:] or [""])]
+    failed = not chosen
+    for name in chosen:
+        for kind in KINDS:
             try:
-                check()
+                CHECKS[name](kind)
             except Exception:
-                failed += 1
-                print(f"--- {name}\n{traceback.format_exc()}")
-    sys.exit(failed > 0)
+                failed = True
+                print(f"--- {name}, {kind.type}\n{traceback.format_exc()}")
+    sys.exit(failed)

@@ -14,10 +14,10 @@ pytestmark = once
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-def test_on_four_devices(kind):
+@pytest.mark.parametrize("part", ["verbs", "derivatives", "check"])
+def test_on_four_devices(part):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
-    command = [sys.executable, "sharded.py", kind]
+    command = [sys.executable, "sharded.py", part]
     done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
