@@ -1,5 +1,6 @@
 """The registry of cases: every law is tested on every one of them."""
 
+import dataclasses
 import functools
 import os
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ SHUFFLED = os.environ.get("ROWS_SHUFFLED")
 WEIGHTS = [0.5, 0.3, 0.2]
 MEANS = [[0.0, 0.0], [4.0, 3.0], [-3.0, 5.0]]
 NU = 6.0
+# Rows that the data of a case have unless a test asks for others.
+N = 600
 COVARIANCES = {
     "full": [[[1.0, 0.5], [0.5, 2.0]], [[1.5, -0.4], [-0.4, 0.5]], [[0.7, 0.0], [0.0, 1.2]]],
     "tied": [[1.0, 0.4], [0.4, 1.5]],
@@ -26,6 +29,12 @@ COVARIANCES = {
     "tied-diag": [1.0, 1.8],
     "tied-spherical": 1.2,
 }
+
+
+@functools.cache
+def _sample(make, seed, n):
+    """Few rows are the first of many: sampling is a program for each number of them."""
+    return np.asarray(make().sample(jax.random.key(seed), n))
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,19 @@ class Case:
     def mixture(self) -> jaxgmm.Mixture:
         return self.make()
 
-    def data(self, n: int = 600, seed: int = 0) -> jax.Array:
-        x = self.mixture().sample(jax.random.key(seed), n)
-        return x[np.random.default_rng(int(SHUFFLED)).permutation(n)] if SHUFFLED else x
+    def start(self, spread: float = 0.5) -> jaxgmm.Mixture:
+        """The mixture with even weights and all components nearer to their centre, by default half as far from it: a
+        fit has a way to go from there, and no seeding need be compiled for a test that is not about seeding.
+        """
+        mixture = self.mixture()
+        means = np.asarray(mixture.means)
+        centre = means.mean(axis=0)
+        moved = dataclasses.replace(mixture.components, means=jnp.asarray(centre + spread * (means - centre)))
+        return jaxgmm.Mixture(jnp.full_like(mixture.log_weights, -np.log(len(WEIGHTS))), moved)
+
+    def data(self, n: int = N, seed: int = 0) -> jax.Array:
+        x = _sample(self.make, seed, max(n, N))[:n]
+        return jnp.asarray(x[np.random.default_rng(int(SHUFFLED)).permutation(n)] if SHUFFLED else x)
 
     def init(self, key, x, n_components=3, **options):
         return jaxgmm.init(key, x, n_components, **self.options, **options)
@@ -89,3 +108,8 @@ STUDENTS = [
 CASES = [*GAUSSIANS, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
 # Of two families: what is the same for all structures is tried on these.
 FEW = [CASES[0], CASES[-1]]
+
+
+def repetitions(n):
+    """How often each of n rows is there, some of them not at all: n rows again, so that both ways are one program."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n))

@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 import sys
@@ -13,12 +14,19 @@ from compilations import total
 # Every compiled program takes memory maps, of which Linux gives a process 65,530; beyond them the compiler crashes.
 MANY_MAPS = 30_000
 MAPS = pathlib.Path("/proc/self/maps")
+# Tracing makes so many objects that looking for garbage among them, as often as Python does, takes a fifth of its time.
+gc.set_threshold(50_000, 10, 10)
 # A suite calls far more kinds of programs, and by turns, than its users do.
 programs._store.size = sys.maxsize
 
 if os.environ.get("OWN_OPTIONS") == "0":
     # What XLA_FLAGS say then holds for every program (`make test-perturbed`).
     programs._options = lambda work, leaves: {}
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest starts first, so that no worker is waited for at the end."""
+    items.sort(key=lambda item: item.path.name != "test_sharding.py")
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +36,7 @@ def _no_more_programs_than_maps():
     yield
     if total() > before and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)

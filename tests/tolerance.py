@@ -20,8 +20,8 @@ def dtype() -> type:
 
 
 # For what depends on no dtype: counts of programs, programs kept on disk, bytes of scratch, pictures of given numbers,
-# what the package holds, errors, containers and names of columns, settings of threads, forks, and the estimator, which
-# takes the dtype of its data whatever JAX is set to.
+# what the package holds, errors, containers and names of columns, settings of threads, forks, the precision that
+# products ask for, and the estimator, which takes the dtype of its data whatever JAX is set to.
 once = pytest.mark.skipif(dtype() is not np.float32, reason="the same whatever the dtype, so run once")
 
 
