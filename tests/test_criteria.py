@@ -8,6 +8,7 @@ from sklearn.mixture import GaussianMixture
 
 import jaxgmm
 
+from cases import repetitions
 from compilations import counted
 from tolerance import assert_close, dtype
 
@@ -47,7 +48,7 @@ def test_sklearn_agrees(covariance_type):
 def test_weights_count_rows(case, name):
     """A row of weight 3 is three rows; one of weight 0, whatever it holds, is none."""
     x = np.asarray(case.data(50))
-    weights = np.random.default_rng(0).integers(0, 4, 50)
+    weights = repetitions(50)
     repeated = np.repeat(x, weights, axis=0)
     x = np.where(weights[:, None] > 0, x, np.nan)
     mixture = case.mixture()
