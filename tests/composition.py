@@ -69,7 +69,9 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
         lambda mixture, rows: jax.grad(lambda x: jaxgmm.fit(mixture, rows_of(x, rows)).log_likelihood)(values_of(rows))
     ),
     "fit_gradient": traced(lambda mixture, rows: jaxgmm.fit_gradient(mixture, rows, adam(), n_steps=2)),
-    "fit_restarts": hosted(lambda case, rows: jaxgmm.fit_restarts(KEY, rows, 3, **case.options, **BRIEF)),
+    "fit_restarts": lambda case, rows: jax.eval_shape(
+        lambda x: jaxgmm.fit_restarts(KEY, rows(x), 3, **case.options, **BRIEF), jnp.asarray(case.data(N))
+    ),
     "fit_many": hosted(lambda case, rows: jaxgmm.fit_many(KEY, together(rows), 3, **case.options, **BRIEF)),
     "select": hosted(lambda case, rows: chosen(jaxgmm.select(KEY, rows, [3], [case.options["form"]], **BRIEF))),
     "select by cross-validation": hosted(
@@ -164,8 +166,9 @@ CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     "derivative of a fit": lambda case, objective: jax.eval_shape(
         jax.grad(lambda x: jaxgmm.fit(case.mixture(), x, objective=objective).objective), jnp.asarray(case.data(N))
     ),
-    "fit_restarts": lambda case, objective: jaxgmm.fit_restarts(
-        KEY, case.data(N), 3, **case.options, **BRIEF, objective=objective
+    "fit_restarts": lambda case, objective: jax.eval_shape(
+        lambda x: jaxgmm.fit_restarts(KEY, x, 3, **case.options, **BRIEF, objective=objective),
+        jnp.asarray(case.data(N)),
     ),
     "fit_many": lambda case, objective: jaxgmm.fit_many(
         KEY, case.data(N)[None], 3, **case.options, **BRIEF, objective=objective

@@ -34,7 +34,7 @@ def per_row(result, x):
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
 def test_same_optimum_as_em(case, optimizer):
-    start, x = start_of(case)
+    start, x = case.start(), case.data(N)
     best = jaxgmm.fit(start, x, tol=0, max_iter=3000)
     tol = 1e-12 if dtype() is np.float64 else 1e-7
     result = jaxgmm.fit_gradient(start, x, optimizer, n_steps=3000, tol=tol)

@@ -80,7 +80,7 @@ def test_gradient_of_entropy_against_differences(case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_optax_climbs_in_free_coordinates(case):
     x = case.data(100)
-    free = case.init(KEY, x, method="random").unconstrain()
+    free = case.start().unconstrain()
     optimizer = optax.adam(0.03)
 
     def loss(free):

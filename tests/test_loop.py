@@ -15,7 +15,6 @@ from jaxgmm.model.steps import take_statistics
 
 from tolerance import assert_close, dtype
 
-KEY = jax.random.key(11)
 BLOCK = 200
 HISTORY = 64
 
@@ -70,7 +69,7 @@ def same(state, result):
 @pytest.mark.parametrize("acceleration", ["anderson", None])
 def test_driven_from_python_a_fit_is_the_same_to_the_bit(case, acceleration):
     x = jnp.asarray(case.data(), dtype())
-    scale, start = jaxgmm.scale_of(x), case.init(KEY, x, method="random")
+    scale, start = jaxgmm.scale_of(x), case.start(0.02)
     options = {"max_iter": 15, "tol": 1e-9}
     expected = jaxgmm.fit(
         start, x, scale=scale, block_size=BLOCK, history_size=HISTORY, acceleration=acceleration, **options
@@ -83,7 +82,7 @@ def test_driven_from_python_a_fit_is_the_same_to_the_bit(case, acceleration):
 def test_of_many_rows_it_is_the_same_to_rounding(case):
     """Where components are made ready for each pass, what is summed are finished statistics."""
     x = jnp.asarray(case.data(6000), dtype())
-    scale, start = jaxgmm.scale_of(x), case.init(KEY, x)
+    scale, start = jaxgmm.scale_of(x), case.start()
     expected = jaxgmm.fit(start, x, scale=scale, history_size=HISTORY)
     state = driven(start, [x[:2500], x[2500:3000], x[3000:]], scale)
     assert int(state.status) == int(expected.status)
@@ -94,7 +93,7 @@ def test_of_many_rows_it_is_the_same_to_rounding(case):
 def test_a_state_is_all_there_is(case):
     """Kept as arrays and taken up again, the fit goes on as if it had not stopped."""
     x = jnp.asarray(case.data(), dtype())
-    scale, start = jaxgmm.scale_of(x), case.init(KEY, x, method="random")
+    scale, start = jaxgmm.scale_of(x), case.start(0.02)
     whole = driven(start, [x], scale, max_iter=12)
     paused = driven(start, [x], scale, max_iter=12, stop=5)
     assert int(paused.status) == jaxgmm.Status.RUNNING

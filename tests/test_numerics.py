@@ -10,7 +10,7 @@ import jaxgmm
 
 import experiments
 from compilations import equations
-from tolerance import dtype
+from tolerance import dtype, once
 
 both_dtypes = pytest.mark.skipif(dtype() is not np.float64, reason="compares with float64 in one process")
 IN_FLOAT32 = dtype() is np.float32
@@ -134,6 +134,7 @@ def precisions(function, mixture):
     return [equation.params["precision"] for equation in found if equation.primitive.name == "dot_general"]
 
 
+@once
 @pytest.mark.parametrize("block_size", [500, 2000])
 def test_matrix_products_ask_for_full_precision(case, block_size):
     """Or else a GPU would take TF32 and a TPU bfloat16 for float32."""
