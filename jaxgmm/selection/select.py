@@ -211,7 +211,7 @@ class _Contest:
             value, completed, held_out, error = math.nan, math.nan, math.nan, None
             try:
                 # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
-                if restarts.best.status != Status.NON_FINITE:
+                if int(restarts.best.status) != Status.NON_FINITE:
                     value, completed = totals(mixture, rows)
                     if folds is not None:
                         held_out, error = self._cross_validated(rows, folds, for_folds, pair, len(parts))
@@ -244,7 +244,7 @@ class _Contest:
             return not _is_regular(ends[pair]), self._estimate(ends[pair], total)
 
         first = min(ends, key=place, default=None)
-        if first is None or ends[first].best.status == Status.NON_FINITE:
+        if first is None or int(ends[first].best.status) == Status.NON_FINITE:
             return np.zeros(rows.n, bool)
 
         def refit(remain: np.ndarray) -> Mixture:
@@ -338,7 +338,7 @@ class _Contest:
             inside, own = _only(rows, folds != fold), _folded(key, np.uint32(fold))
             parts = [self._fitted(inside, pair, number, own) for number in range(n_rounds)]
             fit = merged(parts, bool(self.plans[pair[0]].spurious)).best
-            if fit.status == Status.NON_FINITE:
+            if int(fit.status) == Status.NON_FINITE:
                 return math.nan, f"{Status.NON_FINITE.name} without fold {fold} of the cross-validation"
             value -= 2 * totals(fit.mixture, _only(rows, folds == fold))[0]
         return value, None
