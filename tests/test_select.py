@@ -253,14 +253,52 @@ def test_a_fold_that_fails_is_reported_in_the_row_of_its_candidate(monkeypatch):
         none.best  # noqa: B018
 
 
-def test_where_nothing_can_be_fitted_every_row_says_so():
-    x = blobs() * (1e25 if dtype() is np.float32 else 1e200)
-    found = jaxgmm.select(jax.random.key(0), x, (1, 4), "spherical", **QUICK)
+@pytest.mark.parametrize("power", [25, -25] if dtype() is np.float32 else [200, -200])
+def test_columns_whose_squares_are_none_are_refused(power):
+    with pytest.raises(ValueError, match=r"x spreads by .* in column 0, whose square is none that float\d\d can hold"):
+        jaxgmm.select(jax.random.key(0), blobs() * 10.0**power, (1, 4), "spherical", **QUICK)
+
+
+def test_where_nothing_can_be_fitted_every_row_says_so(monkeypatch):
+    def fails(plan, key, rows, present):
+        found = kept(plan, key, rows, present)
+        best = dataclasses.replace(found.best, status=jnp.asarray(jaxgmm.Status.NON_FINITE, jnp.int32))
+        return dataclasses.replace(found, best=best)
+
+    kept = module.best_of_restarts
+    monkeypatch.setattr(module, "best_of_restarts", fails)
+    found = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", **QUICK)
     assert [one.status for one in found.candidates] == ["NON_FINITE", "NON_FINITE"]
     assert [one.n_parameters for one in found.candidates] == [3, 15]
     assert np.all(np.isnan([(one.log_likelihood, one.bic, one.icl) for one in found.candidates]))
     with pytest.raises(RuntimeError, match="No candidate could be fitted; the first one: NON_FINITE"):
         found.best  # noqa: B018
+
+
+def test_likelihoods_that_fall_get_more_starts_and_are_told():
+    """Whatever two components reach, three do as well; a candidate that lacks that has not been fitted well."""
+
+    def call(value):
+        return jaxgmm.Restarts(
+            jaxgmm.FitResult(mixture, np.float32(value), np.float32(value), 1, 1, None, None, None),
+            *[np.full(4, one) for one in (value, 1, True, True)],
+            np.int32(0),
+        )
+
+    mixture = jaxgmm.from_parameters([1.0], [[0.0]], [1.0], "spherical")
+    options = {"tol": 1e-6, "max_iter": 9, "regularization": 1e-6, "scale": None, "objective": None, "block_size": None}
+    options |= {"methods": ("random",), "n_restarts": 4, "n_finalists": 1, "screening_tol": 0.0, "spurious": False}
+    plan = module.Plan.of(dtype(), (4, 1), "diag", lanes=1, acceleration=None, history_size=8, **options)
+    contest = module._Contest({"diag": plan, "tied": plan}, jax.random.key(0), 4, 3, "bic", 5)
+    ends = {("diag", 2): -100.0, ("diag", 3): -300.0, ("diag", 1): -200.0, ("tied", 3): -300.0}
+    going = contest._hopeful({pair: call(value) for pair, value in ends.items()}, 50.0)
+    assert going == [("diag", 2), ("diag", 3)]
+    rows = [
+        module.Candidate(*pair, regular=True, log_likelihood=value, bic=-2 * value, n_parameters=pair[1])
+        for pair, value in ends.items()
+    ]
+    notes = list(jaxgmm.Selection(tuple(rows), "bic", 0.5).notes())
+    assert notes == ["Likelihoods that more starts would raise: diag 3 below diag 2."]
 
 
 def test_a_second_sweep_compiles_nothing(table):

@@ -119,6 +119,7 @@ class FitCommand:
                 **self.options,
             )
             sound(selection)
+            drawn = rows.x[:, list(selection.columns)], rows.weights
             rows, selection = rows.of(selection), rows.told(selection)
             if self.sort is not None:
                 selection = _sorted(selection, self.sort, rows.columns)
@@ -129,7 +130,7 @@ class FitCommand:
                 jaxgmm.save(out, mixture, metadata, selection.schema)
             if assign is not None:
                 applying.assign(loaded, table, assign, self.layout, prefix)
-        if figure is not None and (note := draw(figure, selection, rows.x, rows.columns, rows.weights)):
+        if figure is not None and (note := draw(figure, selection, drawn[0], rows.columns, drawn[1])):
             rows = dataclasses.replace(rows, notes=[*rows.notes, note])
         unsaved = out is None and assign is None and figure is None
         report.fitted(

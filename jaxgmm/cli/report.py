@@ -42,15 +42,16 @@ def fitted(
                 "best": _described(model),
                 "criterion": selection.criterion,
                 "candidates": list(selection.rows()),
-                "outliers": selection.outliers,
+                "outliers": [place + 1 for place in selection.outliers],
                 "constants": selection.constants,
+                "passed_over": None if selection.passed_over is None else str(selection.passed_over),
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
                 "rows_duplicated": rows.duplicates,
                 "missing": rows.missing,
                 "columns": rows.columns,
                 "columns_unused": rows.unused,
-                "notes": rows.notes,
+                "notes": [*rows.notes, *selection.notes(first=1)],
             }
         )
         return
@@ -82,9 +83,13 @@ def fitted(
         console.print(f"... and {len(ranked) - n_shown} more; --json, or a pipe, has all.")
     for note in selection.notes(first=1):
         console.print(note)
+    if selection.passed_over is not None:
+        console.print("--spurious accepts such a fit, as where many rows are equal.")
     _components(console, model)
     status = jaxgmm.Status[selection.winner.status]
-    if status != jaxgmm.Status.CONVERGED:
+    if status == jaxgmm.Status.DEGENERATE and selection.spurious:
+        console.print("The best fit is DEGENERATE, which --spurious accepts.")
+    elif status != jaxgmm.Status.CONVERGED:
         console.print(f"The best fit is {status.name}. {status.text}")
     if unsaved:
         console.print("Nothing was written; --out model.npz keeps the mixture.")

@@ -1,6 +1,7 @@
 """What was tried when a model was chosen: a row for each candidate, and the table of them."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,12 @@ class PassedOver:
     Fields: `candidate`, whose fit it is or whose starts led to it; `lower`, by how much, at least, in the criterion.
     """
 
-    candidate: Candidate
+    candidate: Candidate = dataclasses.field(repr=False)
     lower: float
 
     def __str__(self) -> str:
-        return f"{self.candidate.name}, {self.lower:.2f} lower but with a spurious component"
+        start = " from another start" if self.candidate.regular else ""
+        return f"{self.candidate.name}{start}, {self.lower:.2f} lower but with a spurious component"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +164,8 @@ class Selection:
         Rows are counted from `first`.
         """
         for name, value in self.constants.items():
-            yield f"Column {name!r} is {value:g} in every row, and is left out."
+            which = "every row but those set aside" if self.outliers else "every row"
+            yield f"Column {name!r} is {value:g} in {which}, and is left out."
         if self.outliers:
             places = ", ".join(str(place + first) for place in self.outliers[:_LISTED])
             places += ", ..." if len(self.outliers) > _LISTED else ""
@@ -172,8 +175,20 @@ class Selection:
                 else f"{len(self.outliers)} rows stand alone and are"
             )
             yield f"{what} set aside, with weight 0 in every candidate: {places}, counted from {first}."
+        if lacking := [f"{one.name} below {less.name}" for less, one in self._falls()]:
+            more = ", ..." if len(lacking) > _LISTED else ""
+            yield f"Likelihoods that more starts would raise: {', '.join(lacking[:_LISTED])}{more}."
         if self.passed_over is not None:
             yield f"Passed over: {self.passed_over}."
+
+    def _falls(self) -> Iterator[tuple[Candidate, Candidate]]:
+        """Candidates with a lower likelihood than those of the same form with fewer components next to them."""
+        for form in dict.fromkeys(one.form for one in self.candidates):
+            mine = [one for one in self.candidates if one.form == form and not math.isnan(one.log_likelihood)]
+            mine.sort(key=lambda one: one.n_components)
+            for less, one in itertools.pairwise(mine):
+                if less.regular and one.log_likelihood < less.log_likelihood - self.resolution:
+                    yield less, one
 
     def to_pandas(self) -> "pandas.DataFrame":
         """The table as a data frame (needs pandas)."""

@@ -18,6 +18,8 @@ _CHANCES = (1e-10, 1e-2, 1e-1)
 _PASSES = 8
 # Of more rows that are far the distances to each other are not looked at: these are no few that stand alone.
 _MOST = 2000
+# More than so many that are far together are a group, however many columns there are.
+_COMPANY = 4
 
 
 def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable[[np.ndarray], Mixture]) -> np.ndarray:
@@ -25,9 +27,10 @@ def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable
 
     A row is far if its density is further below the highest of each component that holds more than d + 2 rows than it
     would be of one in so many Gaussian rows with probability 1e-10: 8 or 9 standard deviations in a few columns, and
-    more where a component has few rows. It stands alone if no more than d other such rows are nearer to it than
-    half-way to these components. As rows that are far draw a mixture towards themselves, those in doubt are left out of
-    it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of these.
+    more where a component has few rows. It stands alone if no more than d other such rows, or 4 where d is larger, are
+    nearer to it than half-way to these components. As rows that are far draw a mixture towards themselves, those in
+    doubt are left out of it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of
+    these.
     """
     present = np.asarray(rows.weights) > 0
     far, suspect, doubtful = _beyond(mixture, rows, present)
@@ -97,7 +100,7 @@ def _compared(
 
 
 def _without_company(x: np.ndarray, mixture: Mixture, n: int, scale: np.ndarray) -> np.ndarray:
-    """Which of the rows (m, d) have no more than d others of them nearer than half-way to the components, (m,)."""
+    """Which of the rows (m, d) have no more than a few others of them nearer than half-way to the components, (m,)."""
     means, weights = np.asarray(mixture.means), np.exp(np.asarray(mixture.log_weights))
     means = means[weights * n > x.shape[1] + 2]
 
@@ -110,4 +113,4 @@ def _without_company(x: np.ndarray, mixture: Mixture, n: int, scale: np.ndarray)
     if not len(means):
         return np.zeros(len(x), bool)
     near = between(x) < np.min(between(means), axis=1)[:, None] / 2
-    return np.sum(near, axis=1) - 1 <= x.shape[1]
+    return np.sum(near, axis=1) - 1 <= min(x.shape[1], _COMPANY)

@@ -90,8 +90,8 @@ def select(
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
-        outliers: "exclude" rows that stand alone, some 8 standard deviations or more from every component, with no
-            more than d others near them; or "keep" them.
+        outliers: "exclude" rows that stand alone, some 8 standard deviations or more from every component of the fit
+            that is first, with no more than d others near them, or 4 where d is larger; or "keep" them.
         progress: show a progress bar (needs tqdm); where there is no terminal, a line now and then.
         n_restarts: number of starts of each candidate that is not given up, rounded up to whole rounds. Default 40;
             fewer, but at least 8, where x holds more than 2^18 numbers.
@@ -101,7 +101,8 @@ def select(
     All others are as for `fit_restarts`.
 
     Raises:
-        TypeError, ValueError: as for `fit_restarts`, an unknown criterion, nothing to try, or no column that varies.
+        TypeError, ValueError: as for `fit_restarts`, an unknown criterion, nothing to try, no column that varies, or
+            one that spreads by too little or too much for squares in its type.
 
     >>> import jax, jaxgmm
     >>> x = jax.random.normal(jax.random.key(0), (300, 2)).at[:100].add(7.0)
@@ -151,7 +152,8 @@ def select(
         return _Contest({form: planned(form) for form in forms}, key, max(ks), n_rounds, criterion, n_folds)
 
     pairs = [(form, k) for form in forms for k in ks]
-    alone = np.zeros(rows.n, bool)
+    alone = _without_squares(whole) if outliers == "exclude" else np.zeros(rows.n, bool)
+    whole = _only(whole, ~alone) if alone.any() else whole
     with Bar(len(pairs) * n_rounds, progress, "fits") as bar:
         # After the first round and, as another candidate may be first then, after the last.
         for looks in reversed(range(_LOOKS + 1)):
@@ -289,7 +291,9 @@ class _Contest:
     def _hopeful(self, ends: dict[_Pair, Restarts], total: float) -> list[_Pair]:
         """Pairs whose next starts may still bring them to the front."""
         values = {pair: self._estimate(one, total) for pair, one in ends.items()}
-        least = min((value for pair, value in values.items() if _is_regular(ends[pair])), default=math.inf)
+        likelihoods = {pair: float(one.best.log_likelihood) for pair, one in ends.items()}
+        sound = [pair for pair in ends if _is_regular(ends[pair])]
+        least = min((values[pair] for pair in sound), default=math.inf)
 
         def hopes(pair: _Pair) -> bool:
             reached = np.asarray(ends[pair].log_likelihood, np.float64)
@@ -299,7 +303,10 @@ class _Contest:
             # Those that were not continued may be so far from where they would have ended.
             short = total * float(self.plans[pair[0]].screening_tol)
             apart = float(np.max(reached) - np.median(reached))
-            return not values[pair] - least > 2 * (_HOPE * apart + short)
+            # More components can do what fewer do: a start that does is still to be found.
+            fewer = [likelihoods[other] for other in sound if other[0] == pair[0] and other[1] < pair[1]]
+            lacks = max(0.0, max(fewer, default=-math.inf) - likelihoods[pair])
+            return not values[pair] - least > 2 * (_HOPE * max(apart, lacks) + short)
 
         return [pair for pair in ends if hopes(pair)]
 
@@ -359,8 +366,25 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
             f"x has no column that varies: every row is {x[0].tolist()}. There is nothing that a mixture could tell."
         )
     names = range(x.shape[1]) if schema is None else schema.names
+    info = np.finfo(x.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        wrong = ~constant & ~((most - least > 2**8 * np.sqrt(info.tiny)) & (most - least < np.sqrt(info.max) / 2**4))
+    if wrong.any():
+        place = int(np.argmax(wrong))
+        raise ValueError(
+            f"x spreads by {most[place] - least[place]:.3g} in column {names[place]!r}, whose square is none that "
+            f"{x.dtype} can hold: give it in another unit."
+        )
     constants = {name: float(value) for name, value, one in zip(names, least, constant, strict=True) if one}
     return np.flatnonzero(~constant).tolist(), constants
+
+
+def _without_squares(rows: Evidence) -> np.ndarray:
+    """Which rows, if they are few, are so far out that the squares of their distances are not finite, (n,)."""
+    x = np.asarray(rows.x)
+    present = np.asarray(rows.weights) > 0
+    far = present & np.any(np.abs(np.where(present[:, None], x, 0)) > np.sqrt(np.finfo(x.dtype).max) / 2**8, axis=1)
+    return far if np.sum(far) <= x.shape[1] + np.sum(present) // 100 else np.zeros_like(far)
 
 
 def _of_columns(rows: Evidence, columns: list[int]) -> Evidence:
