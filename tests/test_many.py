@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.selection import many
+from jaxgmm.selection import calls, many
 
 from compilations import counted
 from tolerance import once, tolerance
@@ -69,7 +69,8 @@ def test_threads_keep_the_setting_of_the_caller():
 
 
 @once
-def test_progress_is_shown(capsys):
+def test_progress_is_shown(capsys, monkeypatch):
+    monkeypatch.setattr(calls, "_SECONDS", 0)
     jaxgmm.fit_many(KEY, np.stack([blobs(0), blobs(1)]), 2, "diag", progress=True)
     assert "fits of 60 rows" in capsys.readouterr().err
 

@@ -32,12 +32,12 @@ def criterion(selection: Selection, ax: "Axes | None" = None) -> "Axes":
     forms = list(dict.fromkeys(candidate.form for candidate in selection.candidates))
     bottom, top = _ends(np.array([behind for _, behind in candidates]))
     edge = ax.get_xaxis_transform()
-    for place, form in enumerate(forms):
+    for place, tried in enumerate(forms):
         look: dict[str, Any] = {"color": style.color(place), "marker": style.marker(place)}
-        mine = sorted((one for one in candidates if one[0].form == form), key=lambda one: one[0].n_components)
+        mine = sorted((one for one in candidates if one[0].form == tried), key=lambda one: one[0].n_components)
         ks = np.array([candidate.n_components for candidate, _ in mine])
         values = np.array([getattr(candidate, selection.criterion) for candidate, _ in mine])
-        ax.plot(ks, values, color=look["color"], label=str(form), zorder=2)
+        ax.plot(ks, values, color=look["color"], label=str(tried), zorder=2)
         for k, value, (candidate, behind) in zip(ks, values, mine, strict=True):
             mark = look | {"ls": "", "mfc": look["color"] if candidate.regular else "white", "zorder": 3}
             if bottom <= behind <= top:

@@ -183,9 +183,11 @@ class Selection:
 
     def _falls(self) -> Iterator[tuple[Candidate, Candidate]]:
         """Candidates with a lower likelihood than those of the same form with fewer components next to them."""
-        for form in dict.fromkeys(one.form for one in self.candidates):
-            mine = [one for one in self.candidates if one.form == form and not math.isnan(one.log_likelihood)]
-            mine.sort(key=lambda one: one.n_components)
+        by_form: dict[Any, list[Candidate]] = {}
+        for one in sorted(self.candidates, key=lambda one: one.n_components):
+            if not math.isnan(one.log_likelihood):
+                by_form.setdefault(one.form, []).append(one)
+        for mine in by_form.values():
             for less, one in itertools.pairwise(mine):
                 if less.regular and one.log_likelihood < less.log_likelihood - self.resolution:
                     yield less, one
