@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 
 import jaxgmm
-from jaxgmm.selection import calls
+from jaxgmm.selection import calls, contest
 from jaxgmm.selection import select as module
 from jaxgmm.selection.restarts import merged
 
@@ -205,7 +205,7 @@ def test_a_tie_needs_as_many_parameters_and_as_good_a_fit():
     def ranked(*likelihoods, p=(5, 5, 5)):
         names = ("full", "diag", "spherical")
         candidates = [
-            module.Candidate(name, 2, n, regular=True, log_likelihood=value, bic=-2 * value)
+            jaxgmm.Candidate(name, 2, n, regular=True, log_likelihood=value, bic=-2 * value)
             for name, n, value in zip(names, p, likelihoods, strict=True)
         ]
         return [one.form for one in jaxgmm.Selection(tuple(candidates), "bic", 0.5).ranked]
@@ -219,7 +219,7 @@ def test_a_tie_needs_as_many_parameters_and_as_good_a_fit():
 def test_only_rows_that_are_present_are_dealt_out():
     weights = np.concatenate([np.ones(10), np.zeros(246)])
     for seed in range(40):
-        folds = module._folds(jax.random.key(seed), weights, 5)
+        folds = contest._folds(jax.random.key(seed), weights, 5)
         assert np.bincount(folds[:10]).tolist() == [2] * 5
         assert np.all(folds[10:] == -1)
     few = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", criterion="cv", **QUICK)
@@ -240,8 +240,8 @@ def test_a_fold_that_fails_is_reported_in_the_row_of_its_candidate(monkeypatch):
             return dataclasses.replace(found, best=best)
         return found
 
-    kept = module.best_of_restarts
-    monkeypatch.setattr(module, "best_of_restarts", fails)
+    kept = contest.best_of_restarts
+    monkeypatch.setattr(contest, "best_of_restarts", fails)
     found = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", criterion="cv", **QUICK)
     assert found.winner.n_components == 1
     failed = found.candidates[1]
@@ -265,8 +265,8 @@ def test_where_nothing_can_be_fitted_every_row_says_so(monkeypatch):
         best = dataclasses.replace(found.best, status=jnp.asarray(jaxgmm.Status.NON_FINITE, jnp.int32))
         return dataclasses.replace(found, best=best)
 
-    kept = module.best_of_restarts
-    monkeypatch.setattr(module, "best_of_restarts", fails)
+    kept = contest.best_of_restarts
+    monkeypatch.setattr(contest, "best_of_restarts", fails)
     found = jaxgmm.select(jax.random.key(0), blobs(), (1, 4), "spherical", **QUICK)
     assert [one.status for one in found.candidates] == ["NON_FINITE", "NON_FINITE"]
     assert [one.n_parameters for one in found.candidates] == [3, 15]
@@ -289,12 +289,12 @@ def test_likelihoods_that_fall_get_more_starts_and_are_told():
     options = {"tol": 1e-6, "max_iter": 9, "regularization": 1e-6, "scale": None, "objective": None, "block_size": None}
     options |= {"methods": ("random",), "n_restarts": 4, "n_finalists": 1, "screening_tol": 0.0, "spurious": False}
     plan = module.Plan.of(dtype(), (4, 1), "diag", lanes=1, acceleration=None, history_size=8, **options)
-    contest = module._Contest({"diag": plan, "tied": plan}, jax.random.key(0), 4, 3, "bic", 5)
+    tried = contest.Contest({"diag": plan, "tied": plan}, jax.random.key(0), 4, 3, "bic", 5)
     ends = {("diag", 2): -100.0, ("diag", 3): -300.0, ("diag", 1): -200.0, ("tied", 3): -300.0}
-    going = contest._hopeful({pair: call(value) for pair, value in ends.items()}, 50.0)
+    going = tried._hopeful({pair: call(value) for pair, value in ends.items()}, 50.0)
     assert going == [("diag", 2), ("diag", 3)]
     rows = [
-        module.Candidate(*pair, regular=True, log_likelihood=value, bic=-2 * value, n_parameters=pair[1])
+        jaxgmm.Candidate(*pair, regular=True, log_likelihood=value, bic=-2 * value, n_parameters=pair[1])
         for pair, value in ends.items()
     ]
     notes = list(jaxgmm.Selection(tuple(rows), "bic", 0.5).notes())
@@ -313,8 +313,8 @@ def test_a_candidate_that_fails_has_its_row(monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore")
         return kept(plan, key, rows, present)
 
-    kept = module.best_of_restarts
-    monkeypatch.setattr(module, "best_of_restarts", out_of_memory)
+    kept = contest.best_of_restarts
+    monkeypatch.setattr(contest, "best_of_restarts", out_of_memory)
     found = jaxgmm.select(jax.random.key(0), blobs(), (1, 2, 3, 4), ("spherical",), **QUICK)
     assert found.winner.n_components == 3
     assert "ERROR: RESOURCE_EXHAUSTED: out of memory" in repr(found).splitlines()[-1]
