@@ -112,7 +112,7 @@ def test_a_messy_table(run):
     table.to_csv("data.csv", index=False)
     output, complaints, code = run("fit", "data.csv", *FAST, "--out", "model.npz")
     assert (code, complaints) == (0, "")
-    assert "Column 'constant' is 3 in every row, and is left out." in output
+    assert "Column 'constant' is 3 in every row but those set aside, and is left out." in output
     # The eighth row of the table, though one before it is incomplete.
     assert "1 row stands alone and is set aside, with weight 0 in every candidate: 8, counted from 1." in output
     metadata = jaxgmm.load_metadata("model.npz")["fit"]
