@@ -117,7 +117,7 @@ def test_a_messy_table(run):
     assert "1 row stands alone and is set aside, with weight 0 in every candidate: 8, counted from 1." in output
     metadata = jaxgmm.load_metadata("model.npz")["fit"]
     assert metadata["constants"] == {"constant": 3.0}
-    assert metadata["outliers"] == [7]
+    assert metadata["outliers"] == [8]
     assert jaxgmm.load_schema("model.npz").names == ("width", "height")
     assert run("predict", "model.npz", "data.csv", "--out", "labels.csv")[2] == 0
     assert len(pd.read_csv("labels.csv")) == 200

@@ -180,7 +180,7 @@ class FitCommand:
                 "data": table.name,
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
-                "outliers": list(selection.outliers),
+                "outliers": [place + 1 for place in selection.outliers],
                 "constants": selection.constants,
                 "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
                 "form": best.form,

@@ -111,7 +111,10 @@ def _describe(result: FitResult, codes: np.ndarray) -> str:
         if status == Status.DEGENERATE:
             bad = np.flatnonzero(result.degenerate_components).tolist()
             message += f" Components {bad} of {result.mixture.n_components}."
-            message += "".join(f" Column {place} is {value:g} in every row." for place, value in _constant(result))
+            message += "".join(
+                f" Column {place} has the mean {value:g} in all components: is it constant?"
+                for place, value in _constant(result)
+            )
         return message
     lines = [f"{np.sum(codes != Status.CONVERGED)} of {codes.size} fits did not converge."]
     for status in Status:
@@ -123,7 +126,7 @@ def _describe(result: FitResult, codes: np.ndarray) -> str:
 
 
 def _constant(result: FitResult) -> Iterator[tuple[int, float]]:
-    """Columns in which all components, if there are several, are the same and as narrow as their rounding."""
+    """Columns in which the means of all components, if there are several, are the same, and their value."""
     means = np.asarray(result.mixture.means, np.float64)[np.asarray(result.mixture.log_weights) > -np.inf]
     if len(means) > 1:
         close = np.ptp(means, axis=0) <= 16 * jnp.finfo(result.mixture.means.dtype).eps * np.abs(means[0])

@@ -84,8 +84,8 @@ class Contest:
 
         return tuple(side_by_side(candidate, pairs))
 
-    def standing_alone(self, rows: Evidence, raced: _Raced) -> np.ndarray:
-        """Which of the rows stand alone beside the pair that is first."""
+    def standing_alone(self, rows: Evidence, raced: _Raced, most: int) -> np.ndarray:
+        """Which of the rows (n,) stand alone beside the pair that is first; none if more than `most` are far."""
         ends, total = self._ends(raced), total_of(rows)
 
         def place(pair: Pair) -> tuple[bool, float]:
@@ -98,7 +98,7 @@ class Contest:
         def refit(remain: np.ndarray) -> Mixture:
             return self._fitted(only(rows, remain), first, 0).best.mixture
 
-        return standing_alone(ends[first].best.mixture, rows, self.plans[first[0]].scale, refit)
+        return standing_alone(ends[first].best.mixture, rows, self.plans[first[0]].scale, refit, most)
 
     def first_round(self, rows: Evidence, pairs: list[Pair], bar: Bar) -> _Raced:
         """Starts of every pair."""

@@ -16,13 +16,20 @@ from jaxgmm.selection.restarts import HANDFUL
 # that are far together may hide each other, and to be in doubt.
 _CHANCES = (1e-10, 1e-2, 1e-1)
 _PASSES = 8
-# Of more rows that are far the distances to each other are not looked at: these are no few that stand alone.
-_MOST = 2000
+# More rows that are far than this share, and these numbers at least and at most, are the tails of the data.
+_SHARE, _LEAST, _MOST = 0.05, 5, 2000
 # More than so many that are far together are a group, however many columns there are.
 _COMPANY = 4
 
 
-def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable[[np.ndarray], Mixture]) -> np.ndarray:
+def most_alone(n: int) -> int:
+    """How many of n rows may stand alone: a twentieth, but at least 5 and at most 2000."""
+    return min(max(int(_SHARE * n), _LEAST), _MOST)
+
+
+def standing_alone(
+    mixture: Mixture, rows: Evidence, scale: Any, refit: Callable[[np.ndarray], Mixture], most: int
+) -> np.ndarray:
     """Which of the rows stand alone beside a mixture fitted to them: truths (n,), false of absent ones.
 
     A row is far if its density is further below the highest of each component that holds more than d + 2 rows than it
@@ -30,7 +37,7 @@ def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable
     more where a component has few rows. It stands alone if no more than d other such rows, or 4 where d is larger, are
     nearer to it than half-way to these components. As rows that are far draw a mixture towards themselves, those in
     doubt are left out of it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of
-    these.
+    these. If more than `most` are far, these are the tails of the data, and none of them stands alone.
     """
     present = np.asarray(rows.weights) > 0
     far, suspect, doubtful = _beyond(mixture, rows, present)
@@ -44,7 +51,7 @@ def standing_alone(mixture: Mixture, rows: Evidence, scale: Any, refit: Callable
             break
     places = np.flatnonzero(far & ~remain)
     alone = np.zeros(far.shape, bool)
-    if places.size <= _MOST:
+    if places.size <= most:
         alone[places] = _without_company(np.asarray(rows.x)[places], mixture, int(np.sum(remain)), np.asarray(scale))
     return alone
 
@@ -103,14 +110,15 @@ def _without_company(x: np.ndarray, mixture: Mixture, n: int, scale: np.ndarray)
     """Which of the rows (m, d) have no more than a few others of them nearer than half-way to the components, (m,)."""
     means, weights = np.asarray(mixture.means), np.exp(np.asarray(mixture.log_weights))
     means = means[weights * n > x.shape[1] + 2]
-
-    def between(others: np.ndarray) -> np.ndarray:
-        # In float64, and relative to the farthest, so that no square is infinite.
-        gaps = (x[:, None].astype(np.float64) - others) / scale
-        most = np.maximum(np.max(np.abs(gaps), axis=2, initial=0), np.finfo(float).tiny)
-        return most * np.sqrt(np.sum((gaps / most[..., None]) ** 2, axis=2))
-
     if not len(means):
         return np.zeros(len(x), bool)
-    near = between(x) < np.min(between(means), axis=1)[:, None] / 2
-    return np.sum(near, axis=1) - 1 <= min(x.shape[1], _COMPANY)
+
+    def distances(row: np.ndarray, others: np.ndarray) -> np.ndarray:
+        # In float64, and relative to the farthest, so that no square is infinite.
+        gaps = (row.astype(np.float64) - others) / scale
+        most = np.maximum(np.max(np.abs(gaps), axis=1), np.finfo(float).tiny)
+        return most * np.sqrt(np.sum((gaps / most[:, None]) ** 2, axis=1))
+
+    # A row at a time, or memory would grow with the square of their number.
+    near = [np.sum(distances(row, x) < np.min(distances(row, means)) / 2) - 1 for row in x]
+    return np.array(near, int) <= min(x.shape[1], _COMPANY)

@@ -19,6 +19,7 @@ from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.candidates import CRITERIA, Selection
 from jaxgmm.selection.contest import Contest, only, total_of
+from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.restarts import LANES, METHODS, Plan
 
 OUTLIERS = ("exclude", "keep")
@@ -81,7 +82,8 @@ def select(
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
         outliers: "exclude" rows that stand alone, some 8 standard deviations or more from every component of the fit
-            that is first, with no more than d others near them, or 4 where d is larger; or "keep" them.
+            that is first, with no more than d others near them, or 4 where d is larger; or "keep" them. More than a
+            twentieth of the rows, and 5, are the tails of the data: these are kept.
         progress: show a progress bar (needs tqdm); where there is no terminal, a line now and then.
         n_restarts: number of starts of each candidate that is not given up, rounded up to whole rounds. Default 40;
             fewer, but at least 8, where x holds more than 2^18 numbers.
@@ -142,7 +144,8 @@ def select(
         return Contest({form: planned(form) for form in forms}, key, max(ks), n_rounds, criterion, n_folds)
 
     pairs = [(form, k) for form in forms for k in ks]
-    alone = _without_squares(whole) if outliers == "exclude" else np.zeros(rows.n, bool)
+    most = most_alone(int(np.sum(np.asarray(whole.weights) > 0)))
+    alone = _without_squares(whole, most) if outliers == "exclude" else np.zeros(rows.n, bool)
     whole = only(whole, ~alone) if alone.any() else whole
     with Bar(len(pairs) * n_rounds, progress, "fits") as bar:
         # After the first round and, as another candidate may be first then, after the last.
@@ -152,10 +155,10 @@ def select(
             contest = contest_of(rows, columns)
             looking = outliers == "exclude" and looks > 0
             raced = contest.first_round(rows, pairs, bar)
-            more = contest.standing_alone(rows, raced) if looking else alone & ~alone
+            more = contest.standing_alone(rows, raced, most - int(np.sum(alone))) if looking else alone & ~alone
             if not more.any():
                 raced = contest.further_rounds(rows, raced, bar)
-                more = contest.standing_alone(rows, raced) if looking else more
+                more = contest.standing_alone(rows, raced, most - int(np.sum(alone))) if looking else more
             if not more.any():
                 break
             alone |= more
@@ -202,12 +205,12 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
     return np.flatnonzero(~constant).tolist(), constants
 
 
-def _without_squares(rows: Evidence) -> np.ndarray:
-    """Which rows, if they are few, are so far out that the squares of their distances are not finite, (n,)."""
+def _without_squares(rows: Evidence, most: int) -> np.ndarray:
+    """Which rows (n,), if no more than `most`, are so far out that the squares of their distances are not finite."""
     x = np.asarray(rows.x)
     present = np.asarray(rows.weights) > 0
     far = present & np.any(np.abs(np.where(present[:, None], x, 0)) > np.sqrt(np.finfo(x.dtype).max) / 2**8, axis=1)
-    return far if np.sum(far) <= x.shape[1] + np.sum(present) // 100 else np.zeros_like(far)
+    return far if np.sum(far) <= most else np.zeros_like(far)
 
 
 def _of_columns(rows: Evidence, columns: list[int]) -> Evidence:
