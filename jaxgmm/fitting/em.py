@@ -17,7 +17,7 @@ from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes
 from jaxgmm.model.objective import Objective, objective_of
-from jaxgmm.model.scale import floor_of, spread_of
+from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
 
@@ -93,7 +93,7 @@ def fit(
             checks.scalar("tol", tol, dtype),
             checks.steps("max_iter", max_iter),
             checks.scalar("regularization", regularization, dtype),
-            checks.scale(scale, mixture.n_columns, dtype),
+            scale_from(rows) if scale is None else checks.scale(scale, mixture.n_columns, dtype),
             objective_of(objective, mixture.n_components, dtype),
             scheme=scheme_of(acceleration),
             history_size=checks.count("history_size", history_size),
@@ -310,7 +310,7 @@ def _fit(
     tol: Float[Array, ""],
     max_iter: Int[Array, ""],
     regularization: Float[Array, ""],
-    scale: Float[Array, " d"] | None,
+    scale: Float[Array, " d"],
     objective: Objective,
     *,
     scheme: Scheme,
@@ -322,7 +322,7 @@ def _fit(
     unit = jax.lax.stop_gradient(jnp.max(rows.weights))
     unit = jnp.where(unit > 0, unit, jnp.nan)
     blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size)
-    floor = floor_of(spread_of(blocks).scale if scale is None else scale, regularization)
+    floor = floor_of(scale, regularization)
     given = rows, floor, objective
     # The loop is not differentiated: derivatives are those of the point where it ends.
     fixed = jax.lax.stop_gradient((mixture, tol, unit, blocks, floor, objective))
