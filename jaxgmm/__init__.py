@@ -40,16 +40,20 @@ if TYPE_CHECKING:
     from jaxgmm.selection.agreement import adjusted_rand_index, align
     from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
     from jaxgmm.selection.candidates import Candidate, PassedOver, Selection
+    from jaxgmm.selection.components import ComponentSelection, select_components
     from jaxgmm.selection.criteria import aic, aicc, bic, icl
     from jaxgmm.selection.many import fit_many
     from jaxgmm.selection.restarts import Restarts, fit_restarts
     from jaxgmm.selection.select import select
+    from jaxgmm.selection.select_many import select_many
+    from jaxgmm.selection.selections import Selections
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
     "Candidate",
+    "ComponentSelection",
     "Each",
     "Estimate",
     "Evidence",
@@ -72,6 +76,7 @@ __all__ = [
     "Scales",
     "Schema",
     "Selection",
+    "Selections",
     "Shared",
     "Stability",
     "Statistics",
@@ -112,6 +117,8 @@ __all__ = [
     "save",
     "scale_of",
     "select",
+    "select_components",
+    "select_many",
     "stability",
     "to_numpyro",
     "to_scipy",
@@ -120,6 +127,7 @@ __all__ = [
 _PLACES = {
     "Bounds": "divergences.bounds",
     "Candidate": "selection.candidates",
+    "ComponentSelection": "selection.components",
     "Each": "covariance.structure",
     "Estimate": "divergences.estimates",
     "Evidence": "ground.rows",
@@ -142,6 +150,7 @@ _PLACES = {
     "Scales": "covariance.scales",
     "Schema": "ground.schema",
     "Selection": "selection.candidates",
+    "Selections": "selection.selections",
     "Shared": "covariance.structure",
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
@@ -182,6 +191,8 @@ _PLACES = {
     "save": "model.saving",
     "scale_of": "model.scale",
     "select": "selection.select",
+    "select_components": "selection.components",
+    "select_many": "selection.select_many",
     "stability": "selection.bootstrap",
     "to_numpyro": "adapters.numpyro",
     "to_scipy": "adapters.scipy",

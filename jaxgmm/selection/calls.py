@@ -64,10 +64,10 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def update(self) -> None:
-        """One more is done."""
+    def update(self, number: int = 1) -> None:
+        """So many more are done."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(number)
 
     def restart(self) -> None:
         """All is to be done again."""
@@ -75,10 +75,10 @@ class Bar:
             self._bar.n = self._bar.last_print_n = 0
             self._bar.total = self._total
 
-    def shorten(self, number: int) -> None:
-        """So many are not to be done."""
+    def expect(self, number: int) -> None:
+        """So many more are to be done, or fewer."""
         if self._bar is not None:
-            self._bar.total -= number
+            self._bar.total += number
 
 
 def shown(done: Iterable[T], total: int, progress: bool, what: str) -> Iterator[T]:

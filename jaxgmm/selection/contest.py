@@ -19,7 +19,7 @@ from jaxgmm.model.mixture import Mixture
 from jaxgmm.selection.calls import Bar, side_by_side
 from jaxgmm.selection.candidates import Candidate
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
-from jaxgmm.selection.outliers import standing_alone
+from jaxgmm.selection.outliers import Seen, beyond, standing_alone
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts, merged
 
 # A candidate is given up that is further behind than so many times what its own starts are apart.
@@ -95,10 +95,18 @@ class Contest:
         if first is None or int(ends[first].best.status) == Status.NON_FINITE:
             return np.zeros(rows.n, bool)
 
-        def refit(remain: np.ndarray) -> Mixture:
-            return self._fitted(only(rows, remain), first, 0).best.mixture
+        def seen(mixture: Mixture, remain: np.ndarray) -> Seen:
+            return Seen.of(beyond(mixture, rows, jnp.asarray(remain)), mixture.log_weights, mixture.means)
 
-        return standing_alone(ends[first].best.mixture, rows, self.plans[first[0]].scale, refit, most)
+        x, present = np.asarray(rows.x), np.asarray(rows.weights) > 0
+        scale = np.asarray(self.plans[first[0]].scale)
+        look = standing_alone(x, present, scale, seen(ends[first].best.mixture, present), most)
+        try:
+            remain = next(look)
+            while True:
+                remain = look.send(seen(self._fitted(only(rows, remain), first, 0).best.mixture, remain))
+        except StopIteration as end:
+            return end.value
 
     def first_round(self, rows: Evidence, pairs: list[Pair], bar: Bar) -> _Raced:
         """Starts of every pair."""
@@ -110,12 +118,12 @@ class Contest:
         """The same with more starts of the pairs that may still win."""
         total = total_of(rows)
         going = [pair for pair, parts in raced.items() if not isinstance(parts, str)]
-        bar.shorten((len(raced) - len(going)) * (self.n_rounds - 1))
+        bar.expect((len(going) - len(raced)) * (self.n_rounds - 1))
         for number in range(1, self.n_rounds):
             before = len(going)
             ends = self._ends({pair: raced[pair] for pair in going})
             going = self._hopeful(ends, total)
-            bar.shorten((before - len(going)) * (self.n_rounds - number))
+            bar.expect((len(going) - before) * (self.n_rounds - number))
             for pair, parts in self._round(rows, number, going, bar).items():
                 raced = raced | {pair: parts if isinstance(parts, str) else [*raced[pair], *parts]}
             going = [pair for pair in going if not isinstance(raced[pair], str)]

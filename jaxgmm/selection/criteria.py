@@ -86,7 +86,7 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     True
     """
     mixture, rows = check_rows(mixture, x, weights)
-    completed = _completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
+    completed = completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
     return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(rows.weights))
 
 
@@ -127,7 +127,7 @@ def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
 
 
 @program(static=("block_size",), work=of_passes(1))
-def _completed_log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
+def completed_log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
     """The log-likelihood of the rows together with their most probable components."""
 
     def of(log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"]) -> Float[Array, " n"]:

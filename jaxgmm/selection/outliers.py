@@ -1,11 +1,12 @@
 """Rows that stand alone: too far from everything for a mixture of these data, and too few for a component."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Generator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
@@ -27,71 +28,58 @@ def most_alone(n: int) -> int:
     return min(max(int(_SHARE * n), _LEAST), _MOST)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+    """Rows beside a mixture that was fitted to some of them.
+
+    Fields: `far`, `suspect`, `doubtful` (n,), which rows are beyond each of the chances; `weights` (k,) and `means`
+    (k, d) of the mixture.
+    """
+
+    far: np.ndarray
+    suspect: np.ndarray
+    doubtful: np.ndarray
+    weights: np.ndarray
+    means: np.ndarray
+
+    @classmethod
+    def of(cls, beyond: Any, log_weights: Any, means: Any) -> "Seen":
+        """From what `beyond` gives."""
+        return cls(*np.asarray(beyond), np.exp(np.asarray(log_weights, np.float64)), np.asarray(means))
+
+
 def standing_alone(
-    mixture: Mixture, rows: Evidence, scale: Any, refit: Callable[[np.ndarray], Mixture], most: int
-) -> np.ndarray:
-    """Which of the rows stand alone beside a mixture fitted to them: truths (n,), false of absent ones.
+    x: np.ndarray, present: np.ndarray, scale: np.ndarray, seen: Seen, most: int
+) -> Generator[np.ndarray, Seen, np.ndarray]:
+    """Which of the rows (n, d) stand alone beside a mixture fitted to those that are present: truths (n,).
 
     A row is far if its density is further below the highest of each component that holds more than d + 2 rows than it
     would be of one in so many Gaussian rows with probability 1e-10: 8 or 9 standard deviations in a few columns, and
     more where a component has few rows. It stands alone if no more than d other such rows, or 4 where d is larger, are
     nearer to it than half-way to these components. As rows that are far draw a mixture towards themselves, those in
-    doubt are left out of it first, by `refit`, which is told which rows remain, truths (n,), and returns the mixture of
-    these. If more than `most` are far, these are the tails of the data, and none of them stands alone.
+    doubt are left out of it first: this asks for what is seen beside the mixture of the rows that it says remain, as
+    often as it needs that. If more than `most` are far, these are the tails of the data, and none of them stands alone.
     """
-    present = np.asarray(rows.weights) > 0
-    far, suspect, doubtful = _beyond(mixture, rows, present)
-    if not suspect.any():
-        return suspect
+    if not seen.suspect.any():
+        return seen.suspect
     for _ in range(_PASSES):
-        remain = present & ~doubtful
-        mixture = refit(remain)
-        far, _, doubtful = _beyond(mixture, rows, remain)
-        if np.array_equal(remain, present & ~doubtful):
+        remain = present & ~seen.doubtful
+        seen = yield remain
+        if np.array_equal(remain, present & ~seen.doubtful):
             break
-    places = np.flatnonzero(far & ~remain)
-    alone = np.zeros(far.shape, bool)
+    places = np.flatnonzero(seen.far & ~remain)
+    alone = np.zeros(present.shape, bool)
     if places.size <= most:
-        alone[places] = _without_company(np.asarray(rows.x)[places], mixture, int(np.sum(remain)), np.asarray(scale))
+        alone[places] = _without_company(x[places], seen, int(np.sum(remain)), scale)
     return alone
 
 
-def _beyond(mixture: Mixture, rows: Evidence, remain: np.ndarray) -> np.ndarray:
-    """Which rows are beyond each of the chances, (3, n), beside a mixture that was fitted to those that remain."""
-    limits = np.stack([_limits(mixture, rows.x.shape[1], remain, chance) for chance in _CHANCES], axis=1)
-    return np.asarray(_compared(mixture, rows, jnp.asarray(remain), *map(jnp.asarray, limits.astype(rows.x.dtype))))
-
-
-def _limits(mixture: Mixture, d: int, remain: np.ndarray, chance: float) -> np.ndarray:
-    """How far the log-density of a component's own rows, and of others, may lie below its highest, (2, k).
-
-    Beside components of no more than d + 2 rows a row may be as far as it likes, unless there are no others.
-
-    Source: the bound of chi-squared by Laurent & Massart (2000), Ann. Statist. 28.
-    """
-    n = int(np.sum(remain))
-    m = np.exp(np.asarray(mixture.log_weights, np.float64)) * n
-    tells = m > d + 2
-    # What a component of a handful of rows says of its width is not believed to be that vague.
-    m = np.maximum(m, HANDFUL * (d + 1))
-    tail = np.log(n / chance)
-    # Distances from a Gaussian that was fitted to m other rows are larger by so much on average.
-    outside = (d + 2 * np.sqrt(d * tail) + 2 * tail) * (m + 1) / (m - d - 1)
-    # A row that the Gaussian was fitted to as well drew it nearer.
-    inside = outside / (1 + outside / (m - 1))
-    return np.where(tells, np.stack([inside, outside]) / 2, -np.inf if tells.any() else np.inf)
-
-
 @program(work=of_passes(1))
-def _compared(
-    mixture: Mixture,
-    rows: Evidence,
-    remain: Bool[Array, " n"],
-    inside: Float[Array, "c k"],
-    outside: Float[Array, "c k"],
-) -> Bool[Array, "c n"]:
-    components = mixture.components
+def beyond(mixture: Mixture, rows: Evidence, remain: Bool[Array, " n"]) -> Bool[Array, "c n"]:
+    """Which rows are beyond each of the chances beside a mixture that was fitted to those that remain."""
+    components, d = mixture.components, rows.x.shape[1]
     highest = jnp.diagonal(components.log_prob(components.read(components.means)))
+    inside, outside = _limits(mixture.weights, jnp.sum(remain), d)
 
     def block(given: Any, rows: tuple[Array, Array, Array]) -> Bool[Array, "b c"]:
         components, highest, inside, outside = given
@@ -102,14 +90,33 @@ def _compared(
 
     given = components, highest, inside, outside
     x = jnp.where(rows.weights[:, None] > 0, rows.x, 0)
-    size = block_size_for(rows.n, highest.size * x.shape[1])
+    size = block_size_for(rows.n, highest.size * d)
     return map_rows(block, given, (x, rows.weights, remain), size).T
 
 
-def _without_company(x: np.ndarray, mixture: Mixture, n: int, scale: np.ndarray) -> np.ndarray:
+def _limits(weights: Float[Array, " k"], n: Int[Array, ""], d: int) -> tuple[Float[Array, "c k"], Float[Array, "c k"]]:
+    """How far the log-density of rows of a component may lie below its highest, of its own and of others, by chance.
+
+    Beside components of no more than d + 2 of the n rows a row may be as far as it likes, unless there are no others.
+
+    Source: the bound of chi-squared by Laurent & Massart (2000), Ann. Statist. 28.
+    """
+    m = weights * n
+    tells = m > d + 2
+    # What a component of a handful of rows says of its width is not believed to be that vague.
+    m = jnp.maximum(m, HANDFUL * (d + 1))
+    tail = jnp.log(n.astype(m.dtype)) - np.log(np.array(_CHANCES, m.dtype))[:, None]
+    # Distances from a Gaussian that was fitted to m other rows are larger by so much on average.
+    outside = (d + 2 * jnp.sqrt(d * tail) + 2 * tail) * (m + 1) / (m - d - 1)
+    # A row that the Gaussian was fitted to as well drew it nearer.
+    inside = outside / (1 + outside / (m - 1))
+    beside = jnp.where(jnp.any(tells), -jnp.inf, jnp.inf)
+    return jnp.where(tells, inside / 2, beside), jnp.where(tells, outside / 2, beside)
+
+
+def _without_company(x: np.ndarray, seen: Seen, n: int, scale: np.ndarray) -> np.ndarray:
     """Which of the rows (m, d) have no more than a few others of them nearer than half-way to the components, (m,)."""
-    means, weights = np.asarray(mixture.means), np.exp(np.asarray(mixture.log_weights))
-    means = means[weights * n > x.shape[1] + 2]
+    means = seen.means[seen.weights * n > x.shape[1] + 2]
     if not len(means):
         return np.zeros(len(x), bool)
 

@@ -25,18 +25,18 @@ from jaxgmm.selection.restarts import LANES, METHODS, Plan
 OUTLIERS = ("exclude", "keep")
 # Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
 _OPEN = 4
-_FORMS = ("full", "tied", "diag", "spherical")
+FORMS = ("full", "tied", "diag", "spherical")
 # Starts by default, of up to so many numbers; fewer of more, and starts after which candidates are compared.
 _STARTS, _NUMBERS, _ROUND = 40, 2**18, 4
 # So often are rows looked for that stand alone, each of which may hide others.
-_LOOKS = 5
+LOOKS = 5
 
 
 def select(
     key: jax.Array,
     x: Any,
     n_components: Iterable[int] | int = range(1, 11),
-    forms: Sequence[str | Form] | str | Form = _FORMS,
+    forms: Sequence[str | Form] | str | Form = FORMS,
     *,
     criterion: str = "bic",
     weights: Any = None,
@@ -109,9 +109,9 @@ def select(
     key = checks.key(key)
     schema = schema_of(x)
     rows = checks.unsharded(checks.evidence(x, weights), "select")
-    ks = [checks.count("n_components", k) for k in _listed(n_components)]
+    ks = [checks.count("n_components", k) for k in listed(n_components)]
     # As they were asked for, each once.
-    forms = list({form_of(form): form for form in reversed(_listed(forms))}.values())[::-1]
+    forms = list({form_of(form): form for form in reversed(listed(forms))}.values())[::-1]
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     whole, dtype = rows, rows.x.dtype
@@ -149,7 +149,7 @@ def select(
     whole = only(whole, ~alone) if alone.any() else whole
     with Bar(len(pairs) * n_rounds, progress, "fits") as bar:
         # After the first round and, as another candidate may be first then, after the last.
-        for looks in reversed(range(_LOOKS + 1)):
+        for looks in reversed(range(LOOKS + 1)):
             columns, constants = _varying(whole, schema)
             rows = whole if not constants else _of_columns(whole, columns)
             contest = contest_of(rows, columns)
@@ -186,15 +186,12 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
     """Places of the columns that vary, and the values of the others, by name or place."""
     x = np.asarray(rows.x)[np.asarray(rows.weights) > 0]
     least, most = np.min(x, axis=0), np.max(x, axis=0)
-    constant = most - least <= 4 * np.finfo(x.dtype).eps * np.abs(least)
+    constant, wrong = ranges(least, most)
     if constant.all():
         raise ValueError(
             f"x has no column that varies: every row is {x[0].tolist()}. There is nothing that a mixture could tell."
         )
     names = range(x.shape[1]) if schema is None else schema.names
-    info = np.finfo(x.dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        wrong = ~constant & ~((most - least > 2**8 * np.sqrt(info.tiny)) & (most - least < np.sqrt(info.max) / 2**4))
     if wrong.any():
         place = int(np.argmax(wrong))
         raise ValueError(
@@ -205,11 +202,23 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
     return np.flatnonzero(~constant).tolist(), constants
 
 
+def ranges(least: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which columns are constant, by their extremes, and which spread by what has no square in their type."""
+    info = np.finfo(least.dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        constant = most - least <= 4 * info.eps * np.abs(least)
+        reach = (most - least > 2**8 * np.sqrt(info.tiny)) & (most - least < np.sqrt(info.max) / 2**4)
+    return constant, ~constant & ~reach
+
+
+def far_out(x: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Which rows that are present are so far out that the squares of their distances are not finite, (n,)."""
+    return present & np.any(np.abs(np.where(present[:, None], x, 0)) > np.sqrt(np.finfo(x.dtype).max) / 2**8, axis=1)
+
+
 def _without_squares(rows: Evidence, most: int) -> np.ndarray:
-    """Which rows (n,), if no more than `most`, are so far out that the squares of their distances are not finite."""
-    x = np.asarray(rows.x)
-    present = np.asarray(rows.weights) > 0
-    far = present & np.any(np.abs(np.where(present[:, None], x, 0)) > np.sqrt(np.finfo(x.dtype).max) / 2**8, axis=1)
+    """Rows that are `far_out` (n,), if they are no more than `most`."""
+    far = far_out(np.asarray(rows.x), np.asarray(rows.weights) > 0)
     return far if np.sum(far) <= most else np.zeros_like(far)
 
 
@@ -217,7 +226,7 @@ def _of_columns(rows: Evidence, columns: list[int]) -> Evidence:
     return dataclasses.replace(rows, x=jnp.asarray(np.asarray(rows.x)[:, columns]))
 
 
-def _listed(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
     """What there is several of, or one."""
     try:
         return [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,462 @@
+"""What `select_many` chose: a row for each data set, their mixtures, and what belongs to which component."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxgmm.fitting.result import Status
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.schema import Schema
+from jaxgmm.ground.sets import Given, Sets, read
+from jaxgmm.model.mixture import Mixture, posterior
+from jaxgmm.selection.calls import Bar
+from jaxgmm.selection.components import ComponentSelection
+from jaxgmm.selection.rooms import Chunk, Layout, over_sets
+
+if TYPE_CHECKING:
+    import pandas
+
+# What a `resolution` is of what fits leave open, as in a `Selection`.
+_OPEN = 4
+_LISTED = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chosen:
+    """What the criterion prefers for each of some data sets.
+
+    Fields: `form` and `count` (c,), places in what was asked for; `value` (c,), of the criterion, infinite where no
+    candidate has one; `behind` (c,), how far the next candidate is behind; `passed_over` (c,), by how much, at least, a
+    fit with a spurious component is lower; `n_parameters`, `log_likelihood`, `status`, `regular` (c,), of the winner;
+    `values` (c, f, m), of all candidates; `best`, for each form the mixtures of its own winners.
+    """
+
+    form: np.ndarray
+    count: np.ndarray
+    value: np.ndarray
+    behind: np.ndarray
+    passed_over: np.ndarray
+    n_parameters: np.ndarray
+    log_likelihood: np.ndarray
+    status: np.ndarray
+    regular: np.ndarray
+    values: np.ndarray
+    best: tuple[Mixture, ...]
+
+    @classmethod
+    def of(cls, found: Sequence[ComponentSelection], open_: np.ndarray, *, spurious: bool) -> "Chosen":
+        """From what was found for each form, where likelihoods may be off by so much (c,)."""
+
+        def all_of(name: str) -> np.ndarray:
+            """Of every candidate (c, f, m), in the order they were asked for."""
+            return np.stack([getattr(one, name) for one in found], axis=1)
+
+        values, regular = all_of("criterion").astype(np.float64), all_of("regular")
+        n, f, m = values.shape
+        resolution = _OPEN * open_[:, None]
+        flat = values.reshape(n, -1)
+        p, likelihood = (all_of(name).reshape(n, -1) for name in ("n_parameters", "log_likelihood"))
+        eligible = np.isfinite(flat) & (regular.reshape(n, -1) | spurious)
+        eligible = np.where(eligible.any(axis=1, keepdims=True), eligible, np.isfinite(flat))
+        each = np.arange(n)
+        compared = np.where(eligible, flat, np.inf)
+        least = np.argmin(compared, axis=1)
+        close = np.abs(likelihood - likelihood[each, least][:, None]) <= resolution
+        tied = eligible & close & (p == p[each, least][:, None])
+        winner = np.where(tied.any(axis=1), np.argmax(tied, axis=1), least)
+        value = flat[each, winner]
+        others = np.where(tied, np.inf, compared)
+        others[each, winner] = np.inf
+        higher = all_of("passed_over").reshape(n, -1)
+        with np.errstate(invalid="ignore"):
+            behind = np.maximum(np.min(others, axis=1) - value, 0)
+            lower = np.max(value[:, None] - np.where(higher > resolution, flat - 2 * higher, flat), axis=1)
+        fine = np.isfinite(value)
+        return cls(
+            form=winner // m,
+            count=winner % m,
+            value=value,
+            behind=np.where(np.isfinite(behind), behind, np.nan),
+            passed_over=np.where(fine & (lower > 2 * resolution[:, 0]), lower, 0),
+            n_parameters=p[each, winner],
+            log_likelihood=likelihood[each, winner],
+            status=all_of("status").reshape(n, -1)[each, winner],
+            regular=regular.reshape(n, -1)[each, winner],
+            values=values,
+            best=tuple(one.best.mixture for one in found),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stack:
+    """Mixtures of one form in as many columns: of the data sets `numbers` (c,), in their `columns` (c, d)."""
+
+    form: Any
+    mixture: Mixture
+    numbers: np.ndarray
+    columns: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selections:
+    """What was chosen for each of many data sets. Its text is how many of them have how many components.
+
+    Fields:
+        names: what the data sets are called, numbers from 0 where they have no names.
+        forms, tried: the forms and the numbers of components that were asked for.
+        criterion: by which lower is better.
+        n_components: (b,), chosen; 0 where none could be.
+        n_parameters: (b,), free parameters.
+        log_likelihood: (b,), total, natural logarithm.
+        value: (b,), of the criterion.
+        behind: (b,), how far the next candidate is behind, of those that are no tie; NaN where there is none.
+        passed_over: (b,), by how much, at least, the criterion is lower of a fit that was not chosen as a component is
+            spurious; 0 if none is.
+        regular: (b,), whether the fit is without spurious components. It is if any candidate's is.
+        values: (b, f, m), the criterion of every form and number of components; infinite where a fit failed, NaN where
+            there was none.
+        outliers: by name, places of the rows that stand alone, and have weight 0; of data sets that have any.
+        errors: by name, why a data set could not be fitted.
+        schema: what the columns were called, None if they had no names.
+        by: the column, or columns, that `names` come from.
+
+    Components are in the order of their weights, the heaviest first.
+    """
+
+    names: tuple[Any, ...]
+    forms: tuple[Any, ...]
+    tried: tuple[int, ...]
+    criterion: str
+    n_components: np.ndarray
+    n_parameters: np.ndarray
+    log_likelihood: np.ndarray
+    value: np.ndarray
+    behind: np.ndarray
+    passed_over: np.ndarray
+    regular: np.ndarray
+    values: np.ndarray
+    outliers: dict[Any, tuple[int, ...]]
+    errors: dict[Any, str]
+    schema: Schema | None = None
+    by: Any = None
+    _codes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    _forms: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    _stacks: list[Stack] = dataclasses.field(default_factory=list)
+    _where: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), int))
+
+    @classmethod
+    def blank(cls, given: Given, forms: Sequence[Any], tried: Sequence[int], criterion: str, by: Any) -> "Selections":
+        """Before anything is fitted."""
+        n = len(given.names)
+        nothing = [np.full(n, np.nan) for _ in range(4)]
+        return cls(
+            given.names,
+            tuple(forms),
+            tuple(tried),
+            criterion,
+            np.zeros(n, int),
+            np.zeros(n, int),
+            *nothing[:3],
+            np.zeros(n),
+            np.zeros(n, bool),
+            np.full((n, len(forms), len(tried)), np.nan),
+            {},
+            {given.names[number]: text for number, text in given.faults.items()},
+            given.schema,
+            by,
+            np.zeros(n, int),
+            np.full(n, -1),
+            [],
+            np.full((n, 2), -1),
+        )
+
+    def record(self, numbers: np.ndarray, columns: np.ndarray, chosen: Chosen) -> None:
+        """Take down what was chosen for the data sets of these numbers, in these of their columns (c, d)."""
+        fine = np.isfinite(chosen.value)
+        self.values[numbers] = chosen.values
+        self._codes[numbers] = chosen.status
+        for place in numbers[~fine].tolist():
+            self.fail(place, "no fit has a finite likelihood")
+        mine = numbers[fine]
+        self.n_components[mine] = np.array(self.tried)[chosen.count[fine]]
+        self._forms[mine] = chosen.form[fine]
+        for name in ("n_parameters", "log_likelihood", "value", "behind", "passed_over", "regular"):
+            getattr(self, name)[mine] = getattr(chosen, name)[fine]
+        for form in np.unique(chosen.form[fine]).tolist():
+            places = np.flatnonzero(fine & (chosen.form == form))
+            mixture = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.best[form])
+            self._where[numbers[places]] = np.stack(
+                [np.full(len(places), len(self._stacks)), np.arange(len(places))], 1
+            )
+            self._stacks.append(Stack(self.forms[form], mixture, numbers[places], columns[places]))
+
+    def fail(self, number: int, text: str) -> None:
+        """Take down why a data set could not be fitted."""
+        self.errors[self.names[number]] = text
+        self._where[number] = -1
+        self.n_components[number] = 0
+
+    def set_aside(self, sets: Sets, alone: np.ndarray) -> None:
+        """Take down which rows (N,) stand alone."""
+        for place in np.unique(sets.owner[alone]).tolist():
+            found = np.flatnonzero(alone[sets.rows(place)])
+            self.outliers[self.names[int(sets.numbers[place])]] = tuple(found.tolist())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """The form of each that was chosen, None where none could be."""
+        return tuple(None if place < 0 else self.forms[place] for place in self._forms.tolist())
+
+    @property
+    def status(self) -> tuple[str, ...]:
+        """Name of the status of the best fit of each, or what went wrong."""
+        names = {int(code): code.name for code in Status}
+        return tuple(
+            f"ERROR: {self.errors[name]}" if name in self.errors else names[code]
+            for name, code in zip(self.names, self._codes.tolist(), strict=True)
+        )
+
+    def mixture(self, name: Any) -> Mixture:
+        """The mixture of a data set, in its `columns`, with as many components as were chosen.
+
+        Raises:
+            KeyError: there is no such data set.
+            RuntimeError: it could not be fitted.
+        """
+        number = self._number(name)
+        stack, place = self._where[number].tolist()
+        if stack < 0:
+            raise RuntimeError(f"Data set {name!r} could not be fitted: it {self.errors.get(name, 'has no fit')}.")
+        whole = jax.tree.map(lambda leaf: leaf[place], self._stacks[stack].mixture)
+        places = np.arange(self.n_components[number])
+        # In numpy, or every number of components would compile slices of its own.
+        return jax.device_put(Mixture(whole.log_weights[places], whole.components.take(places)))
+
+    def columns(self, name: Any) -> tuple[int, ...]:
+        """Places of the columns of a data set that were fitted, all but the constant ones; none if it has no mixture."""
+        stack, place = self._where[self._number(name)].tolist()
+        return () if stack < 0 else tuple(self._stacks[stack].columns[place].tolist())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The table, row by row: a row for each data set."""
+        labels, status, forms = self._labels(), self.status, self.form
+        for place, name in enumerate(self.names):
+            yield dict(zip(labels, name if len(labels) > 1 else (name,), strict=True)) | {
+                "form": None if forms[place] is None else str(forms[place]),
+                "n_components": int(self.n_components[place]),
+                "n_parameters": int(self.n_parameters[place]),
+                "log_likelihood": float(self.log_likelihood[place]),
+                self.criterion: float(self.value[place]),
+                "behind": float(self.behind[place]),
+                "status": status[place],
+                "regular": bool(self.regular[place]),
+                "passed_over": float(self.passed_over[place]),
+                "outliers": len(self.outliers.get(name, ())),
+                "columns": len(self.columns(name)),
+            }
+
+    def to_pandas(self, *, parameters: bool = False) -> "pandas.DataFrame":
+        """The table as a data frame (needs pandas).
+
+        Args:
+            parameters: with weights, means and standard deviations of the components, heaviest first, in columns such
+                as `weight[0]`, `mean[0,height]` and `sd[0,height]`; missing where there are fewer components.
+        """
+        pandas = _pandas("to_pandas")
+        table = pandas.DataFrame(list(self.rows()))
+        if not parameters:
+            return table
+        weights, means, deviations = self._moments()
+        new: dict[str, np.ndarray] = {}
+        for component in range(weights.shape[1]):
+            new[f"weight[{component}]"] = weights[:, component]
+            for name, array in (("mean", means), ("sd", deviations)):
+                for place, column in enumerate(self._column_names()):
+                    new[f"{name}[{component},{column}]"] = array[:, component, place]
+        return pandas.concat([table, pandas.DataFrame(new)], axis=1)
+
+    def components(self) -> "pandas.DataFrame":
+        """All components as a data frame, a row for each (needs pandas): weight, means and standard deviations.
+
+        What a data set has no component for, or no column, is missing.
+        """
+        pandas = _pandas("components")
+        weights, means, deviations = self._moments()
+        number, component = np.nonzero(weights > 0)
+        named = {
+            f"mean[{column}]": means[number, component, place] for place, column in enumerate(self._column_names())
+        }
+        named |= {
+            f"sd[{column}]": deviations[number, component, place] for place, column in enumerate(self._column_names())
+        }
+        beside = {"component": component, "weight": weights[number, component], **named}
+        return pandas.DataFrame(self._labelled(number) | beside)
+
+    def assign(self, xs: Any, *, by: Any = None) -> "pandas.DataFrame":
+        """Which component each row belongs to, as a long data frame in the order of the rows (needs pandas).
+
+        Args:
+            xs: data sets of the same names, as `select_many` takes them; rows may be others.
+            by: as for `select_many`.
+
+        Returns:
+            For each row its data set, its place there as `row`, `component`, its `probability` and `log_density`. -1
+            and missing where the data set has no mixture or the row holds NaN.
+
+        Raises:
+            TypeError, ValueError: as for `select_many`, and data sets of a name or of columns that have no mixture.
+        """
+        pandas = _pandas("assign")
+        given = read(xs, None, by, "assign")
+        unknown = [name for name in given.names if name not in self._numbers]
+        if unknown:
+            raise ValueError(f"xs has a data set {unknown[0]!r}, and {len(unknown) - 1} more that nothing is known of.")
+        lengths = np.zeros(len(given.names), int)
+        for part in given.sets:
+            lengths[part.numbers] = part.lengths
+        first = np.cumsum(lengths) - lengths
+        n = int(lengths.sum())
+        component, probability, density = np.full(n, -1), np.full(n, np.nan), np.full(n, np.nan)
+        for part in given.sets:
+            mine = np.array([self._numbers[given.names[number]] for number in part.numbers.tolist()])
+            for stack in self._stacks:
+                self._assign(part, mine, stack, first, component, probability, density)
+        number = np.repeat(np.arange(len(lengths)), lengths)
+        mine = np.array([self._numbers[name] for name in given.names])[number]
+        row = np.arange(n) - first[number]
+        found = {"component": component, "probability": probability, "log_density": density}
+        table = pandas.DataFrame(self._labelled(mine) | {"row": row} | found)
+        if given.order is None:
+            return table
+        return table.set_index(given.order).sort_index()
+
+    def _assign(self, part: Sets, mine: np.ndarray, stack: Stack, first: np.ndarray, *into: np.ndarray) -> None:
+        """Put what a stack says of the data sets of a part, which are `mine` here, where their rows are."""
+        latest = self._where[stack.numbers, 0] == self._stacks.index(stack)
+        place_of = dict(zip(stack.numbers[latest].tolist(), np.flatnonzero(latest).tolist(), strict=True))
+        places = np.array([place for place, number in enumerate(mine.tolist()) if number in place_of], int)
+        if not places.size:
+            return
+        chosen = np.array([place_of[number] for number in mine[places].tolist()])
+        if stack.columns[chosen].max() >= part.x.shape[1]:
+            name = self.names[int(mine[places][0])]
+            raise ValueError(
+                f"data set {name!r} has {part.x.shape[1]} columns, and fewer than its mixture was fitted to."
+            )
+        sets = part.of(places, stack.columns[chosen])
+        fine = np.isfinite(sets.x).all(axis=1)
+        sets = dataclasses.replace(sets, x=np.where(fine[:, None], sets.x, 0), weights=np.ones(len(fine), sets.x.dtype))
+        mixture = jax.tree.map(lambda leaf: leaf[chosen], stack.mixture)
+        jobs = Layout.of(sets.lengths, mixture.log_weights.shape[1] * sets.x.shape[1]).jobs(sets.lengths)
+        with Bar(0, progress=False, what="") as bar:
+            for job, results in over_sets(_assign_each, sets, lambda job: (job.of(mixture),), jobs, bar):
+                rows, n = sets.rows_of(job.places), len(job.places)
+                starts = np.repeat(first[sets.numbers[job.places]], sets.lengths[job.places])
+                here = np.concatenate([np.arange(length) for length in sets.lengths[job.places]]) + starts
+                for whole, result in zip(into, results, strict=True):
+                    values = sets.from_room(result[:n], job.places)
+                    whole[here[fine[rows]]] = values[fine[rows]]
+
+    def __repr__(self) -> str:
+        fitted = self._forms[self.n_components > 0]
+        lines = [f"{len(self)} data sets by {self.criterion}, {len(fitted)} of them fitted"]
+        shown = [form for form in range(len(self.forms)) if np.any(fitted == form)]
+        cells = [["k", *(str(self.forms[form]) for form in shown)]]
+        for k in np.unique(self.n_components[self.n_components > 0]).tolist():
+            here = self._forms[self.n_components == k]
+            cells.append([str(k), *(str(int(np.sum(here == form))) for form in shown)])
+        widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
+        if shown:
+            lines += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+        counts: dict[str, int] = {}
+        for text in self.status:
+            if text != Status.CONVERGED.name:
+                counts[text.split(":")[0]] = counts.get(text.split(":")[0], 0) + 1
+        lines += [f"{number} {text}" for text, number in sorted(counts.items())]
+        for name, text in list(self.errors.items())[:_LISTED]:
+            lines.append(f"  {name}: {text}")
+        if len(self.errors) > _LISTED:
+            lines.append(f"  and {len(self.errors) - _LISTED} more, in `errors`")
+        if self.outliers:
+            number = sum(map(len, self.outliers.values()))
+            lines.append(f"{number} rows of {len(self.outliers)} data sets stand alone and are set aside")
+        return "\n".join(lines)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[Any, int]:
+        return {name: number for number, name in enumerate(self.names)}
+
+    def _number(self, name: Any) -> int:
+        if name not in self._numbers:
+            shown = ", ".join(map(repr, self.names[:_LISTED])) + (", ..." if len(self) > _LISTED else "")
+            raise KeyError(f"There is no data set {name!r}; there are {shown}.")
+        return self._numbers[name]
+
+    def _labels(self) -> list[str]:
+        if self.by is None:
+            return ["data_set"]
+        return [self.by] if isinstance(self.by, str) or not isinstance(self.by, Sequence) else list(self.by)
+
+    def _labelled(self, numbers: np.ndarray) -> dict[str, list[Any]]:
+        """Columns that say which data sets these are."""
+        labels, names = self._labels(), [self.names[number] for number in numbers.tolist()]
+        if len(labels) == 1:
+            return {labels[0]: names}
+        return {label: [name[place] for name in names] for place, label in enumerate(labels)}
+
+    def _column_names(self) -> list[Any]:
+        d = 1 + max((int(stack.columns.max()) for stack in self._stacks), default=-1)
+        return list(range(d)) if self.schema is None else list(self.schema.names)
+
+    def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights (b, k), means and standard deviations (b, k, d) of all data sets; NaN where there are none."""
+        b, k, d = len(self), int(self.n_components.max(initial=0)), len(self._column_names())
+        weights = np.full((b, k), np.nan)
+        means, deviations = np.full((b, k, d), np.nan), np.full((b, k, d), np.nan)
+        for place, stack in enumerate(self._stacks):
+            latest = self._where[stack.numbers, 0] == place
+            here = stack.numbers[latest]
+            w, m, v = jax.tree.map(lambda leaf, latest=latest: np.asarray(leaf)[latest, :k], _moments(stack.mixture))
+            absent = np.arange(k) >= self.n_components[here, None]
+            weights[here] = np.where(absent, np.nan, w)
+            for whole, part in ((means, m), (deviations, np.sqrt(v))):
+                part = np.where(absent[:, :, None], np.nan, part)
+                at = here[:, None, None], np.arange(k)[None, :, None], stack.columns[latest][:, None, :]
+                whole[at] = part
+        return weights, means, deviations
+
+
+@program
+def _moments(mixtures: Mixture) -> tuple[Array, Array, Array]:
+    """Weights, means and variances of a stack."""
+    return mixtures.weights, mixtures.means, jnp.diagonal(mixtures.covariances, axis1=-2, axis2=-1)
+
+
+@program(work=lambda chunk, mixtures: chunk.work * mixtures.log_weights.shape[-1])
+def _assign_each(chunk: Chunk, mixtures: Mixture) -> tuple[Int[Array, "c n"], Float[Array, "c n"], Float[Array, "c n"]]:
+    """The component that each row belongs to, how probably, and its log-density."""
+
+    def one(number: Array, rows: Evidence, mixture: Mixture) -> tuple[Array, Array, Array]:
+        kernel = mixture.components
+        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows)
+        return jnp.argmax(responsibilities, axis=1), jnp.max(responsibilities, axis=1), log_prob
+
+    return chunk.each(one, mixtures)
+
+
+def _pandas(method: str) -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError(f"{method} needs pandas: pip install 'jaxgmm[table]'.") from None
+    return pandas
