@@ -29,6 +29,8 @@ from jaxgmm.selection.rooms import Chunk, Job, Layout
 from jaxgmm.selection.select import FORMS, LOOKS, OUTLIERS, far_out, listed, ranges
 from jaxgmm.selection.selections import Chosen, Selections
 
+_CHUNKS = 4
+
 
 def select_many(
     key: jax.Array,
@@ -398,10 +400,12 @@ def _question(sets: Iterable[Sets], options: str, key: bytes) -> Iterator[bytes]
             yield np.ascontiguousarray(array)
 
 
-@program(
-    static=("most", "criterion"),
-    work=lambda plan, key, chunk, ks, *, most, criterion: 20 * plan.n_restarts * ks.shape[1] * most * chunk.work,
-)
+def _work(plan: Plan, key: jax.Array, chunk: Chunk, ks: Any, *, most: int, criterion: str) -> float:
+    """That of some chunks: a program for each form and length takes memory to compile, and the most where it is best."""
+    return 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.x.size * _CHUNKS
+
+
+@program(static=("most", "criterion"), work=_work)
 def _select_each(
     plan: Plan, key: jax.Array, chunk: Chunk, ks: Int[Array, "c m"], *, most: int, criterion: str
 ) -> ComponentSelection:
