@@ -1,11 +1,12 @@
 """Fits of many data sets: as each alone, in few shapes, none spoilt by another."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.selection import calls, many
+from jaxgmm.selection import calls, rooms
 
 from compilations import counted
 from tolerance import once, tolerance
@@ -47,9 +48,28 @@ def test_ragged_data_sets_come_back_in_order_from_few_shapes():
 
 
 def test_one_failure_leaves_the_others_alone():
-    xs = np.stack([blobs(0), np.zeros((60, 2)), blobs(1)])
-    found = jaxgmm.fit_many(KEY, xs, 2, "diag")
+    xs = np.stack([blobs(0), np.zeros((60, 2)), blobs(1), blobs(2), blobs(3), blobs(4)])
+    weights = np.ones(xs.shape[:2])
+    xs[3, 7, 0], xs[5, 7, 0] = np.nan, np.nan
+    weights[4], weights[5, 7] = 0, 0
+    found = jaxgmm.fit_many(KEY, xs, 2, "diag", weights=weights)
+    assert found.best.converged.tolist() == [True, False, True, False, False, True]
+    assert (found.best.status[jnp.array([3, 4])] == jaxgmm.Status.NON_FINITE).all()
+
+
+def test_a_set_without_rows_is_one_that_cannot_be_fitted():
+    found = jaxgmm.fit_many(KEY, [blobs(0), np.ones((0, 2)), blobs(1, 40)], 2, "diag")
     assert found.best.converged.tolist() == [True, False, True]
+
+
+def test_chunks_of_one_size_are_one_program_for_any_number_of_sets():
+    xs = np.stack([blobs(seed, 44) for seed in range(7)])
+    jaxgmm.fit_many(KEY, xs[:3], 2, "diag", chunk_size=4)
+    with counted() as compiled:
+        whole = jaxgmm.fit_many(KEY, xs, 2, "diag", chunk_size=4)
+        one = jaxgmm.fit_many(KEY, xs[:1], 2, "diag", chunk_size=4)
+    assert compiled == []
+    np.testing.assert_array_equal(one.best.mixture.means[0], whole.best.mixture.means[0])
 
 
 def test_each_data_set_has_its_own_number_of_components_and_weights():
@@ -72,15 +92,14 @@ def test_threads_keep_the_setting_of_the_caller():
 def test_progress_is_shown(capsys, monkeypatch):
     monkeypatch.setattr(calls, "_SECONDS", 0)
     jaxgmm.fit_many(KEY, np.stack([blobs(0), blobs(1)]), 2, "diag", progress=True)
-    assert "fits of 60 rows" in capsys.readouterr().err
+    assert "data sets: 2 of 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("xs", "options", "message"),
     [
         ([], {}, "xs holds no data sets"),
-        ([blobs(0), np.full((60, 2), np.nan)], {}, "data set 1: x is NaN or infinite in 60 of 60 rows"),
-        ([blobs(0), np.ones((60, 3))], {}, "data set 1: x has 3 columns"),
+        ([blobs(0), np.ones((60, 3))], {}, r"data sets of 2, 3 columns.*x.shape\[1\] == 2"),
         ([blobs(0)], {"weights": [np.ones(60), np.ones(60)]}, "weights has 2 entries for 1 data sets"),
         ([blobs(0)], {"weights": [np.ones(59)]}, "data set 0: weights has shape"),
         ([blobs(0)], {"chunk_size": 0}, "chunk_size is 0"),
@@ -93,6 +112,6 @@ def test_bad_arguments(xs, options, message):
 
 @once
 def test_an_accelerator_takes_as_many_sets_as_fill_it(monkeypatch):
-    assert many._chunk_for(200 * 3 * 2, on_cpu=False) == 2**14
-    assert many._chunk_for(20_000 * 8 * 8, on_cpu=False) * 20_000 * 8 * 8 <= 2**28
-    assert many._chunk_for(2**40, on_cpu=False) == 1
+    assert rooms._chunk_for(2**20, 2**20, 200 * 3 * 2, on_cpu=False) == 2**14
+    assert rooms._chunk_for(2**20, 2**20, 20_000 * 8 * 8, on_cpu=False) * 20_000 * 8 * 8 <= 2**28
+    assert rooms._chunk_for(2**20, 2**20, 2**40, on_cpu=False) == 1

@@ -1,6 +1,7 @@
 """Rows that stand alone: decided once, for all candidates, and listed."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 

@@ -213,10 +213,7 @@ def _sound(sets: Sets, dtype: Any) -> tuple[Sets, dict[int, str]]:
     """The sets in `dtype`, without weight where something is wrong, and what that is by number."""
     n, owner = len(sets.lengths), sets.owner
     absent = sets.weights == 0
-    if sets.x.dtype.kind in "biu":
-        bad = np.zeros(len(owner), bool)
-    else:
-        bad = ~np.isfinite(sets.x).all(axis=1) & ~absent
+    bad = ~np.isfinite(sets.x).all(axis=1) & ~absent
     n_bad = np.bincount(owner[bad], minlength=n)
     totals = np.bincount(owner, sets.weights, minlength=n)
     if (totals > np.finfo(dtype).max).any():

@@ -80,8 +80,8 @@ def fit_many(
     if len(given.sets) > 1:
         widths = [part.x.shape[1] for part in given.sets]
         raise ValueError(
-            f"xs holds data sets of {', '.join(map(str, widths))} columns, and one stack holds mixtures of one number of "
-            f"them. Call fit_many for each: [x for x in xs if x.shape[1] == {widths[0]}]; select_many takes all at once."
+            f"xs holds data sets of {', '.join(map(str, widths))} columns, and the mixtures of a stack are all in as many. "
+            f"Call fit_many for each: [x for x in xs if x.shape[1] == {widths[0]}]; select_many takes all of them."
         )
     sets = given.sets[0]
     n, d = len(sets.lengths), sets.x.shape[1]

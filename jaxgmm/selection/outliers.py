@@ -42,11 +42,6 @@ class Seen:
     weights: np.ndarray
     means: np.ndarray
 
-    @classmethod
-    def of(cls, beyond: Any, log_weights: Any, means: Any) -> "Seen":
-        """From what `beyond` gives."""
-        return cls(*np.asarray(beyond), np.exp(np.asarray(log_weights, np.float64)), np.asarray(means))
-
 
 def standing_alone(
     x: np.ndarray, present: np.ndarray, scale: np.ndarray, seen: Seen, most: int

@@ -98,7 +98,7 @@ class Layout:
     sizes: dict[int, int]
 
     @classmethod
-    def of(cls, lengths: np.ndarray, numbers_per_row: float, chunk_size: int | None = None) -> "Layout":
+    def of(cls, lengths: np.ndarray, numbers_per_row: int, chunk_size: int | None = None) -> "Layout":
         """For data sets of these lengths, each row of which spreads to so many numbers."""
         on_cpu = jax.default_backend() == "cpu"
         rooms = _rooms_of(lengths, numbers_per_row)
@@ -148,7 +148,7 @@ def stacked(results: Iterable[tuple[Job, Any]], n: int) -> Any:
     return jax.tree.unflatten(structure, whole)
 
 
-def _rooms_of(lengths: np.ndarray, numbers_per_row: float) -> list[int]:
+def _rooms_of(lengths: np.ndarray, numbers_per_row: int) -> list[int]:
     """The numbers of rows to fill up to, ascending: the only one if all are equal, otherwise powers of two.
 
     As few of them as it is worth compiling for.
@@ -177,9 +177,9 @@ def _within(lengths: np.ndarray, rooms: list[int]) -> np.ndarray:
     return np.array(rooms)[np.searchsorted(rooms, np.maximum(lengths, 1))]
 
 
-def _chunk_for(n: int, n_here: int, numbers: float, on_cpu: bool) -> int:
+def _chunk_for(n: int, n_here: int, numbers: int, on_cpu: bool) -> int:
     """Data sets in one call, of n in all and so many of one length, each of which spreads to so many numbers."""
     if on_cpu:
         return next(size for most, size in _CHUNKS if n < most)
-    most = max(1, min(_CHUNK_ELSEWHERE, int(_NUMBERS_ELSEWHERE // max(numbers, 1))))
+    most = max(1, min(_CHUNK_ELSEWHERE, _NUMBERS_ELSEWHERE // max(numbers, 1)))
     return min(most, 1 << (n_here - 1).bit_length())

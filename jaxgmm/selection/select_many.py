@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
@@ -74,8 +74,8 @@ def select_many(
         by: name of the column of the frame `xs` that says which rows belong together, or several names. Rows where it
             is missing belong to none.
         criterion: "aic", "aicc", "bic" or "icl". Lower is better for all of them.
-        weights: of the rows, (b, n), a sequence of b arrays (n_i,) or a mapping to such; of a frame, one for each row or
-            the name of a column. They count rows. Default ones.
+        weights: of the rows, (b, n), a sequence of b arrays (n_i,) or a mapping to such; of a frame, one for each row
+            or the name of a column. They count rows. Default ones.
         outliers: "exclude" or "keep" rows that stand alone, as in `select`.
         parts: a file that what is done is written to as it is done. A call that was stopped goes on from it if it is
             called in the same way again.
@@ -153,10 +153,11 @@ def _select_part(call: "_Call", table: Selections, sets: Sets, todo: np.ndarray,
         call.fit([group for _, group in groups])
         again = []
         for places, group in groups:
-            table.record(group.sets.numbers, group.columns, call.chosen(group))
+            chosen = call.chosen(group)
+            table.record(group.sets.numbers, group.columns, chosen)
             if exclude and look:
                 left = _most_alone(sets)[places] - np.bincount(sets.owner[alone], minlength=len(sets.lengths))[places]
-                more = call.standing_alone(group, left)
+                more = call.standing_alone(group, chosen, left)
                 if more.any():
                     alone[sets.rows_of(places)[more]] = True
                     again.append(places[np.unique(group.sets.owner[more])])
@@ -190,6 +191,18 @@ def _groups(table: Selections, sets: Sets, todo: np.ndarray) -> "Iterator[tuple[
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class _Task:
+    """A call to be made: its number, how far along the calls of its kind it is, and what is done with the result."""
+
+    step: int
+    share: float
+    form: int
+    job: Job
+    call: Callable[[Job], Any]
+    put: Callable[[Job, Any], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Group:
     """Data sets of as many columns each that vary.
 
@@ -213,7 +226,8 @@ class _Call:
     chunk_size: int | None
     kept: Parts | None
     bar: Bar
-    layouts: dict[Any, Layout] = dataclasses.field(default_factory=dict)
+    layouts: dict[int, Layout] = dataclasses.field(default_factory=dict)
+    structures: dict[Any, Any] = dataclasses.field(default_factory=dict)
     steps: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     def fit(self, groups: list[_Group]) -> None:
@@ -227,10 +241,10 @@ class _Call:
             for task in self._fits(group, form, np.arange(len(group.sets.lengths)), group.sets, ks)
         ]
         for task, result in self._done(sorted(tasks, key=lambda task: task.share)):
-            task.put(result)
+            task.put(task.job, result)
             self.bar.update(len(task.job.places))
 
-    def chosen(self, group: _Group) -> "Chosen":
+    def chosen(self, group: _Group) -> Chosen:
         """What the criterion prefers for each of the data sets."""
         totals = np.bincount(group.sets.owner, group.sets.weights.astype(np.float64), len(group.sets.lengths))
         plan = self._plan(group, 0)
@@ -238,9 +252,9 @@ class _Call:
         found = [group.found[form] for form in range(len(self.forms))]
         return Chosen.of(found, least * totals, spurious=bool(plan.spurious))
 
-    def standing_alone(self, group: _Group, most: np.ndarray) -> np.ndarray:
+    def standing_alone(self, group: _Group, chosen: Chosen, most: np.ndarray) -> np.ndarray:
         """Which rows (N,) of the data sets stand alone, no more than so many (c,) of each."""
-        sets, chosen = group.sets, self.chosen(group)
+        sets = group.sets
         x, present, alone = sets.x, sets.weights > 0, np.zeros(len(sets.x), bool)
         ks = np.array([self.ks[place] for place in chosen.count])
         fine = np.flatnonzero(np.isfinite(chosen.value))
@@ -275,7 +289,7 @@ class _Call:
                 only[:, 0] = ks
                 tasks += self._fits(group, form, mine, masked, only, again)
             for task, result in self._done(tasks):
-                task.put(result)
+                task.put(task.job, result)
             refits = {form: result.best.mixture for form, result in again.items()}
             for place, seen in self._seen(group, chosen.form, asked, refits, remaining):
                 send(place, seen)
@@ -293,12 +307,10 @@ class _Call:
                 inside = group.sets.in_room(remain, job.fill(job.places), job.room)
                 return _beyond_each(job.chunk(group.sets), job.of(mixture), inside)
 
-            tasks += self._tasks(group, form, mine, call, lambda job, result: None)
+            tasks += self._tasks(group, form, mine, call)
         for task, result in self._done(tasks):
-            job, mixture = task.job, mixtures[task.form]
-            for place, rows in zip(job.places.tolist(), result, strict=False):
-                beyond = rows[:, : group.sets.lengths[place]]
-                yield place, Seen.of(beyond, mixture.log_weights[place], mixture.means[place])
+            for place, rows, weights, means in zip(task.job.places.tolist(), *result, strict=False):
+                yield place, Seen(*rows[:, : group.sets.lengths[place]], weights, means)
 
     def _fits(
         self,
@@ -308,7 +320,7 @@ class _Call:
         sets: Sets,
         ks: np.ndarray,
         found: dict[int, Any] | None = None,
-    ) -> "list[_Task]":
+    ) -> list[_Task]:
         """Fits with so many components (m,), or for each of the data sets (c, m), to be put among those `found`."""
         plan, found = self._plan(group, form), group.found if found is None else found
         ks = np.broadcast_to(ks, (len(sets.lengths), len(self.ks)))
@@ -327,12 +339,13 @@ class _Call:
 
         return self._tasks(group, form, places, call, put)
 
-    def _tasks(self, group: _Group, form: int, places: np.ndarray, call: Any, put: Any) -> "list[_Task]":
+    def _tasks(self, group: _Group, form: int, places: np.ndarray, call: Any, put: Any = None) -> list[_Task]:
         d = group.sets.x.shape[1]
-        if d not in self.layouts:
+        lengths = group.sets.lengths
+        if d not in self.layouts or lengths.max() > max(self.layouts[d].sizes):
             numbers = self._plan(group, form).n_restarts * len(self.ks) * max(self.ks) * d
-            self.layouts[d] = Layout.of(group.sets.lengths, numbers, self.chunk_size)
-        jobs = self.layouts[d].jobs(group.sets.lengths[places])
+            self.layouts[d] = Layout.of(lengths, numbers, self.chunk_size)
+        jobs = self.layouts[d].jobs(lengths[places])
         return [
             _Task(
                 next(self.steps),
@@ -345,38 +358,29 @@ class _Call:
             for number, job in enumerate(jobs)
         ]
 
-    def _done(self, tasks: "list[_Task]") -> "Iterator[tuple[_Task, Any]]":
+    def _done(self, tasks: list[_Task]) -> Iterator[tuple[_Task, Any]]:
         """What the calls return, in numpy, from the file of parts where it is there."""
 
         def done(task: _Task) -> tuple[_Task, Any]:
-            name = str(task.step)
-            known = self.kept.get(name) if self.kept else None
+            known = self.kept.get(str(task.step)) if self.kept else None
             if known is not None:
-                return task, jax.tree.unflatten(jax.tree.structure(jax.eval_shape(lambda: task.call(task.job))), known)
+                return task, jax.tree.unflatten(self._structure(task), known)
             result = jax.tree.map(np.asarray, task.call(task.job))
             if self.kept:
-                self.kept.add(name, jax.tree.leaves(result))
+                self.kept.add(str(task.step), jax.tree.leaves(result))
             return task, result
 
         return side_by_side(done, tasks)
 
+    def _structure(self, task: _Task) -> Any:
+        """How the results of a task are put together, which all of its kind and form share."""
+        kind = task.form, task.put is None
+        if kind not in self.structures:
+            self.structures[kind] = jax.tree.structure(jax.eval_shape(lambda: task.call(task.job)))
+        return self.structures[kind]
+
     def _plan(self, group: _Group, form: int) -> Plan:
         return self.plan_of(group.sets.x.dtype, (max(self.ks), group.sets.x.shape[1]), self.forms[form])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Task:
-    """A call to be made: its number, how far along the calls of its kind it is, and what is done with the result."""
-
-    step: int
-    share: float
-    form: int
-    job: Job
-    call: Callable[[Job], Any]
-    _put: Callable[[Job, Any], None]
-
-    def put(self, result: Any) -> None:
-        self._put(self.job, result)
 
 
 def _most_alone(sets: Sets) -> np.ndarray:
@@ -401,7 +405,7 @@ def _question(sets: Iterable[Sets], options: str, key: bytes) -> Iterator[bytes]
 
 
 def _work(plan: Plan, key: jax.Array, chunk: Chunk, ks: Any, *, most: int, criterion: str) -> float:
-    """That of some chunks: a program for each form and length takes memory to compile, and the most where it is best."""
+    """That of some chunks: there are programs for each form and length, and the best ones take memory to compile."""
     return 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.x.size * _CHUNKS
 
 
@@ -418,5 +422,10 @@ def _select_each(
 
 
 @program(work=lambda chunk, mixtures, remain: chunk.work * mixtures.log_weights.shape[-1])
-def _beyond_each(chunk: Chunk, mixtures: Mixture, remain: Bool[Array, "c n"]) -> Bool[Array, "c 3 n"]:
-    return chunk.each(lambda number, rows, mixture, remain: beyond(mixture, rows, remain), mixtures, remain)
+def _beyond_each(
+    chunk: Chunk, mixtures: Mixture, remain: Bool[Array, "c n"]
+) -> tuple[Bool[Array, "c 3 n"], Float[Array, "c k"], Float[Array, "c k d"]]:
+    def one(number: Array, rows: Evidence, mixture: Mixture, remain: Array) -> tuple[Array, Array, Array]:
+        return beyond(mixture, rows, remain), mixture.weights, mixture.means
+
+    return chunk.each(one, mixtures, remain)

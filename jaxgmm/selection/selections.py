@@ -59,7 +59,7 @@ class Chosen:
             return np.stack([getattr(one, name) for one in found], axis=1)
 
         values, regular = all_of("criterion").astype(np.float64), all_of("regular")
-        n, f, m = values.shape
+        n, _, m = values.shape
         resolution = _OPEN * open_[:, None]
         flat = values.reshape(n, -1)
         p, likelihood = (all_of(name).reshape(n, -1) for name in ("n_parameters", "log_likelihood"))
@@ -200,8 +200,10 @@ class Selections:
     def fail(self, number: int, text: str) -> None:
         """Take down why a data set could not be fitted."""
         self.errors[self.names[number]] = text
-        self._where[number] = -1
-        self.n_components[number] = 0
+        self._where[number] = self._forms[number] = -1
+        self.n_components[number] = self.n_parameters[number] = self.passed_over[number] = 0
+        self.log_likelihood[number] = self.value[number] = self.behind[number] = np.nan
+        self.regular[number] = False
 
     def set_aside(self, sets: Sets, alone: np.ndarray) -> None:
         """Take down which rows (N,) stand alone."""
@@ -243,7 +245,7 @@ class Selections:
         return jax.device_put(Mixture(whole.log_weights[places], whole.components.take(places)))
 
     def columns(self, name: Any) -> tuple[int, ...]:
-        """Places of the columns of a data set that were fitted, all but the constant ones; none if it has no mixture."""
+        """Places of the columns of a data set that were fitted, all but the constant ones; none without a mixture."""
         stack, place = self._where[self._number(name)].tolist()
         return () if stack < 0 else tuple(self._stacks[stack].columns[place].tolist())
 
