@@ -219,6 +219,8 @@ def test_what_cannot_be():
     ]:
         with pytest.raises(kind, match=words):
             call(*arguments, **options)
+    with pytest.raises(jaxgmm.FitError, match="NON_FINITE after"):
+        call(X, dataclasses.replace(FIT, status=jnp.int32(jaxgmm.Status.NON_FINITE)))
     # What the words advise.
     first = jax.tree.map(lambda leaf: leaf[0], stack)
     found = call(X, first, n_bootstrap=2)

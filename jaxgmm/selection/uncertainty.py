@@ -190,6 +190,7 @@ def bootstrap(
     Raises:
         TypeError, ValueError: as for `fit` and `fit_restarts`, a number of components missing or too many, fewer than
             two refits, or an unknown method.
+        FitError: a fit that is `NON_FINITE`.
 
     Sources: Efron (1979), Ann. Stat. 7; Newton & Raftery (1994), JRSS B 56, for the weighted likelihood bootstrap;
     O'Hagan, Murphy, Scrucca & Gormley (2019), Comput. Stat. 34, for both in mixtures.
@@ -214,6 +215,8 @@ def bootstrap(
         "block_size": block_size,
     }
     reference, rows = _reference(key, x, weights, fit, n_components, n_restarts, options)
+    if int(reference.status) == Status.NON_FINITE:
+        reference.raise_if_failed()
     mixture, rows = check_rows(reference.mixture, rows, scored=False)
     dtype, (k, d) = rows.x.dtype, mixture.means.shape
     given = np.asarray(rows.weights)
@@ -269,7 +272,7 @@ def _reference(
                 f"fit is the form {fit!r}, and n_components is missing; expected how many there are of it."
             )
         rows = checks.unsharded(checks.evidence(x, weights), "bootstrap")
-        starts = {} if n_restarts is None else {"n_restarts": n_restarts}
+        starts: dict[str, Any] = {} if n_restarts is None else {"n_restarts": n_restarts}
         key = jax.random.fold_in(key, 0)
         return fit_restarts(key, rows, n_components, fit, **starts, **options).best, rows
     mixture = fit.mixture if isinstance(fit, FitResult) else fit
@@ -352,9 +355,9 @@ def _refits(
 
 def _parameters(mixture: Mixture) -> Parameters:
     """Of a mixture or a stack, in numpy."""
-    covariances = np.asarray(mixture.covariances)
-    deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
-    return Parameters(np.asarray(mixture.weights), np.asarray(mixture.means), deviations, covariances)
+    numbers: Any = jax.device_get((mixture.weights, mixture.means, mixture.covariances))
+    weights, means, covariances = numbers
+    return Parameters(weights, means, np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)), covariances)
 
 
 def _level(value: Any) -> float:
