@@ -1,15 +1,12 @@
 """Tables that go out as data frames of pandas, which is imported where one is asked for."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pandas
+from typing import Any
 
 
-def data_frame(table: Any) -> "pandas.DataFrame":
-    """What `pandas.DataFrame` makes of it, for the methods called `to_pandas`."""
+def pandas_for(method: str) -> Any:
+    """The module pandas, or what to install for the method."""
     try:
         import pandas
     except ImportError:
-        raise ImportError("to_pandas needs pandas: pip install 'jaxgmm[table]'.") from None
-    return pandas.DataFrame(table)
+        raise ImportError(f"{method} needs pandas: pip install 'jaxgmm[table]'.") from None
+    return pandas

@@ -20,7 +20,7 @@ from jaxgmm.ground import checks, linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.ground.tables import data_frame
+from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of
@@ -84,7 +84,7 @@ class Restarts:
         }
         if len(shape) > 1:
             table = {"data_set": np.arange(math.prod(shape[:-1])).repeat(shape[-1]), **table}
-        return data_frame({name: column.ravel() for name, column in table.items()})
+        return pandas_for("to_pandas").DataFrame({name: column.ravel() for name, column in table.items()})
 
 
 @record

@@ -15,7 +15,7 @@ from jaxgmm.ground import checks, draws
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.ground.tables import data_frame
+from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture, check_rows, check_stack
 from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.scale import scale_from
@@ -124,7 +124,7 @@ class Bootstrap:
                 for place, name in enumerate(names):
                     add(component, parameter, name, field, (component, place))
         # Numbers of columns stay whole beside the weights, which have none.
-        return data_frame({**table, "column": np.array(table["column"], object)})
+        return pandas_for("to_pandas").DataFrame({**table, "column": np.array(table["column"], object)})
 
     @property
     def _fine(self) -> np.ndarray:
