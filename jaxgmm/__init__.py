@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     from jaxgmm.selection.select import select
     from jaxgmm.selection.select_many import select_many
     from jaxgmm.selection.selections import Selections
+    from jaxgmm.selection.uncertainty import Bootstrap, Parameters, bootstrap
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bootstrap",
     "Bounds",
     "Candidate",
     "ComponentSelection",
@@ -69,6 +71,7 @@ __all__ = [
     "LoadError",
     "Mixture",
     "Objective",
+    "Parameters",
     "PassedOver",
     "Posterior",
     "Restarts",
@@ -89,6 +92,7 @@ __all__ = [
     "aicc",
     "align",
     "bic",
+    "bootstrap",
     "bures_distance",
     "e_step",
     "entropy_bounds",
@@ -125,6 +129,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Bootstrap": "selection.uncertainty",
     "Bounds": "divergences.bounds",
     "Candidate": "selection.candidates",
     "ComponentSelection": "selection.components",
@@ -143,6 +148,7 @@ _PLACES = {
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
     "Objective": "model.objective",
+    "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
     "Restarts": "selection.restarts",
@@ -163,6 +169,7 @@ _PLACES = {
     "aicc": "selection.criteria",
     "align": "selection.agreement",
     "bic": "selection.criteria",
+    "bootstrap": "selection.uncertainty",
     "bures_distance": "divergences.wasserstein",
     "e_step": "model.steps",
     "entropy_bounds": "divergences.bounds",

@@ -81,6 +81,9 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
     ),
     "aic, bic, icl": traced(lambda mixture, rows: (jaxgmm.bic(mixture, rows), jaxgmm.icl(mixture, rows))),
     "stability": hosted(lambda case, rows: jaxgmm.stability(KEY, rows, 3, **case.options, n_repeats=2, **BRIEF)),
+    "bootstrap": hosted(
+        lambda case, rows: jaxgmm.bootstrap(KEY, rows, case.mixture(), n_bootstrap=2, max_iter=2, method="weighted")
+    ),
     "likelihood_ratio_test": hosted(
         lambda case, rows: jaxgmm.likelihood_ratio_test(KEY, rows, 2, **case.options, n_bootstrap=2, **BRIEF)
     ),
@@ -178,6 +181,9 @@ CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     ),
     "stability": lambda case, objective: jaxgmm.stability(
         KEY, case.data(N), 3, **case.options, n_repeats=2, **BRIEF, objective=objective
+    ),
+    "bootstrap": lambda case, objective: jaxgmm.bootstrap(
+        KEY, case.data(N), case.mixture(), n_bootstrap=2, max_iter=2, objective=objective
     ),
 }
 """Verbs that climb."""

@@ -283,6 +283,7 @@ def check_verbs_that_know_no_shards(kind):
         "fit_restarts": lambda x: jaxgmm.fit_restarts(key, x, 2, n_restarts=2, max_iter=2).best.mixture,
         "select": lambda x: jaxgmm.select(key, x, [1], "full", n_restarts=1, max_iter=2).best.mixture,
         "stability": lambda x: jaxgmm.stability(key, x, 1, n_repeats=1, n_restarts=1).reference.mixture,
+        "bootstrap": lambda x: jaxgmm.bootstrap(key, x, NAMED["full"].mixture(), n_bootstrap=2).reference.mixture,
         "likelihood_ratio_test": lambda x: jaxgmm.likelihood_ratio_test(key, x, 1, n_bootstrap=1).null.mixture,
         "fit_gradient": lambda x: jaxgmm.fit_gradient(NAMED["full"].mixture(), x, optax.sgd(0.1), n_steps=2).mixture,
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.ground import draws
 from jaxgmm.selection import bootstrap as module
 
 from tolerance import dtype
@@ -105,7 +106,7 @@ def test_stability_sees_no_rows_that_are_absent():
 
 def test_as_many_rows_are_drawn_again_as_the_weights_count():
     weights = jnp.asarray([0.0, 3.0, 0.5, 0.0, 6.5, 0.0])
-    drawn = module._resampled(np.random.default_rng(0), weights, 4000)
+    drawn = draws.resampled(np.random.default_rng(0), weights, 4000)
     assert np.all(drawn.sum(axis=1) == 10)
     assert np.all(drawn == np.rint(drawn))
     assert np.all(drawn[:, np.asarray(weights) == 0] == 0)
@@ -118,7 +119,7 @@ def test_resampling_takes_memory_for_the_rows_alone():
     n = 100_000
     weights = jnp.ones(n)
     tracemalloc.start()
-    module._resampled(np.random.default_rng(0), weights, 2)
+    draws.resampled(np.random.default_rng(0), weights, 2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100 * n

@@ -25,6 +25,7 @@ MAKERS = {
     "fit_many": lambda x: jaxgmm.fit_many(KEY, [x, x], 1, "diag"),
     "select": lambda x: jaxgmm.select(KEY, x, [1], ["diag"]),
     "stability": lambda x: jaxgmm.stability(KEY, x, 1, "diag"),
+    "bootstrap": lambda x: jaxgmm.bootstrap(KEY, x, "diag", 1),
     "likelihood_ratio_test": lambda x: jaxgmm.likelihood_ratio_test(KEY, x, 1, "diag"),
 }
 SCORERS = {

@@ -27,3 +27,16 @@ def places_at(shares: Float[Array, " draws"], mass: Float[Array, " n"]) -> Int[A
 def on_the_host(key: jax.Array) -> np.random.Generator:
     """A generator of numpy that this key alone decides, for what needs float64 or shapes of its own."""
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,), np.uint32)))
+
+
+def resampled(
+    generator: np.random.Generator, weights: Float[Array, " n"] | Float[np.ndarray, " n"], n_draws: int
+) -> np.ndarray:
+    """How often each row is drawn (n_draws, n), of as many draws as there are rows, which is what the weights count."""
+    given = np.asarray(weights)
+    inside = np.flatnonzero(given > 0)
+    mass = given[inside].astype(np.float64)
+    times = generator.multinomial(max(1, round(mass.sum())), mass / mass.sum(), n_draws)
+    drawn = np.zeros((n_draws, given.size), given.dtype)
+    drawn[:, inside] = times
+    return drawn

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.fitting.result import FitResult, Status
@@ -249,7 +248,7 @@ def stability(
     # What absent rows hold is not looked at, nor what group they would be in.
     seen = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
     keys = jax.random.split(for_restarts, 2 * n_repeats)
-    resampled = _resampled(draws.on_the_host(for_rows), weights, n_repeats)
+    resampled = draws.resampled(draws.on_the_host(for_rows), weights, n_repeats)
 
     def labels(fit: FitResult) -> Int[Array, " n"] | None:
         return None if int(fit.status) == Status.NON_FINITE else fit.mixture.predict(seen)
@@ -266,14 +265,3 @@ def stability(
     done = side_by_side(agreement, range(2 * n_repeats))
     found = jnp.asarray(list(shown(done, 2 * n_repeats, progress, "fits")), x.dtype)
     return Stability(reference, found[:n_repeats], found[n_repeats:])
-
-
-def _resampled(generator: np.random.Generator, weights: Float[Array, " n"], n_draws: int) -> np.ndarray:
-    """How often each row is drawn (n_draws, n), of as many draws as there are rows, which is what the weights count."""
-    given = np.asarray(weights)
-    inside = np.flatnonzero(given > 0)
-    mass = given[inside].astype(np.float64)
-    times = generator.multinomial(max(1, round(mass.sum())), mass / mass.sum(), n_draws)
-    drawn = np.zeros((n_draws, given.size), given.dtype)
-    drawn[:, inside] = times
-    return drawn

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,16 @@ from jaxgmm.ground import checks, linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
+
+if TYPE_CHECKING:
+    import pandas
 
 METHODS = ("k-means++", "random_from_data", "kmeans_whitened", "random")
 # A component is spurious if its variance in some direction is below this share of the data's, and it holds no more
@@ -56,6 +60,31 @@ class Restarts:
     regular: Leaf
     finished: Leaf
     winner: Leaf
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row for each start, and whether it won, as a data frame (needs pandas).
+
+        Of a stack, as `fit_many` gives, the first column is the number of the data set, `data_set`.
+
+        >>> import jax, jaxgmm
+        >>> x = jax.random.normal(jax.random.key(0), (100, 2)).at[:50].add(8.0)
+        >>> starts = jaxgmm.fit_restarts(jax.random.key(1), x, 2, n_restarts=8).to_pandas()
+        >>> list(starts), len(starts), int(starts["winner"].sum())
+        (['start', 'log_likelihood', 'status', 'regular', 'finished', 'winner'], 8, 1)
+        """
+        shape = np.shape(self.status)
+        starts = np.broadcast_to(np.arange(shape[-1]), shape)
+        table = {
+            "start": starts,
+            "log_likelihood": np.asarray(self.log_likelihood),
+            "status": np.array([status.name for status in Status], object)[np.asarray(self.status)],
+            "regular": np.asarray(self.regular),
+            "finished": np.asarray(self.finished),
+            "winner": starts == np.asarray(self.winner)[..., None],
+        }
+        if len(shape) > 1:
+            table = {"data_set": np.arange(math.prod(shape[:-1])).repeat(shape[-1]), **table}
+        return pandas_for("to_pandas").DataFrame({name: column.ravel() for name, column in table.items()})
 
 
 @record
