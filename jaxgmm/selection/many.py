@@ -80,7 +80,7 @@ def fit_many(
     if len(given.sets) > 1:
         widths = [part.x.shape[1] for part in given.sets]
         raise ValueError(
-            f"xs holds data sets of {', '.join(map(str, widths))} columns, and the mixtures of a stack are all in as many. "
+            f"xs holds data sets of {', '.join(map(str, widths))} columns, and mixtures of a stack are all in as many. "
             f"Call fit_many for each: [x for x in xs if x.shape[1] == {widths[0]}]; select_many takes all of them."
         )
     sets = given.sets[0]

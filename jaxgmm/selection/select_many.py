@@ -283,11 +283,11 @@ class _Call:
             masked = dataclasses.replace(sets, weights=np.where(remaining, sets.weights, 0))
             again: dict[int, Any] = {}
             tasks = []
-            for form in np.unique(chosen.form[asked]).tolist():
-                mine = asked[chosen.form[asked] == form]
+            for which in np.unique(chosen.form[asked]).tolist():
+                mine = asked[chosen.form[asked] == which]
                 only = np.zeros((len(ks), len(self.ks)), np.int32)
                 only[:, 0] = ks
-                tasks += self._fits(group, form, mine, masked, only, again)
+                tasks += self._fits(group, which, mine, masked, only, again)
             for task, result in self._done(tasks):
                 task.put(task.job, result)
             refits = {form: result.best.mixture for form, result in again.items()}
@@ -300,14 +300,14 @@ class _Call:
     ) -> Iterator[tuple[int, Seen]]:
         """What is seen of the data sets at these places beside their mixtures of those rows that remain."""
         tasks = []
-        for form in np.unique(forms[places]).tolist():
-            mine = places[forms[places] == form]
+        for which in np.unique(forms[places]).tolist():
+            mine = places[forms[places] == which]
 
-            def call(job: Job, mixture: Mixture = mixtures[form]) -> Any:
+            def call(job: Job, mixture: Mixture = mixtures[which]) -> Any:
                 inside = group.sets.in_room(remain, job.fill(job.places), job.room)
                 return _beyond_each(job.chunk(group.sets), job.of(mixture), inside)
 
-            tasks += self._tasks(group, form, mine, call)
+            tasks += self._tasks(group, which, mine, call)
         for task, result in self._done(tasks):
             for place, rows, weights, means in zip(task.job.places.tolist(), *result, strict=False):
                 yield place, Seen(*rows[:, : group.sets.lengths[place]], weights, means)

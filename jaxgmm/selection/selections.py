@@ -15,6 +15,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.sets import Given, Sets, read
+from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture, posterior
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.components import ComponentSelection
@@ -189,13 +190,13 @@ class Selections:
         self._forms[mine] = chosen.form[fine]
         for name in ("n_parameters", "log_likelihood", "value", "behind", "passed_over", "regular"):
             getattr(self, name)[mine] = getattr(chosen, name)[fine]
-        for form in np.unique(chosen.form[fine]).tolist():
-            places = np.flatnonzero(fine & (chosen.form == form))
-            mixture = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.best[form])
+        for which in np.unique(chosen.form[fine]).tolist():
+            places = np.flatnonzero(fine & (chosen.form == which))
+            mixture = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.best[which])
             self._where[numbers[places]] = np.stack(
                 [np.full(len(places), len(self._stacks)), np.arange(len(places))], 1
             )
-            self._stacks.append(Stack(self.forms[form], mixture, numbers[places], columns[places]))
+            self._stacks.append(Stack(self.forms[which], mixture, numbers[places], columns[places]))
 
     def fail(self, number: int, text: str) -> None:
         """Take down why a data set could not be fitted."""
@@ -274,7 +275,7 @@ class Selections:
             parameters: with weights, means and standard deviations of the components, heaviest first, in columns such
                 as `weight[0]`, `mean[0,height]` and `sd[0,height]`; missing where there are fewer components.
         """
-        pandas = _pandas("to_pandas")
+        pandas = pandas_for("to_pandas")
         table = pandas.DataFrame(list(self.rows()))
         if not parameters:
             return table
@@ -292,7 +293,7 @@ class Selections:
 
         What a data set has no component for, or no column, is missing.
         """
-        pandas = _pandas("components")
+        pandas = pandas_for("components")
         weights, means, deviations = self._moments()
         number, component = np.nonzero(weights > 0)
         named = {
@@ -318,7 +319,7 @@ class Selections:
         Raises:
             TypeError, ValueError: as for `select_many`, and data sets of a name or of columns that have no mixture.
         """
-        pandas = _pandas("assign")
+        pandas = pandas_for("assign")
         given = read(xs, None, by, "assign")
         unknown = [name for name in given.names if name not in self._numbers]
         if unknown:
@@ -372,11 +373,11 @@ class Selections:
     def __repr__(self) -> str:
         fitted = self._forms[self.n_components > 0]
         lines = [f"{len(self)} data sets by {self.criterion}, {len(fitted)} of them fitted"]
-        shown = [form for form in range(len(self.forms)) if np.any(fitted == form)]
-        cells = [["k", *(str(self.forms[form]) for form in shown)]]
+        shown = [which for which in range(len(self.forms)) if np.any(fitted == which)]
+        cells = [["k", *(str(self.forms[which]) for which in shown)]]
         for k in np.unique(self.n_components[self.n_components > 0]).tolist():
             here = self._forms[self.n_components == k]
-            cells.append([str(k), *(str(int(np.sum(here == form))) for form in shown)])
+            cells.append([str(k), *(str(int(np.sum(here == which))) for which in shown)])
         widths = [max(len(line[place]) for line in cells) for place in range(len(cells[0]))]
         if shown:
             lines += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
@@ -454,11 +455,3 @@ def _assign_each(chunk: Chunk, mixtures: Mixture) -> tuple[Int[Array, "c n"], Fl
         return jnp.argmax(responsibilities, axis=1), jnp.max(responsibilities, axis=1), log_prob
 
     return chunk.each(one, mixtures)
-
-
-def _pandas(method: str) -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError(f"{method} needs pandas: pip install 'jaxgmm[table]'.") from None
-    return pandas
