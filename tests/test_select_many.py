@@ -57,7 +57,12 @@ def test_it_is_what_select_chooses_of_the_same_starts(xs, table):
     assert (str(alone.winner.form), alone.winner.n_components) == (str(table.form[6]), table.n_components[6])
     assert alone.outliers == table.outliers[6]
     np.testing.assert_allclose(table.value[6], alone.winner.bic, rtol=tolerance("close"))
-    np.testing.assert_allclose(table.behind[6], sorted(row["behind"] for row in alone.rows())[1], rtol=1e-2)
+    # Of three components in two groups there are many optima.
+    known = {(str(one.form), one.n_components): one.bic for one in alone.candidates}
+    for place, form in enumerate(ASKED["forms"]):
+        expected = [known[form, 1], known[form, 2]]
+        np.testing.assert_allclose(table.values[6, place, :2], expected, rtol=tolerance("close"))
+    np.testing.assert_allclose(table.behind[6], np.sort(table.values[6].ravel())[1] - table.value[6], rtol=1e-6)
     assert table.n_parameters[6] == alone.winner.n_parameters
 
 
@@ -203,14 +208,10 @@ def test_select_components_is_a_pure_function():
 
 @pytest.mark.parametrize(
     ("ks", "message"),
-    [
-        ([], ValueError, "n_components is"),
-        ([4], ValueError, "expected numbers from 0 to 3"),
-        (2, ValueError, "sequence"),
-    ],
+    [([], "n_components is"), ([4], "expected numbers from 0 to 3"), (2, "whole numbers in a sequence")],
 )
-def test_numbers_of_components_that_are_none(ks, error, message):
-    with pytest.raises(error, match=message):
+def test_numbers_of_components_that_are_none(ks, message):
+    with pytest.raises(ValueError, match=message):
         jaxgmm.select_components(KEY, blobs(0, 1), ks, max_components=3)
 
 

@@ -178,14 +178,16 @@ def _given(
             raise ValueError(
                 f"data set {place}: weights has shape {share.shape}; expected one weight per row of x, ({len(x)},)."
             )
-    sets, faults = [], {}
+    sets: list[Sets] = []
+    faults: dict[int, str] = {}
     widths = np.array([x.shape[1] for x in arrays])
     for width in np.unique(widths).tolist():
-        numbers = np.flatnonzero(widths == width)
-        rows = np.concatenate([arrays[place] for place in numbers])
-        lengths = np.array([len(arrays[place]) for place in numbers])
+        mine = np.flatnonzero(widths == width).tolist()
+        numbers = np.array(mine)
+        rows = np.concatenate([arrays[place] for place in mine])
+        lengths = np.array([len(arrays[place]) for place in mine])
         dtype = checks.float_of(rows.dtype)
-        given = [np.ones(len(arrays[p]), dtype) if shares[p] is None else shares[p] for p in numbers]
+        given = [np.ones(len(arrays[place]), dtype) if (share := shares[place]) is None else share for place in mine]
         one = Sets(rows, _weights(given, numbers, dtype), lengths, numbers)
         one, found = _sound(one, dtype)
         sets.append(one)

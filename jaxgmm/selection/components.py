@@ -210,7 +210,7 @@ def _completed(best: FitResult, rows: Evidence) -> Float[Array, ""]:
 def _counts(value: Any, limit: int | None) -> tuple[Int[Array, " m"], int]:
     """Numbers of components, from 0, and the largest that there is room for."""
     traced = isinstance(value, jax.core.Tracer)
-    ks = value if traced else np.asarray(value)
+    ks: Any = value if traced else np.asarray(value)
     if ks.ndim != 1 or ks.size == 0 or not jnp.issubdtype(ks.dtype, jnp.integer):
         raise ValueError(f"n_components is {value!r}; expected whole numbers in a sequence, such as [1, 2, 3].")
     if traced:

@@ -96,8 +96,8 @@ class Contest:
             return np.zeros(rows.n, bool)
 
         def seen(mixture: Mixture, remain: np.ndarray) -> Seen:
-            found = np.asarray(beyond(mixture, rows, jnp.asarray(remain)))
-            return Seen(*found, np.asarray(mixture.weights), np.asarray(mixture.means))
+            far, suspect, doubtful = np.asarray(beyond(mixture, rows, jnp.asarray(remain)))
+            return Seen(far, suspect, doubtful, np.asarray(mixture.weights), np.asarray(mixture.means))
 
         x, present = np.asarray(rows.x), np.asarray(rows.weights) > 0
         scale = np.asarray(self.plans[first[0]].scale)

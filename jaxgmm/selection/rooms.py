@@ -80,7 +80,8 @@ class Job:
         """Filled up with repetitions of the last data set."""
         filled = self.fill(self.places)
         x, weights = (sets.in_room(array, filled, self.room) for array in (sets.x, sets.weights))
-        return Chunk(sets.numbers[filled].astype(np.int32), x, weights, np.int32(len(self.places)))
+        given: Any = sets.numbers[filled].astype(np.int32), x, weights, np.int32(len(self.places))
+        return Chunk(*given)
 
     def fill(self, stack: np.ndarray) -> np.ndarray:
         """The first axis filled up by its last entry."""
@@ -138,7 +139,8 @@ def over_sets(
 
 def stacked(results: Iterable[tuple[Job, Any]], n: int) -> Any:
     """Results of n data sets, each at its place, in numpy."""
-    whole, structure = [], None
+    whole: list[np.ndarray] = []
+    structure: Any = None
     for job, result in results:
         leaves, structure = jax.tree.flatten(result)
         if not whole:

@@ -199,7 +199,7 @@ class _Task:
     form: int
     job: Job
     call: Callable[[Job], Any]
-    put: Callable[[Job, Any], None] | None = None
+    put: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -310,7 +310,8 @@ class _Call:
             tasks += self._tasks(group, which, mine, call)
         for task, result in self._done(tasks):
             for place, rows, weights, means in zip(task.job.places.tolist(), *result, strict=False):
-                yield place, Seen(*rows[:, : group.sets.lengths[place]], weights, means)
+                far, suspect, doubtful = rows[:, : group.sets.lengths[place]]
+                yield place, Seen(far, suspect, doubtful, weights, means)
 
     def _fits(
         self,
@@ -401,7 +402,7 @@ def _question(sets: Iterable[Sets], options: str, key: bytes) -> Iterator[bytes]
     for part in sets:
         for array in (part.x, part.weights, part.lengths, part.numbers):
             yield f"{array.shape} {array.dtype}".encode()
-            yield np.ascontiguousarray(array)
+            yield np.ascontiguousarray(array).tobytes()
 
 
 def _work(plan: Plan, key: jax.Array, chunk: Chunk, ks: Any, *, most: int, criterion: str) -> float:

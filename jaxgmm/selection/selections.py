@@ -145,37 +145,38 @@ class Selections:
     values: np.ndarray
     outliers: dict[Any, tuple[int, ...]]
     errors: dict[Any, str]
-    schema: Schema | None = None
-    by: Any = None
-    _codes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
-    _forms: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
-    _stacks: list[Stack] = dataclasses.field(default_factory=list)
-    _where: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), int))
+    schema: Schema | None
+    by: Any
+    _codes: np.ndarray
+    _forms: np.ndarray
+    _stacks: list[Stack]
+    _where: np.ndarray
 
     @classmethod
     def blank(cls, given: Given, forms: Sequence[Any], tried: Sequence[int], criterion: str, by: Any) -> "Selections":
         """Before anything is fitted."""
-        n = len(given.names)
-        nothing = [np.full(n, np.nan) for _ in range(4)]
+        n, names = len(given.names), given.names
         return cls(
-            given.names,
-            tuple(forms),
-            tuple(tried),
-            criterion,
-            np.zeros(n, int),
-            np.zeros(n, int),
-            *nothing[:3],
-            np.zeros(n),
-            np.zeros(n, bool),
-            np.full((n, len(forms), len(tried)), np.nan),
-            {},
-            {given.names[number]: text for number, text in given.faults.items()},
-            given.schema,
-            by,
-            np.zeros(n, int),
-            np.full(n, -1),
-            [],
-            np.full((n, 2), -1),
+            names=names,
+            forms=tuple(forms),
+            tried=tuple(tried),
+            criterion=criterion,
+            n_components=np.zeros(n, int),
+            n_parameters=np.zeros(n, int),
+            log_likelihood=np.full(n, np.nan),
+            value=np.full(n, np.nan),
+            behind=np.full(n, np.nan),
+            passed_over=np.zeros(n),
+            regular=np.zeros(n, bool),
+            values=np.full((n, len(forms), len(tried)), np.nan),
+            outliers={},
+            errors={names[number]: text for number, text in given.faults.items()},
+            schema=given.schema,
+            by=by,
+            _codes=np.zeros(n, int),
+            _forms=np.full(n, -1),
+            _stacks=[],
+            _where=np.full((n, 2), -1),
         )
 
     def record(self, numbers: np.ndarray, columns: np.ndarray, chosen: Chosen) -> None:
