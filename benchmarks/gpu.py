@@ -21,7 +21,7 @@ import numpy as np
 
 import jaxgmm
 from benchmarks import data, ours, peers, results
-from benchmarks.cases import iteration, many_fits
+from benchmarks.cases import iteration, many_fits, panel
 from benchmarks.harness import Contender, Row, contest, derived, mean_log_likelihood
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
@@ -282,7 +282,30 @@ def select(dtype: type, quick: bool) -> Iterator[Row]:
     yield {**point, "structure": "full", **row, "compile": taken[0] - taken[1]}
 
 
+def many(dtype: type, quick: bool) -> Iterator[Row]:
+    """A number of components for each of many ragged data sets, side by side."""
+    (point,) = panel.points("panel", quick)
+    for row in panel.run(point, dtype, quick, with_peers=False):
+        yield {**row, "note": f"first {row['first']:.1f} s, right {100 * row['right']:.1f} %"}
+
+
+def refits(dtype: type, quick: bool) -> Iterator[Row]:
+    """The bootstrap of one fit."""
+    point = {"fits": 20 if quick else 1000, "n": 500, "d": 2, "k": 3}
+    x = data.mixture(500, 2, 3, dtype, "full")[0]
+    fit = jaxgmm.fit_restarts(jax.random.key(0), x, 3, n_restarts=8).best
+    taken = []
+    for seed in range(2):
+        start = time.perf_counter()
+        options = {"n_bootstrap": point["fits"], "method": "weighted"}
+        jax.block_until_ready(jaxgmm.bootstrap(jax.random.key(seed), x, fit, **options))
+        taken.append(time.perf_counter() - start)
+    row = {"contender": "jaxgmm, bootstrap", "first": taken[0], "median": taken[1], "repeats": 1}
+    yield {**point, "structure": "full", **row, "note": f"first {taken[0]:.1f} s"}
+
+
 CASES = {"grid": grid, "blocks": blocks, "steps": steps, "large": large, "many_fits": fits, "select": select}
+CASES |= {"panel": many, "bootstrap": refits}
 
 
 if __name__ == "__main__":

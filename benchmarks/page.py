@@ -57,6 +57,7 @@ def part_of(name: str, content: Row) -> str:
         "growth": growth,
         "optimum": optimum,
         "choice": choice,
+        "panel": panel,
         "recovery": recovery,
         "gradient": gradient,
         "derivative": derivative,
@@ -210,6 +211,25 @@ def choice(rows: list[Row]) -> str:
         line["compilations"] = ", then ".join(counted)
         lines.append(line)
     return table(lines)
+
+
+def panel(rows: list[Row]) -> str:
+    """Seconds by the clock and of all cores, the first time and again, and how often the right number is chosen."""
+    return table(
+        [
+            {
+                "contender": row["contender"],
+                "with compile time": duration(row["first"]),
+                "CPU-seconds": f"{row['cpu_first']:.0f}",
+                "again": duration(row["median"]),
+                "CPU-seconds again": f"{row['cpu']:.0f}",
+                "right number": share([row["right"]]),
+                "log-likelihood lower by": f"{row['lower']:.1e}" if row["lower"] else "",
+                "peak memory, MiB": f"{row['peak_mib']:.0f}" if "peak_mib" in row else "",
+            }
+            for row in rows
+        ]
+    )
 
 
 def recovery(rows: list[Row]) -> str:

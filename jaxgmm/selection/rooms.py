@@ -16,8 +16,8 @@ from jaxgmm.ground.sets import Sets
 from jaxgmm.selection.calls import Bar, side_by_side
 
 # The fewest rows that data sets of different lengths are filled up to, and as many numbers as take as long to fit as a
-# program takes to compile.
-_SMALLEST, _COMPILING = 64, 2**23
+# program takes to compile, on a CPU and elsewhere.
+_SMALLEST, _COMPILING, _COMPILING_ELSEWHERE = 64, 2**23, 2**33
 # Data sets in one call where one is fitted after the other: up to so many of them, and beyond.
 _CHUNKS = ((64, 8), (512, 32), (math.inf, 64))
 # Side by side they fill an accelerator, and all wait for the slowest and for the host: as many as spread to so many
@@ -102,7 +102,7 @@ class Layout:
     def of(cls, lengths: np.ndarray, numbers_per_row: int, chunk_size: int | None = None) -> "Layout":
         """For data sets of these lengths, each row of which spreads to so many numbers."""
         on_cpu = jax.default_backend() == "cpu"
-        rooms = _rooms_of(lengths, numbers_per_row)
+        rooms = _rooms_of(lengths, numbers_per_row, _COMPILING if on_cpu else _COMPILING_ELSEWHERE)
         each = _within(lengths, rooms)
         sizes = [
             chunk_size or _chunk_for(len(lengths), int(np.sum(each == room)), room * numbers_per_row, on_cpu)
@@ -150,10 +150,10 @@ def stacked(results: Iterable[tuple[Job, Any]], n: int) -> Any:
     return jax.tree.unflatten(structure, whole)
 
 
-def _rooms_of(lengths: np.ndarray, numbers_per_row: int) -> list[int]:
+def _rooms_of(lengths: np.ndarray, numbers_per_row: int, compiling: int) -> list[int]:
     """The numbers of rows to fill up to, ascending: the only one if all are equal, otherwise powers of two.
 
-    As few of them as it is worth compiling for.
+    As few of them as it is worth compiling for, at the price of so many numbers each.
     """
     if np.all(lengths == lengths[0]):
         return [max(int(lengths[0]), 1)]
@@ -163,7 +163,7 @@ def _rooms_of(lengths: np.ndarray, numbers_per_row: int) -> list[int]:
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(known) + 1):
         prices = [
-            (best[start][0] + _COMPILING + numbers_per_row * float(known[end - 1] * counts[start:end].sum()), start)
+            (best[start][0] + compiling + numbers_per_row * float(known[end - 1] * counts[start:end].sum()), start)
             for start in range(end)
         ]
         best.append(min(prices))
