@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
 import jax
@@ -127,7 +126,7 @@ def select_many(
     plans = [plan_of(part.x.dtype, (max(ks), part.x.shape[1]), form) for part in given.sets for form in forms]
     table = Selections.blank(given, forms, ks, criterion, by)
     asked = (
-        repr((forms, ks, criterion, outliers, chunk_size, plans, metadata.version("jaxgmm"), jax.__version__)),
+        repr((forms, ks, criterion, outliers, chunk_size, plans, _version(), jax.__version__)),
         _data_of(key),
     )
     with contextlib.ExitStack() as stack:
@@ -382,6 +381,12 @@ class _Call:
 
     def _plan(self, group: _Group, form: int) -> Plan:
         return self.plan_of(group.sets.x.dtype, (max(self.ks), group.sets.x.shape[1]), self.forms[form])
+
+
+def _version() -> str:
+    import jaxgmm
+
+    return jaxgmm.__version__
 
 
 def _most_alone(sets: Sets) -> np.ndarray:
