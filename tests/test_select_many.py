@@ -218,3 +218,13 @@ def test_numbers_of_components_that_are_none(ks, message):
 def test_traced_numbers_need_room():
     with pytest.raises(TypeError, match="give max_components"):
         jax.jit(lambda ks: jaxgmm.select_components(KEY, blobs(0, 1), ks))(np.array([1, 2]))
+
+
+def test_the_winner_has_its_derivatives():
+    """Where all rows move, the means of both components move along."""
+    x = blobs(1, 2, 40, d=1)
+
+    def means(shift):
+        return jaxgmm.select_components(KEY, x + shift, [2], "spherical", n_restarts=2).best.mixture.means.sum()
+
+    np.testing.assert_allclose(jax.grad(means)(0.0), 2, rtol=1e-3)

@@ -7,19 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.fitting.em import fit
+from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.scale import scale_from
+from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.steps import block_size_or_default
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, completed_log_likelihood
-from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
+from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
 
 CRITERIA = ("aic", "aicc", "bic", "icl")
+# A fit goes on that is no further behind than so many times what it is estimated to gain.
+_HOPE = 2
 
 
 @record
@@ -30,7 +34,8 @@ class ComponentSelection:
         n_components: (m,), what was tried.
         n_parameters: (m,), free parameters.
         log_likelihood: (m,), total, of the best fit with so many components.
-        criterion: (m,), lower is better; infinite where no fit has a finite likelihood.
+        criterion: (m,), lower is better; infinite where no fit has a finite likelihood. Of those that could not become
+            the best, as it is at `screening_tol`.
         status: (m,), a code of `Status` for each.
         regular: (m,), whether the best fit is without spurious components. Others are not chosen.
         passed_over: (m,), how much higher, at least, the log-likelihood was of a fit with a spurious component that
@@ -75,7 +80,6 @@ def select_components(
     criterion: str = "bic",
     weights: Any = None,
     n_restarts: int = 40,
-    n_finalists: int = 4,
     screening_tol: Any = 1e-3,
     methods: Sequence[str] = METHODS,
     spurious: Any = False,
@@ -104,6 +108,7 @@ def select_components(
         criterion: "aic", "aicc", "bic" or "icl". Static.
         weights: of the rows (n,); they count rows. Default ones.
         n_restarts: starts of each number of components. Static.
+        screening_tol: `tol` up to which all are fitted; what may then be the best goes on to `tol`.
 
     All others are as for `fit_restarts`.
 
@@ -125,7 +130,7 @@ def select_components(
         (most, rows.x.shape[1]),
         form,
         n_restarts=n_restarts,
-        n_finalists=n_finalists,
+        n_finalists=n_restarts,
         screening_tol=screening_tol,
         methods=methods,
         spurious=spurious,
@@ -152,35 +157,84 @@ def best_of_components(
 ) -> ComponentSelection:
     """`select_components` by a plan, with room for the largest number."""
     scale = scale_from(rows) if plan.scale is None else plan.scale
-    plan = dataclasses.replace(plan, scale=scale)
+    given = rows, floor_of(scale, plan.regularization), plan.objective
+    # The runs are not differentiated: derivatives are those of the point where the winner ends.
+    plan, rows, key, fixed = jax.lax.stop_gradient((plan, rows, key, scale))
+    plan = dataclasses.replace(plan, scale=fixed)
+    screened = dataclasses.replace(plan, tol=jnp.maximum(plan.tol, plan.screening_tol), n_finalists=plan.n_restarts)
     total = jnp.sum(rows.weights)
 
-    def fitted(k: Int[Array, ""]) -> _Tried:
-        return _tried(
-            best_of_restarts(plan, jax.random.fold_in(key, k), rows, jnp.arange(most) < k), rows, total, criterion
-        )
+    def started(k: Int[Array, ""]) -> _Tried:
+        found = best_of_restarts(screened, jax.random.fold_in(key, k), rows, jnp.arange(most) < k)
+        spurious = ~found.regular & (found.status != Status.NON_FINITE) & jnp.isfinite(found.log_likelihood)
+        higher = jnp.max(jnp.where(spurious, found.log_likelihood, -jnp.inf))
+        return _tried(found.best, found.regular[found.winner], higher, rows, total, criterion)
 
-    shapes = jax.eval_shape(fitted, ks[0])
+    shapes = jax.eval_shape(started, ks[0])
 
     def blank(k: Int[Array, ""]) -> _Tried:
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return dataclasses.replace(nothing, criterion=jnp.full_like(nothing.criterion, jnp.inf))
 
-    tried = jax.lax.map(lambda k: jax.lax.cond(k > 0, fitted, blank, k), ks)
-    order = jnp.lexsort((tried.criterion, ~(tried.regular | plan.spurious), ~jnp.isfinite(tried.criterion)))
-    chosen = order[0].astype(jnp.int32)
+    tried = jax.lax.map(lambda k: jax.lax.cond(k > 0, started, blank, k), ks)
+
+    def order(tried: _Tried) -> Int[Array, " m"]:
+        """The best first."""
+        keys = tried.criterion, ~(tried.regular | plan.spurious), ~jnp.isfinite(tried.criterion)
+        return jnp.lexsort(keys).astype(jnp.int32)
+
+    ranked = order(tried)
+    # Those that may still be better than the first goes on itself: what is left to be gained is an estimate.
+    behind = tried.criterion[ranked] - tried.criterion[ranked[0]]
+    hopeful = jnp.sum(behind <= _HOPE * 2 * total * screened.tol)
+
+    def further(number: Int[Array, ""], tried: _Tried) -> _Tried:
+        place = ranked[number]
+        before = jax.tree.map(lambda leaf: leaf[place], tried)
+        after = fit(
+            before.best.mixture,
+            rows,
+            tol=plan.tol,
+            max_iter=plan.max_iter,
+            regularization=plan.regularization,
+            scale=plan.scale,
+            objective=plan.objective,
+            acceleration=plan.acceleration,
+            history_size=plan.history_size,
+            block_size=plan.block_size,
+        )
+        after = dataclasses.replace(after, n_iter=before.best.n_iter + after.n_iter)
+        sound = (after.status != Status.NON_FINITE) & (after.status != Status.DEGENERATE)
+        higher = before.log_likelihood + before.passed_over
+        now = _tried(after, before.regular & sound, higher, rows, total, criterion)
+        return jax.tree.map(lambda leaf, new: leaf.at[place].set(new), tried, now)
+
+    tried = jax.lax.fori_loop(0, hopeful, further, tried)
+    chosen = order(tried)[0]
+    best: FitResult = jax.tree.map(lambda leaf: leaf[chosen], tried.best)
+    size = block_size_or_default(plan.block_size, best.mixture, rows)
+    mixture = at_fixed_point(best.mixture, *given, size)
+    log_likelihood, reached = values_of(best.objective, best.mixture, mixture, given[0], given[2])
+    best = dataclasses.replace(best, mixture=mixture, log_likelihood=log_likelihood, objective=reached)
     names = ("n_parameters", "log_likelihood", "criterion", "status", "regular", "passed_over")
     return ComponentSelection(
         n_components=ks,
         chosen=chosen,
-        best=jax.tree.map(lambda leaf: leaf[chosen], tried.best),
+        best=best,
         scale=scale,
         **{name: getattr(tried, name) for name in names},
     )
 
 
-def _tried(restarts: Restarts, rows: Evidence, total: Float[Array, ""], criterion: str) -> _Tried:
-    best = restarts.best
+def _tried(
+    best: FitResult,
+    regular: Bool[Array, ""],
+    higher: Float[Array, ""],
+    rows: Evidence,
+    total: Float[Array, ""],
+    criterion: str,
+) -> _Tried:
+    """A fit by the criterion, where one with a spurious component reached a likelihood so much `higher`."""
     p = jnp.asarray(best.mixture.n_parameters, total.dtype)
     value: Float[Array, ""] = {
         "aic": lambda: aic_of(best.log_likelihood, p),
@@ -189,14 +243,12 @@ def _tried(restarts: Restarts, rows: Evidence, total: Float[Array, ""], criterio
         "icl": lambda: bic_of(_completed(best, rows), p, total),
     }[criterion]()
     fine = (best.status != Status.NON_FINITE) & jnp.isfinite(value)
-    spurious = ~restarts.regular & (restarts.status != Status.NON_FINITE)
-    higher = jnp.max(jnp.where(spurious & jnp.isfinite(restarts.log_likelihood), restarts.log_likelihood, -jnp.inf))
     return _Tried(
         n_parameters=p,
         log_likelihood=best.log_likelihood,
         criterion=jnp.where(fine, value, jnp.inf),
         status=best.status,
-        regular=restarts.regular[restarts.winner],
+        regular=regular,
         passed_over=jnp.where(fine, jnp.maximum(higher - best.log_likelihood, 0), 0),
         best=best,
     )

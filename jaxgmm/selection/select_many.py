@@ -45,7 +45,6 @@ def select_many(
     chunk_size: int | None = None,
     progress: bool = False,
     n_restarts: int = 8,
-    n_finalists: int = 4,
     screening_tol: Any = 1e-3,
     methods: Sequence[str] = METHODS,
     spurious: Any = False,
@@ -81,6 +80,7 @@ def select_many(
         chunk_size: data sets in one call of a program, as in `fit_many`.
         progress: show a progress bar with the time that is left (needs tqdm).
         n_restarts: starts of each candidate of each data set.
+        screening_tol: as for `select_components`.
 
     All others are as for `fit_restarts`; `scale` is that of each data set.
 
@@ -109,7 +109,7 @@ def select_many(
     plan_of = functools.partial(
         Plan.of,
         n_restarts=n_restarts,
-        n_finalists=n_finalists,
+        n_finalists=n_restarts,
         screening_tol=screening_tol,
         methods=methods,
         spurious=spurious,
