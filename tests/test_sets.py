@@ -95,6 +95,11 @@ def test_rows_with_labels_are_refused():
         read([jaxgmm.rows(jnp.ones((2, 1)))])
 
 
+def test_traced_sets_are_refused():
+    with pytest.raises(TypeError, match=r"Use jax\.vmap of jaxgmm\.fit_restarts"):
+        jax.jit(read)(jnp.ones((2, 3, 1)))
+
+
 @once
 def test_digits_are_looked_at_in_each_set():
     x = np.arange(5.0)[:, None]

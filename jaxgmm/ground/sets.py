@@ -98,6 +98,11 @@ def read(xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many") -
     Raises:
         TypeError, ValueError: what is no data set, and numbers whose digits the dtype does not hold, naming which.
     """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((xs, weights))):
+        instead = "select_components" if verb == "select_many" else "fit_restarts"
+        raise TypeError(
+            f"xs is traced by jit, vmap or grad, and {verb} looks at values. Use jax.vmap of jaxgmm.{instead} in there."
+        )
     if by is not None:
         return _grouped(xs, weights, by, verb)
     names: tuple[Any, ...] | None = None
