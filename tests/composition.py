@@ -16,7 +16,8 @@ from cases import CASES, STUDENTS, Case
 KEY = jax.random.key(0)
 N = 40
 OF_EACH_FAMILY = [CASES[0], STUDENTS[0], CASES[-1]]
-BRIEF: dict[str, Any] = {"n_restarts": 1, "n_finalists": 1, "max_iter": 2, "history_size": 4}
+SHORT: dict[str, Any] = {"n_restarts": 1, "max_iter": 2}
+BRIEF: dict[str, Any] = {**SHORT, "n_finalists": 1, "history_size": 4}
 
 
 def plain(x: Any) -> Any:
@@ -73,6 +74,12 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
         lambda x: jaxgmm.fit_restarts(KEY, rows(x), 3, **case.options, **BRIEF), jnp.asarray(case.data(N))
     ),
     "fit_many": hosted(lambda case, rows: jaxgmm.fit_many(KEY, together(rows), 3, **case.options, **BRIEF)),
+    "select_components": lambda case, rows: jax.eval_shape(
+        lambda x: jaxgmm.select_components(KEY, rows(x), [2, 3], **case.options, **SHORT), jnp.asarray(case.data(N))
+    ),
+    "select_many": hosted(
+        lambda case, rows: jaxgmm.select_many(KEY, together(rows), [3], case.options["form"], outliers="keep", **SHORT)
+    ),
     "select": hosted(lambda case, rows: chosen(jaxgmm.select(KEY, rows, [3], [case.options["form"]], **BRIEF))),
     "select by cross-validation": hosted(
         lambda case, rows: chosen(
@@ -176,6 +183,13 @@ CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     "fit_many": lambda case, objective: jaxgmm.fit_many(
         KEY, case.data(N)[None], 3, **case.options, **BRIEF, objective=objective
     ),
+    "select_components": lambda case, objective: jax.eval_shape(
+        lambda x: jaxgmm.select_components(KEY, x, [2, 3], **case.options, **SHORT, objective=objective),
+        jnp.asarray(case.data(N)),
+    ),
+    "select_many": lambda case, objective: jaxgmm.select_many(
+        KEY, case.data(N)[None], [3], case.options["form"], outliers="keep", **SHORT, objective=objective
+    ),
     "select": lambda case, objective: chosen(
         jaxgmm.select(KEY, case.data(N), [3], [case.options["form"]], **BRIEF, objective=objective)
     ),
@@ -219,6 +233,7 @@ def ways() -> dict[str, dict[str, str]]:
         "init": lambda mixture, x: case.init(KEY, x).means,
         "fit": lambda mixture, x: jaxgmm.fit(mixture, x).mixture.means,
         "fit_restarts": lambda mixture, x: jaxgmm.fit_restarts(KEY, x, 3, **BRIEF).best.mixture.means,
+        "select_components": lambda mixture, x: jaxgmm.select_components(KEY, x, [2, 3], **SHORT).best.mixture.means,
     }
     under = {
         "jit": lambda verb: jax.jit(verb),

@@ -125,6 +125,7 @@ def select_components(
     """
     rows = checks.unsharded(checks.evidence(x, weights), "select_components")
     ks, most = _counts(n_components, max_components)
+    rows = checks.labelled_components(rows, np.ones(most, bool))
     plan = Plan.of(
         rows.x.dtype,
         (most, rows.x.shape[1]),
