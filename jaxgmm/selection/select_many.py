@@ -131,11 +131,13 @@ def select_many(
     )
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(Parts(parts, _question(given.sets, *asked))) if parts is not None else None
-        bar = stack.enter_context(Bar(0, progress, "fits of data sets"))
+        n_fits = (len(given.names) - len(given.faults)) * len(forms)
+        bar = stack.enter_context(Bar(n_fits, progress, "fits of data sets"))
         call = _Call(plan_of, key, forms, ks, criterion, chunk_size, kept, bar)
         for part in given.sets:
             sound = np.flatnonzero(~np.isin(part.numbers, list(given.faults)))
-            _select_part(call, table, part, sound, exclude=outliers == "exclude")
+            if sound.size:
+                _select_part(call, table, part, sound, exclude=outliers == "exclude")
     return table
 
 
@@ -149,6 +151,8 @@ def _select_part(call: "_Call", table: Selections, sets: Sets, todo: np.ndarray,
     for look in reversed(range(LOOKS + 1)):
         remaining = dataclasses.replace(sets, weights=np.where(alone, 0, sets.weights))
         groups = list(_groups(table, remaining, todo))
+        unfit = len(todo) - sum(len(places) for places, _ in groups)
+        call.bar.expect(-unfit * len(call.forms))
         call.fit([group for _, group in groups])
         again = []
         for places, group in groups:
@@ -164,6 +168,7 @@ def _select_part(call: "_Call", table: Selections, sets: Sets, todo: np.ndarray,
         if not again:
             break
         todo = np.sort(np.concatenate(again))
+        call.bar.expect(len(todo) * len(call.forms))
 
 
 def _groups(table: Selections, sets: Sets, todo: np.ndarray) -> "Iterator[tuple[np.ndarray, _Group]]":
@@ -232,7 +237,6 @@ class _Call:
     def fit(self, groups: list[_Group]) -> None:
         """Every form and number of components for all of them, side by side."""
         ks = np.array(self.ks, np.int32)
-        self.bar.expect(sum(len(group.sets.lengths) for group in groups) * len(self.forms))
         tasks = [
             task
             for group in groups
