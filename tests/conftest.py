@@ -1,4 +1,5 @@
 import gc
+import io
 import os
 import pathlib
 import sys
@@ -6,6 +7,7 @@ import sys
 import jax
 import pytest
 
+from jaxgmm.cli import commands
 from jaxgmm.ground import programs
 
 from cases import CASES
@@ -43,3 +45,18 @@ def _no_more_programs_than_maps():
 def case(request):
     """Every registered case in turn."""
     return request.param
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Runs a command in a folder of its own; what it printed, what it complained of, and its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, given=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        with pytest.raises(SystemExit) as end, jax.enable_x64(True):
+            commands.execute([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return printed.out, printed.err, end.value.code or 0
+
+    return call

@@ -36,21 +36,6 @@ def frame(n=200):
     return table
 
 
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Runs a command in a folder of its own; what it printed, what it complained of, and its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, given=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
-        with pytest.raises(SystemExit) as end, jax.enable_x64(True):
-            commands.execute([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return printed.out, printed.err, end.value.code or 0
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """A folder with rows, a model of them, and what the fit printed as JSON."""
@@ -406,6 +391,14 @@ def test_what_fails_half_way_leaves_nothing(run, fitted, monkeypatch):
     assert (code, "1 of 10 entries of column 'height' is no number ('two')" in complaint) == (1, True)
     assert Path("out.csv").read_text() == "as it was"
     assert sorted(os.listdir()) == ["late.csv", "out.csv"]
+
+
+def test_stopped(run, fitted, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jaxgmm, "select", stop)
+    assert run("fit", fitted[0] / "data.csv", *FAST) == ("", "jaxgmm: error: stopped.\n", 130)
 
 
 def test_wrong_usage(run):

@@ -292,6 +292,15 @@ def test_sentinels_are_missing(folder):
         numbers_of("x.parquet", options("--na -999"))
 
 
+def test_an_index_that_pandas_keeps_in_parquet_is_a_column(folder):
+    FRAME.set_axis(pd.Index([2.5, 0.5, 1.5, 4.5], name="at")).to_parquet("x.parquet")
+    columns, values, _ = numbers_of("x.parquet")
+    assert sorted(columns) == ["a", "at", "b"]
+    assert values[:, columns.index("at")].tolist() == [2.5, 0.5, 1.5, 4.5]
+    FRAME.set_axis(list("wxyz")).to_parquet("x.parquet")
+    assert numbers_of("x.parquet")[0] == ["a", "b"]
+
+
 def test_a_table_may_be_very_wide(folder):
     wide = pd.DataFrame(np.arange(6000.0).reshape(3, 2000) + 0.5).add_prefix("a column with a name " * 4)
     wide.to_csv("x.csv", index=False)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table, opened, writing
+from jaxgmm.cli.text import Part
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.programs import program
 
@@ -104,7 +105,7 @@ def assign(
     every: bool = False,
 ) -> None:
     """Rows of the table with their component and its probability."""
-    names = [f"{prefix}component", f"{prefix}probability"]
+    names = assigned(prefix)
     if every:
         names += [f"{prefix}p{place}" for place in range(model.mixture.n_components)]
 
@@ -117,7 +118,12 @@ def assign(
             *(pd.Series(p, dtype="Float64") for p in (np.max(shares, axis=1), *(shares.T if every else ()))),
         ]
 
-    _extend(table, out, layout, columns or model.columns, names, _in_dtype(model, added))
+    extend(table, out, layout, names, _computed(model, table, columns or model.columns, added))
+
+
+def assigned(prefix: str) -> list[str]:
+    """Names of the columns that say which component a row belongs to, and how probably."""
+    return [f"{prefix}component", f"{prefix}probability"]
 
 
 def score(
@@ -152,7 +158,7 @@ def score(
 
     names = [f"{prefix}log_density", f"{prefix}anomaly"]
     with opened(data, layout) as table:
-        _extend(table, out, layout, model.columns_of(table, columns), names, _in_dtype(model, added))
+        extend(table, out, layout, names, _computed(model, table, model.columns_of(table, columns), added))
         summary["notes"] = table.told()
     seen = summary["rows"] - summary["rows_missing"]
     return summary | {"mean_log_density": summary["mean_log_density"] / seen if seen else math.nan}
@@ -192,26 +198,30 @@ def quantiles_of(mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray) ->
     return {"shares": _LEVELS.tolist(), "values": np.interp(_LEVELS, below, scores[order]).astype(np.float64).tolist()}
 
 
-def _extend(
-    table: Table,
-    out: str,
-    layout: Layout,
-    columns: list[str],
-    names: list[str],
-    added: Callable[[np.ndarray], list[pd.Series]],
+def extend(
+    table: Table, out: str, layout: Layout, names: list[str], parts: Iterable[tuple[Part, list[pd.Series]]]
 ) -> None:
-    """Write the rows of the table with more columns, which `added` computes from the numbers in `columns`."""
-    if taken := [name for name in names if name in table.columns]:
-        raise Problem(f"{table.name}: has a column {taken[0]!r} already; say --prefix for other names.", 2)
+    """Write the rows of the table, part by part, with more columns called `names`."""
+    check_names(table, names)
     with writing(out, layout, names, table) as write:
-        for part, values in arrays(table, columns):
-            new = [series.set_axis(part.frame.index) for series in added(values)]
+        for part, added in parts:
+            new = [series.set_axis(part.frame.index) for series in added]
             write(pd.concat(new, axis=1, keys=names), part)
 
 
-def _in_dtype(model: Loaded, added: Callable[[np.ndarray], list[pd.Series]]) -> Callable[[np.ndarray], list[pd.Series]]:
+def check_names(table: Table, names: list[str]) -> None:
+    """Refuse to add columns of names that are there."""
+    if taken := [name for name in names if name in table.columns]:
+        raise Problem(f"{table.name}: has a column {taken[0]!r} already; say --prefix for other names.", 2)
+
+
+def _computed(
+    model: Loaded, table: Table, columns: list[str], added: Callable[[np.ndarray], list[pd.Series]]
+) -> Iterator[tuple[Part, list[pd.Series]]]:
+    """Parts of the table, and what `added` makes of the numbers in `columns`, in the model's type."""
     dtype = model.mixture.log_weights.dtype
-    return lambda values: added(values.astype(dtype))
+    for part, values in arrays(table, columns):
+        yield part, added(values.astype(dtype))
 
 
 def densities(mixture: jaxgmm.Mixture, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,10 @@ class _Command(typer.core.TyperCommand):
 
     def invoke(self, context: Any) -> Any:
         context.obj()
-        return super().invoke(context)
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:  # which typer would end the program for, without a word
+            raise Problem("stopped.", 130) from None
 
 
 def _end(message: Any, code: int) -> None:
@@ -165,7 +168,18 @@ def fit(
     sort: Annotated[
         str | None, typer.Option("--sort", help="Number components by this column's mean, or by 'weight'.")
     ] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="Save the mixture here (.npz).")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", help="A mixture for each group of rows with the same entries in these.", show_default=False
+        ),
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="With --by: keep here what is done, and go on from it.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Save the mixture here (.npz); with --by, a table of them.")
+    ] = None,
     assign: Annotated[
         str | None, typer.Option("--assign", help="Write the rows with component and probability here.")
     ] = None,
@@ -205,8 +219,10 @@ def fit(
     --exclude say otherwise. Empty entries, NA, NaN and null are missing.
 
     Example: jaxgmm fit data.csv --components 1:6 --forms full,diag --out model.npz --assign assigned.csv
+
+    Many mixtures: jaxgmm fit genes.parquet --by gene --components 1:4 --forms diag --out models.parquet
     """
-    from jaxgmm.cli import fitting
+    from jaxgmm.cli import fitting, grouped
 
     if json and "-" in (assign, out):
         raise Problem("--json and a table both want standard output; name a file.", 2)
@@ -228,7 +244,10 @@ def fit(
         restarts=restarts,
         options={"regularization": regularization, "tol": tol, "max_iter": max_iter, "spurious": spurious},
     )
-    what.run(out=out, assign=assign, figure=figure, prefix=prefix, json=json)
+    if parts is not None and not by:
+        raise Problem("--parts keeps what is done of many groups; say --by for the column that tells them apart.", 2)
+    command = grouped.GroupedCommand(what, by, parts) if by else what
+    command.run(out=out, assign=assign, figure=figure, prefix=prefix, json=json)
 
 
 @app.command(cls=_Command)

@@ -2,17 +2,17 @@
 
 import dataclasses
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 import jaxgmm
 from jaxgmm.cli import applying, report
 from jaxgmm.cli.figure import check_figure, draw
 from jaxgmm.cli.layout import Layout
-from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.problem import NOT_FITTED, Problem
+from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.ground.padding import padded
@@ -26,43 +26,6 @@ _STARTS: dict[str, dict[str, Any]] = {
     "normal": {},
     "high": {"n_restarts": 200, "n_finalists": 20},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Selected:
-    """What is fitted.
-
-    Fields: `x` (n, d); `weights` (n,); `places` (n,), which rows of the table these are; `columns`, d names; `unused`,
-    names of columns left out; `dropped`, number of rows left out, `missing` of them with nothing in a column;
-    `duplicates`, rows that are like another one before them; `notes`, what was found out about the table.
-    """
-
-    x: np.ndarray
-    weights: np.ndarray
-    places: np.ndarray
-    columns: list[str]
-    unused: list[str]
-    dropped: int
-    missing: dict[str, int]
-    duplicates: int
-    notes: list[str]
-
-    def told(self, selection: jaxgmm.Selection) -> jaxgmm.Selection:
-        """The selection in the names and places of the table."""
-        return dataclasses.replace(
-            selection,
-            schema=jaxgmm.Schema([self.columns[place] for place in selection.columns]),
-            outliers=tuple(self.places[list(selection.outliers)].tolist()),
-            constants={self.columns[place]: value for place, value in selection.constants.items()},
-        )
-
-    def of(self, selection: jaxgmm.Selection) -> "Selected":
-        """Those of the rows and columns that the candidates were fitted to."""
-        remain = np.ones(len(self.x), bool)
-        remain[list(selection.outliers)] = False
-        columns = [self.columns[place] for place in selection.columns]
-        x = self.x[remain][:, list(selection.columns)]
-        return dataclasses.replace(self, x=x, weights=self.weights[remain], places=self.places[remain], columns=columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +51,14 @@ class FitCommand:
 
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
         """Fit, write what was asked for, and report."""
-        ks, forms = counts(self.components), _known("--forms", self.forms.split(","), STRUCTURES)
-        _known("--criterion", [self.criterion], CRITERIA)
-        _known("--missing", [self.missing], ("drop", "fail"))
-        _known("--outliers", [self.outliers], OUTLIERS)
-        _known("--dtype", [self.dtype], ("float32", "float64"))
-        _known("--effort", [self.effort], _STARTS)
-        for path in (out, assign, figure):
-            if path not in (None, "-"):
-                check_folder(path)
+        ks, forms = self.candidates(CRITERIA)
+        check_folders(out, assign, figure)
         if figure is not None:
             check_figure(figure)
-        starts: dict[str, Any] = _STARTS[self.effort] if self.restarts is None else {"n_restarts": self.restarts}
         with opened(self.data, self.layout) as table:
-            rows = self._rows(table)
+            if assign is not None:
+                applying.check_names(table, applying.assigned(prefix))
+            rows = self.rows(table)
             if self.sort is not None:
                 _check_sort(self.sort, rows.columns)
             if len(rows.x) < max(ks):
@@ -114,7 +71,7 @@ class FitCommand:
                 criterion=self.criterion,
                 weights=padded(rows.weights),
                 outliers=self.outliers,
-                **starts,
+                **self.starts(_STARTS),
                 progress=True,
                 **self.options,
             )
@@ -137,38 +94,31 @@ class FitCommand:
             selection, loaded, rows, json=json, to_stderr=assign == "-", unsaved=unsaved, saved=out is not None
         )
 
-    def _rows(self, table: Table) -> Selected:
-        beside = named(table, [self.weights], "--weights") if self.weights else []
-        excluded = named(table, self.exclude or [], "--exclude")
-        chosen = named(table, self.columns, "--columns") if self.columns else numeric_columns(table)
-        chosen = [name for name in chosen if name not in (*excluded, *beside)]
-        if not chosen:
-            raise Problem(f"{table.name}: no columns of numbers are left among {', '.join(table.columns)}.")
-        parts, remaining, missing = [], [], np.zeros(len(chosen + beside), int)
-        for _, values in arrays(table, chosen + beside):
-            whole = ~np.isnan(values).any(axis=1)
-            remaining.append(whole)
-            missing += np.sum(np.isnan(values), axis=0)
-            parts.append(values[whole].astype(self.dtype))
-        places = np.flatnonzero(np.concatenate(remaining))
-        dropped = sum(map(len, remaining)) - len(places)
-        by_column = {name: int(n) for name, n in zip(chosen + beside, missing, strict=True) if n}
-        if dropped and self.missing == "fail":
-            raise Problem(
-                f"{table.name}: {dropped} rows have missing entries ({report.missing(by_column)}); fill them in, "
-                "or say --missing drop."
-            )
-        joined = np.concatenate(parts)
-        x, weights = joined[:, : len(chosen)], joined[:, len(chosen) :]
-        weights = weights[:, 0] if beside else np.ones(len(x), self.dtype)
-        if len(x) == 0:
-            raise Problem(f"{table.name}: every row has a missing entry ({report.missing(by_column)}).")
-        if np.any(weights < 0) or not np.any(weights > 0):
-            raise Problem(f"--weights: column {beside[0]!r} has negative weights or none above 0.")
-        unused = [name for name in table.columns if name not in (*chosen, *beside)]
-        # By their hashes, in an eighth of the time; 0 makes one of both zeros.
-        copies = int(pd.util.hash_pandas_object(pd.DataFrame(x + 0), index=False).duplicated().sum())
-        return Selected(x, weights, places, chosen, unused, dropped, by_column, copies, table.told())
+    def candidates(self, criteria: Collection[str]) -> tuple[list[int], list[str]]:
+        """Numbers of components and forms to try, once all options are known to say something."""
+        ks, forms = counts(self.components), _known("--forms", self.forms.split(","), STRUCTURES)
+        _known("--criterion", [self.criterion], criteria)
+        _known("--missing", [self.missing], ("drop", "fail"))
+        _known("--outliers", [self.outliers], OUTLIERS)
+        _known("--dtype", [self.dtype], ("float32", "float64"))
+        _known("--effort", [self.effort], _STARTS)
+        return ks, forms
+
+    def starts(self, by_effort: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """How many starts each candidate gets."""
+        return by_effort[self.effort] if self.restarts is None else {"n_restarts": self.restarts}
+
+    def rows(self, table: Table, by: list[str] | None = None) -> Selected:
+        """The rows and columns that are fitted."""
+        return Selected.read(
+            table,
+            columns=self.columns,
+            exclude=self.exclude,
+            weights=self.weights,
+            missing=self.missing,
+            dtype=self.dtype,
+            by=by,
+        )
 
     def _metadata(
         self, table: Table, rows: Selected, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
@@ -196,6 +146,13 @@ class FitCommand:
             },
             "log_density_quantiles": applying.quantiles_of(mixture, rows.x, rows.weights),
         }
+
+
+def check_folders(*paths: str | None) -> None:
+    """Refuse files that could not be written."""
+    for path in paths:
+        if path not in (None, "-"):
+            check_folder(path)
 
 
 def counts(text: str) -> list[int]:

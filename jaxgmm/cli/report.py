@@ -1,5 +1,7 @@
 """What the commands print: tables for people, JSON for scripts."""
 
+import collections
+import itertools
 import json as to_json
 import math
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ from jaxgmm.ground.programs import program
 
 if TYPE_CHECKING:
     from jaxgmm.cli.applying import Loaded
-    from jaxgmm.cli.fitting import Selected
+    from jaxgmm.cli.groups import Groups
+    from jaxgmm.cli.selected import Selected
 
 # Candidates and columns that are shown on a terminal, and names in one line; what goes elsewhere is never cut.
 _CANDIDATES, _COLUMNS, _NAMES = 10, 24, 8
@@ -56,13 +59,7 @@ def fitted(
         )
         return
     console = _console(stderr=to_stderr)
-    for note in rows.notes:
-        console.print(note)
-    if rows.unused:
-        console.print(f"Columns not used: {_listed(rows.unused, console)}.")
-    if rows.dropped:
-        what = "1 row with missing entries is" if rows.dropped == 1 else f"{rows.dropped} rows with missing entries are"
-        console.print(f"{what} left out; {len(rows.x) + len(selection.outliers)} remain ({missing(rows.missing)}).")
+    _left_out(console, rows, len(rows.x) + len(selection.outliers))
     if rows.duplicates:
         what = "1 row is like another" if rows.duplicates == 1 else f"{rows.duplicates} rows are like others"
         console.print(f"{what} before in every column that is used; all of them count.")
@@ -95,6 +92,88 @@ def fitted(
         console.print("Nothing was written; --out model.npz keeps the mixture.")
     if saved:
         console.print(f"In Python: {_hand_over(model)}")
+
+
+def grouped(
+    selections: jaxgmm.Selections, rows: "Selected", groups: "Groups", *, json: bool, to_stderr: bool, unsaved: bool
+) -> None:
+    """How many groups have which mixture, which have none, and what was left out."""
+    fitted = selections.n_components > 0
+    chosen = collections.Counter(
+        zip(selections.n_components[fitted].tolist(), itertools.compress(selections.form, fitted), strict=True)
+    )
+    statuses = collections.Counter(text.split(":")[0] for text in selections.status)
+    spurious = int(np.sum(fitted & ~selections.regular))
+    passed_over = int(np.sum(fitted & (selections.passed_over > 0)))
+    aside = sum(map(len, selections.outliers.values()))
+    if json:
+        _print_json(
+            {
+                "groups": len(groups),
+                "by": groups.labels,
+                "criterion": selections.criterion,
+                "fitted": int(fitted.sum()),
+                "chosen": [{"form": form, "n_components": k, "groups": n} for (k, form), n in sorted(chosen.items())],
+                "statuses": dict(statuses),
+                "errors": [{"group": groups.entries(n), "error": text} for n, text in selections.errors.items()],
+                "spurious": spurious,
+                "passed_over": passed_over,
+                "outliers": aside,
+                "outliers_groups": len(selections.outliers),
+                "rows": len(rows.weights),
+                "rows_dropped": rows.dropped,
+                "rows_without_group": groups.lacking,
+                "missing": rows.missing | groups.missing,
+                "columns": rows.columns,
+                "columns_unused": rows.unused,
+                "notes": rows.notes,
+            }
+        )
+        return
+    console = _console(stderr=to_stderr)
+    _left_out(console, rows, len(rows.weights))
+    if groups.lacking:
+        what = "1 row has" if groups.lacking == 1 else f"{groups.lacking} rows have"
+        console.print(f"{what} no entry in {', '.join(groups.missing)}: of no group, and left out.")
+    if aside:
+        where = _groups_of(len(selections.outliers))
+        console.print(
+            f"{'1 row' if aside == 1 else f'{aside} rows'} of {where} {'stands' if aside == 1 else 'stand'} alone and "
+            f"{'is' if aside == 1 else 'are'} set aside, with weight 0 in every candidate."
+        )
+    console.print(
+        f"{_groups_of(len(groups))} by {', '.join(groups.labels)}, {int(fitted.sum())} of them fitted. "
+        f"How many have so many components, k, by {selections.criterion}:"
+    )
+    forms = [form for form in selections.forms if any(form == one for _, one in chosen)]
+    table = _table("k>", *(f"{form}>" for form in forms))
+    for k in sorted({k for k, _ in chosen}):
+        table.add_row(str(k), *(str(chosen[k, form]) for form in forms))
+    if chosen:
+        console.print(table)
+    if spurious:
+        console.print(
+            f"In {_groups_of(spurious)} every fit has a component that sits on a few rows or on rows without width: "
+            "`regular` is false in the table. Fewer --components or --forms diag may do without."
+        )
+    if passed_over:
+        console.print(
+            f"In {_groups_of(passed_over)} a fit has a lower {selections.criterion} and is passed over, as a component "
+            "of it sits on a few rows or on rows without width. --spurious accepts it, as where many rows are equal."
+        )
+    for status in jaxgmm.Status:
+        if (n := statuses[status.name]) and status != jaxgmm.Status.CONVERGED:
+            console.print(f"{_groups_of(n)}: {status.name}. {status.text}")
+    if selections.errors:
+        console.print(f"{_groups_of(len(selections.errors))} could not be fitted:")
+        errors = list(selections.errors.items())
+        n_shown = _NAMES if console.is_terminal else len(errors)
+        for number, text in errors[:n_shown]:
+            console.print(f"  {groups.name(number)}: {text}")
+        if len(errors) > n_shown:
+            console.print(f"  and {len(errors) - n_shown} more; the table, --json, or a pipe has all.")
+    if unsaved:
+        console.print("Nothing was written; --out models.parquet keeps the table.")
 
 
 def shown(model: "Loaded", *, json: bool) -> None:
@@ -137,6 +216,21 @@ def noted(notes: list[str]) -> None:
 def missing(by_column: dict[str, int]) -> str:
     """Missing entries by column, those with the most first."""
     return ", ".join(f"{name} {number}" for name, number in sorted(by_column.items(), key=lambda item: -item[1]))
+
+
+def _left_out(console: Console, rows: "Selected", n_remain: int) -> None:
+    """What was found out about a table, and what of it is not used."""
+    for note in rows.notes:
+        console.print(note)
+    if rows.unused:
+        console.print(f"Columns not used: {_listed(rows.unused, console)}.")
+    if rows.dropped:
+        what = "1 row with missing entries is" if rows.dropped == 1 else f"{rows.dropped} rows with missing entries are"
+        console.print(f"{what} left out; {n_remain} remain ({missing(rows.missing)}).")
+
+
+def _groups_of(number: int) -> str:
+    return "1 group" if number == 1 else f"{number} groups"
 
 
 def _hand_over(model: "Loaded") -> str:

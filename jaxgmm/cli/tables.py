@@ -130,8 +130,11 @@ def _parquet(path: str, name: str, layout: Layout) -> _Read:
     def parts() -> Iterator[Part]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_size(len(columns))):
-                frame = batch.to_pandas(types_mapper=_NULLABLE.get)
+                # An index that pandas kept is a column as others are.
+                frame = batch.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
                 yield Part(frame.reset_index(drop=True).set_axis(columns, axis=1))
+        # Arrow keeps what it has read into for what it may read next.
+        pa.default_memory_pool().release_unused()
 
     return columns, parts, None
 

@@ -1,0 +1,159 @@
+"""`jaxgmm fit --by`: a mixture for each group of rows."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+import jaxgmm
+from jaxgmm.cli import applying, report
+from jaxgmm.cli.fitting import FitCommand, check_folders
+from jaxgmm.cli.groups import Groups
+from jaxgmm.cli.problem import NOT_FITTED, Problem
+from jaxgmm.cli.selected import Selected
+from jaxgmm.cli.tables import READ_SEPARATORS, Table, format_of, opened, writing
+from jaxgmm.cli.text import Part
+from jaxgmm.selection.components import CRITERIA
+
+# Starts of each candidate of each group.
+_STARTS = {"low": {"n_restarts": 2}, "normal": {"n_restarts": 8}, "high": {"n_restarts": 40}}
+# Rows that are given their components at a time.
+_AT_A_TIME = 2**18
+# What the table of mixtures has of its own, beside the criterion and the parameters, whose names have brackets.
+COLUMNS = (
+    *("form", "n_components", "n_parameters", "log_likelihood", "behind"),
+    *("status", "regular", "passed_over", "outliers", "columns"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedCommand:
+    """What is asked for of each group, the columns `by` that say what is one, and the file that keeps what is done."""
+
+    fit: FitCommand
+    by: list[str]
+    parts: str | None
+
+    def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
+        """Fit, write what was asked for, and report."""
+        try:
+            self._run(out, assign, figure, prefix, json=json)
+        except KeyboardInterrupt:
+            kept = f"{self.parts} keeps what is done, and the same command goes on from there"
+            lost = "nothing is kept; with --parts FILE the same command would go on from what is done"
+            raise Problem(f"stopped; {kept if self.parts else lost}.", 130) from None
+
+    def _run(self, out: str | None, assign: str | None, figure: str | None, prefix: str, *, json: bool) -> None:
+        ks, forms = self._candidates()
+        check_folders(out, assign, self.parts)
+        if figure is not None:
+            raise Problem("--figure draws one mixture, and --by gives many; leave one of them out.", 2)
+        if out is not None and (kind := format_of(out, self.fit.layout)) not in (*READ_SEPARATORS, "parquet"):
+            raise Problem(f"{out}: the table of mixtures has words in it, which {kind} has not; name a .parquet.", 2)
+        if out == assign == "-":
+            raise Problem("--out and --assign both want standard output; name a file.", 2)
+        with opened(self.fit.data, self.fit.layout) as table:
+            if assign is not None:
+                applying.check_names(table, applying.assigned(prefix))
+            rows = self.fit.rows(table, self.by)
+            groups = rows.groups
+            assert groups is not None
+            self._check_labels(groups, prefix)
+            sets, shares, places = _sets(rows, groups, weighted=self.fit.weights is not None)
+            # All of them are in these now, in another order: no view of what is to be let go.
+            rows = dataclasses.replace(rows, x=np.zeros((0, len(rows.columns))), places=np.zeros(0, int))
+            selections = jaxgmm.select_many(
+                applying.drawn_with(self.fit.seed),
+                sets,
+                ks,
+                forms,
+                criterion=self.fit.criterion,
+                weights=shares,
+                outliers=self.fit.outliers,
+                parts=self.parts,
+                progress=True,
+                **self.fit.starts(_STARTS),
+                **self.fit.options,
+            )
+            # They have rows in the table, each with a missing entry.
+            empty = {n: "has no row without a missing entry" for n in selections.errors if not len(sets[n])}
+            selections = dataclasses.replace(
+                selections, schema=jaxgmm.Schema(rows.columns), errors=selections.errors | empty
+            )
+            if out is not None:
+                self._write(selections, groups, table, out, prefix)
+            if assign is not None:
+                found = _assigned(selections, sets, places, len(groups.owner))
+                applying.extend(table, assign, self.fit.layout, applying.assigned(prefix), _beside(table, *found))
+        report.grouped(
+            selections, rows, groups, json=json, to_stderr="-" in (out, assign), unsaved=out is None and assign is None
+        )
+        if not np.any(selections.n_components):
+            number, error = next(iter(selections.errors.items()))
+            raise Problem(f"no group could be fitted: {groups.name(number)} {error}, ...", NOT_FITTED)
+
+    def _candidates(self) -> tuple[list[int], list[str]]:
+        fit = self.fit
+        if fit.criterion == "cv":
+            raise Problem(f"--criterion cv takes no --by; expected one of {', '.join(CRITERIA)}.", 2)
+        if fit.sort not in (None, "weight"):
+            raise Problem(
+                f"--sort is {fit.sort!r}; with --by, components are in the order of their weights, the heaviest first. "
+                "Leave it out.",
+                2,
+            )
+        return fit.candidates(CRITERIA)
+
+    def _check_labels(self, groups: Groups, prefix: str) -> None:
+        own = {f"{prefix}{name}" for name in (*COLUMNS, self.fit.criterion)}
+        if taken := [name for name in groups.labels if name in own]:
+            raise Problem(
+                f"--by: the table of mixtures has a column {taken[0]!r} of its own; say --prefix for other names.", 2
+            )
+
+    def _write(self, selections: jaxgmm.Selections, groups: Groups, source: Table, out: str, prefix: str) -> None:
+        """The table of mixtures; text is laid out as the rows are."""
+        found = selections.to_pandas(parameters=True).drop(columns="data_set").add_prefix(prefix)
+        whole = pd.concat([groups.names, found], axis=1)
+        layout = source.text.recognised.layout if source.text else self.fit.layout
+        kind = format_of(out, self.fit.layout, source.format if source.text else "csv")
+        separator = layout.separator if kind == source.format else None
+        layout = dataclasses.replace(layout, format=kind, separator=separator, header=True)
+        with writing(out, layout, list(whole.columns)) as write:
+            write(whole)
+
+
+def _sets(
+    rows: Selected, groups: Groups, *, weighted: bool
+) -> tuple[list[np.ndarray], list[np.ndarray] | None, np.ndarray]:
+    """The rows of each group, in the order of the table, their weights if they have any, and where all these stand."""
+    owner = groups.owner[rows.places]
+    order = np.argsort(owner, kind="stable")
+    ends = np.cumsum(np.bincount(owner, minlength=len(groups)))[:-1]
+    shares = np.split(rows.weights[order], ends) if weighted else None
+    return np.split(rows.x[order], ends), shares, rows.places[order]
+
+
+def _assigned(
+    selections: jaxgmm.Selections, sets: list[np.ndarray], places: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Component and probability of n rows, -1 and NaN where there is none; those of the groups are at `places`."""
+    component, probability = np.full(n, -1, np.int32), np.full(n, np.nan)
+    ends = np.cumsum([len(x) for x in sets])
+    # Some groups at a time, as there are several numbers for each row.
+    for part in np.split(np.arange(len(sets)), np.flatnonzero(np.diff(ends // _AT_A_TIME)) + 1):
+        found = selections.assign({int(number): sets[number] for number in part})
+        here = places[ends[part[0]] - len(sets[part[0]]) : ends[part[-1]]]
+        component[here], probability[here] = found["component"], found["probability"]
+    return component, probability
+
+
+def _beside(table: Table, component: np.ndarray, probability: np.ndarray) -> Iterator[tuple[Part, list[pd.Series]]]:
+    """Parts of the table, with what there is for each of their rows."""
+    start = 0
+    for part in table.parts():
+        here = slice(start, start := start + len(part.frame))
+        whole = component[here] >= 0
+        columns = pd.Series(component[here], dtype="Int64"), pd.Series(probability[here], dtype="Float64")
+        yield part, [column.where(whole, pd.NA) for column in columns]
