@@ -7,7 +7,6 @@ import sys
 import jax
 import pytest
 
-from jaxgmm.cli import commands
 from jaxgmm.ground import programs
 
 from cases import CASES
@@ -50,6 +49,8 @@ def case(request):
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
     """Runs a command in a folder of its own; what it printed, what it complained of, and its exit code."""
+    from jaxgmm.cli import commands
+
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, given=b""):

@@ -48,6 +48,7 @@ def frame():
     table = table.loc[[*first, *rest]].reset_index(drop=True)
     table.loc[20, "a"] = np.nan
     table.loc[[30, 31], "gene"] = None
+    table.loc[30, "b"] = np.nan
     return table
 
 
@@ -313,7 +314,7 @@ def test_names_of_groups_in_parquet(tmp_path, monkeypatch, column):
         ("--by nothing", 2, "--by: genes.csv has no column 'nothing'; it has gene, batch, a, b, form"),
         ("--by form", 2, "the table of mixtures has a column 'form' of its own; say --prefix"),
         ("--by batch --assign x.csv --prefix a_", 2, "has a column 'a_component' already; say --prefix"),
-        ("--by batch --missing fail", 1, "31 rows have missing entries (b 30, a 1); fill them in"),
+        ("--by batch --missing fail", 1, "32 rows have missing entries (b 31, a 1); fill them in"),
         ("--by gene --missing fail", 1, "33 rows have missing entries (b 30, gene 2, a 1); fill them in"),
         ("--parts parts.bin", 2, "--parts keeps what is done of many groups; say --by"),
     ],
