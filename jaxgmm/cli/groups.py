@@ -66,7 +66,8 @@ class GroupReader:
             except TypeError:
                 raise Problem(f"--by: entries of column {name!r} of {self._table.name} are no names.", 2) from None
             numbers = [
-                -1 if (one := self._said(entry)) is None else known.setdefault(one, len(known)) for entry in entries
+                -1 if (one := self._said(entry)) is None else known.setdefault(one, len(known))
+                for entry in entries.tolist()
             ]
             codes.append(np.array([*numbers, -1], np.int32)[found])
         return np.all([codes[-1] >= 0 for codes in self._codes], axis=0)
@@ -102,7 +103,7 @@ class GroupReader:
     def _said(self, entry: Any) -> Hashable | None:
         """An entry as a name, None if it is missing."""
         if self._table.text is None:
-            return entry.item() if isinstance(entry, np.generic) else entry
+            return entry
         entry = entry.strip()
         return None if entry in self._table.text.recognised.layout.missing else entry
 
