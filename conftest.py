@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 
 os.environ.setdefault("MPLBACKEND", "agg")
 DATA = Path(__file__).parent / "examples" / "data"
+# How far a command is, which it says after some seconds: whether it does depends on the machine.
+PROGRESS = re.compile(r".+: \d+ of \d+ after .+ left")
 
 
 def run_console(example):
@@ -46,7 +49,8 @@ def run_console(example):
             text=True,
             check=False,
         )
-        printed = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+        printed = "\n".join(line for line in lines if not PROGRESS.fullmatch(line))
         options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         if not doctest.OutputChecker().check_output(expected.strip(), printed, options):
             return f"$ {command}\nprinted\n{printed}\nexpected\n{expected}"
