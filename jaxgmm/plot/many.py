@@ -24,7 +24,7 @@ _CHARACTERS = 50
 # of points in them.
 _PANEL, _ASPECT, _POINTS = (2.3, 2.0), 1.2, 0.4
 _SPURIOUS, _ERROR = "not regular", "ERROR"
-_ASIDE: dict[str, Any] = {"marker": "x", "color": "black", "linewidths": 1.2}
+_CROSS = "x"
 
 
 def selections(selections: Selections, ax: "Axes | None" = None) -> "Axes":
@@ -35,33 +35,33 @@ def selections(selections: Selections, ax: "Axes | None" = None) -> "Axes":
     """
     ax = style.axes(ax)
     bars = _bars(selections)
-    forms = [None if form is None else selections.forms.index(form) for form in selections.form]
-    of_form = np.array([-1 if place is None else place for place in forms])
     # Numbers of components first, and after a gap the others.
     tried = sorted(selections.tried)
     others = [name for name in (*Status.__members__, _SPURIOUS, _ERROR) if name in bars]
     labels = [*map(str, tried), *others]
     at = np.array([*range(len(tried)), *range(len(tried) + 1, len(labels) + 1)], float)
     place = np.array([labels.index(label) for label in bars.tolist()], int)
+    forms = selections.form
     bottom = np.zeros(len(labels), int)
-    shown = [form for form in range(-1, len(selections.forms)) if np.any(of_form == form)]
-    for form in sorted(shown, key=lambda form: form % (len(selections.forms) + 1)):
-        heights = np.bincount(place[of_form == form], minlength=len(labels))
-        look = {} if form < 0 else {"label": str(selections.forms[form])}
-        ax.bar(at, heights, 0.8, bottom=bottom, color=style.NEUTRAL if form < 0 else style.color(form), **look)
-        bottom += heights
+    for rank, form in enumerate((*selections.forms, None)):
+        mine = np.array([one == form for one in forms], bool)
+        if mine.any():
+            heights = np.bincount(place[mine], minlength=len(labels))
+            color, label = (style.NEUTRAL, None) if form is None else (style.color(rank), str(form))
+            ax.bar(at, heights, 0.8, bottom=bottom, color=color, label=label)
+            bottom += heights
     upright = len(labels) * len(f"{bottom.max():,}") > _CHARACTERS
+    above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center"}
     for x, count in zip(at[bottom > 0], bottom[bottom > 0].tolist(), strict=True):
-        above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "rotation": 90 if upright else 0}
-        ax.annotate(f"{count:,}", (x, count), fontsize="small", **above)
+        ax.annotate(f"{count:,}", (x, count), fontsize="small", rotation=90 if upright else 0, **above)
     ax.set_ylim(0, bottom.max() * (1.2 if upright else 1.1))
     ax.set_xticks(at, labels)
     for text in ax.get_xticklabels()[len(tried) :]:
         text.set(rotation=30, ha="right", rotation_mode="anchor", fontsize="small")
     ax.yaxis.set_major_formatter("{x:,.0f}")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="y", integer=True)
     ax.set(xlabel="number of components", ylabel="data sets")
-    if len(selections.forms) > 1 and np.any(of_form >= 0):
+    if len(selections.forms) > 1 and any(form is not None for form in forms):
         style.legend(ax, ax.get_legend_handles_labels()[0])
     return ax
 
@@ -130,7 +130,9 @@ def multiples(
         if panel.mixture is None:
             ax.set_xlabel(selections.errors.get(panel.name, ""), fontsize="small")
     if axes is None and crosses:
-        handle = grid[0].scatter([], [], label="set aside", **_ASIDE)
+        from matplotlib.lines import Line2D
+
+        handle = Line2D([], [], ls="", marker=_CROSS, color="black", label="set aside")
         grid[0].figure.legend(handles=[handle], loc="outside lower right", fontsize="small", frameon=False)
     return grid
 
@@ -177,7 +179,7 @@ def _places(selections: Selections, columns: Sequence[Any] | None) -> list[int] 
     if columns is None:
         return None
     known = [] if selections.schema is None else list(selections.schema.names)
-    asked = list(columns) if isinstance(columns, (list, tuple, range, np.ndarray)) else [columns]
+    asked: list[Any] = list(columns) if isinstance(columns, (list, tuple, range, np.ndarray)) else [columns]
     missing = [column for column in asked if isinstance(column, str) and column not in known]
     if missing or not 1 <= len(asked) <= 2:
         raise ValueError(
@@ -279,7 +281,7 @@ def _draw(ax: "Axes", panel: _Panel, room: int, most: int) -> bool:
     ax.set(xlim=limits[0], ylim=limits[1])
     crosses = np.array([*x[aside].T, np.zeros(int(aside.sum()))][:2]).T
     seen = np.all((crosses >= limits[:, 0]) & (crosses <= limits[:, 1]), axis=1)
-    ax.scatter(*crosses[seen].T, s=20, zorder=3, **_ASIDE)
+    ax.scatter(crosses[seen, 0], crosses[seen, 1], s=20, marker=_CROSS, color="black", linewidths=1.2, zorder=3)
     scatter.outside(ax, every)
     return bool(seen.any())
 
@@ -297,9 +299,10 @@ def _with_room(mixture: Mixture, most: int) -> Mixture:
     """The mixture with so many components, of which those after its own are absent."""
     known = mixture.n_components
     places = np.arange(most) % known
+    # In numpy, or every number of components would compile slices of its own.
     whole = jax.tree.map(np.asarray, mixture)
-    weights = np.where(np.arange(most) < known, whole.log_weights[places], -np.inf).astype(whole.log_weights.dtype)
-    return jax.device_put(Mixture(weights, whole.components.take(places)))
+    weights: Any = np.where(np.arange(most) < known, whole.log_weights[places], -np.inf)
+    return jax.device_put(Mixture(weights.astype(whole.log_weights.dtype), whole.components.take(places)))
 
 
 def _grid(axes: Any, n: int) -> np.ndarray:
