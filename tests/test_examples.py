@@ -43,6 +43,11 @@ SHORT = {
     "segmentation": ({"STRIDE": 8, "N_RESTARTS": 4}, "4320 pixels"),
     "segments": ({"N_RESTARTS": 4, "MOST_COMPONENTS": 4}, "segment 1: 50 wines"),
     "stretched_clusters": ({"N_RESTARTS": 4}, "of the mixture 0.9"),
+    "tiles": (
+        {"TILE": 80, "STEP": 8, "MOST": 3, "N_RESTARTS": 2},
+        "40 tiles",
+        "40 data sets by bic, 40 of them fitted",
+    ),
 }
 # Files that an example leaves in the folder it is run in; all others leave none.
 SAVED = {"quickstart": {"out/faithful.png"}}

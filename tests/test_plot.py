@@ -21,6 +21,7 @@ from jaxgmm.cli import figure
 from jaxgmm.plot import style
 
 from cases import COVARIANCES, MEANS
+from compilations import counted
 from tolerance import assert_close, once
 
 pytestmark = once
@@ -560,6 +561,143 @@ def test_the_picture_of_the_command_line_says_which_columns(table, tmp_path):
         text = (tmp_path / f"{d}.svg").read_text()
         assert ("6 of 8 columns" in text) == (d == 8)
         assert note is None if d < 8 else f"{path} shows 6 of 8 columns, without column6, column7: " in note
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """Data sets of one to three groups along a diagonal, the last ones with a row far out, a gap, and none."""
+    rng = np.random.default_rng(0)
+    xs = {
+        f"set {place}": rng.normal(size=(64, 2)) + 9 * rng.integers(0, 1 + place % 3, 64)[:, None] for place in range(9)
+    }
+    xs["far"] = np.concatenate([rng.normal(size=(63, 2)), [[90.0, -90.0]]])
+    xs["gap"] = np.where(np.arange(128).reshape(64, 2) == 7, np.nan, rng.normal(size=(64, 2)))
+    xs["none"] = np.zeros((0, 2))
+    return jaxgmm.select_many(jax.random.key(0), xs, range(1, 4), "spherical", n_restarts=4), xs
+
+
+def bars(ax):
+    """Heights by label."""
+    labels = dict(zip(ax.get_xticks().tolist(), (text.get_text() for text in ax.get_xticklabels()), strict=True))
+    heights = dict.fromkeys(labels.values(), 0)
+    for bar in ax.patches:
+        heights[labels[bar.get_x() + bar.get_width() / 2]] += int(bar.get_height())
+    return heights
+
+
+def test_every_data_set_is_in_one_bar(panel):
+    found, _ = panel
+    ax = plot.selections(found)
+    assert bars(ax) == {"1": 4, "2": 3, "3": 3, "ERROR": 2}
+    assert notes(ax) == ["2", "3", "3", "4"]
+    assert ax.get_legend() is None
+
+
+def test_twenty_thousand_data_sets(panel):
+    found, _ = panel
+    b = 20_000
+    many = dataclasses.replace(
+        found,
+        names=tuple(range(b)),
+        forms=("full", "diag"),
+        tried=tuple(range(1, 11)),
+        n_components=np.where(np.arange(b) < 5, 0, 1 + np.arange(b) % 10),
+        regular=np.arange(b) % 100 > 0,
+        errors=dict.fromkeys(range(5), "has no rows"),
+        _codes=np.where(np.arange(b) % 1000 == 1, jaxgmm.Status.MAX_ITER, jaxgmm.Status.CONVERGED),
+        _forms=np.where(np.arange(b) < 5, -1, np.arange(b) // 10 % 2),
+    )
+    ax = plot.selections(many)
+    expected = {str(k): 2000 for k in range(1, 11)} | {"1": 1800, "2": 1980}
+    assert bars(ax) == expected | {"3": 1999, "4": 1999, "5": 1999, "MAX_ITER": 19, "not regular": 199, "ERROR": 5}
+    assert {"2,000", "199", "5"} < set(notes(ax))
+    assert _key(ax) == ["full", "diag"]
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert max(box.y1 for box in boxes) < ax.get_window_extent().y1
+
+
+def shown(axes):
+    """Name and number of components above each of the axes."""
+    return [(ax.get_title("left"), ax.get_title("right")) for ax in axes]
+
+
+def test_data_sets_side_by_side(panel):
+    found, xs = panel
+    axes = plot.multiples(found, xs, n=6)
+    assert sorted(k for _, k in shown(axes)) == ["k = 1", "k = 1", "k = 2", "k = 2", "k = 3", "k = 3"]
+    for ax, (name, k) in zip(axes, shown(axes), strict=True):
+        assert k == f"k = {found.mixture(name).n_components}"
+        assert len(ax.patches) == 2 * found.mixture(name).n_components
+        labels = np.asarray(found.mixture(name).predict(np.delete(xs[name], found.outliers.get(name, ()), axis=0)))
+        points = {to_hex(c.get_facecolor()[0]): len(c.get_offsets()) for c in ax.collections if len(c.get_offsets())}
+        counts = np.bincount(labels, minlength=found.mixture(name).n_components)
+        assert points == {style.COLORS[place].lower(): count for place, count in enumerate(counts)}
+    unsure = [name for name, _ in shown(plot.multiples(found, xs, choose="unsure", n=4))]
+    assert unsure == [found.names[place] for place in np.argsort(found.behind)[:4]]
+    every = plot.multiples(found, xs, n=100)
+    assert len(every) == 10
+
+
+def test_data_sets_with_troubles_side_by_side(panel):
+    found, xs = panel
+    own = np.array([canvas() for _ in range(4)])
+    far, gap, none = plot.multiples(found, xs, ["far", "gap", "none"], axes=own)
+    assert shown([far, gap, none]) == [("far", "k = 1"), ("gap", "no fit"), ("none", "no fit")]
+    assert notes(far) == [r"1 row $\searrow$"]
+    assert np.all(np.abs(limits(far)) < 8)
+    assert gap.get_xlabel() == "is NaN or infinite in 1 of 64 rows"
+    assert sum(len(c.get_offsets()) for c in gap.collections) == 63
+    assert none.get_xlabel() == "has no rows"
+    assert not own[3].axison
+
+
+def test_rows_set_aside_are_crosses(panel):
+    found, xs = panel
+    near = dataclasses.replace(found, outliers={"set 0": (3,)})
+    (ax,) = plot.multiples(near, xs, ["set 0"])
+    assert ax.collections[-1].get_offsets().tolist() == [xs["set 0"][3].astype(np.float32).tolist()]
+    assert sum(len(c.get_offsets()) for c in ax.collections) == 64
+    assert [text.get_text() for legend in ax.figure.legends for text in legend.get_texts()] == ["set aside"]
+
+
+def test_one_column_of_many_data_sets(panel):
+    found, xs = panel
+    axes = plot.multiples(found, xs, ["set 2", "set 0"], columns=[1])
+    assert [len(ax.lines) for ax in axes] == [4, 1]
+    assert [ax.get_xlabel() for ax in axes] == ["column 1", "column 1"]
+    expected = np.exp(found.mixture("set 0").marginal([1]).log_prob(axes[1].lines[0].get_xdata()[:, None]))
+    assert_close(axes[1].lines[0].get_ydata(), expected, "close")
+
+
+def test_data_sets_of_other_lengths_share_programs(panel):
+    """And of other numbers of components."""
+    found, xs = panel
+    ragged = {name: xs[name][: 30 + 3 * place] for place, name in enumerate(found.names[:9])}
+    assert {1, 2, 3} == {found.mixture(name).n_components for name in ragged}
+    with counted() as seen:
+        plot.multiples(found, ragged, list(ragged))
+    assert 1 <= len(seen) <= 6, len(seen)
+
+
+def test_many_data_sets_that_cannot_be_drawn(panel):
+    found, xs = panel
+    frame = pd.DataFrame({"b": [1.0, 2.0, 3.0], "a": [1.0, 2.0, 4.0], "name": "x"})
+    named = dataclasses.replace(found, schema=jaxgmm.Schema(["a", "b"]))
+    for wrong, message in (
+        (lambda: plot.multiples(found, xs, choose="best"), "choose is 'best'; expected one of 'even', 'unsure'"),
+        (lambda: plot.multiples(found, xs, ["set 77"]), "selections has no data set 'set 77'"),
+        (lambda: plot.multiples(found, {"set 1": xs["set 1"]}, ["set 0"]), "xs has no data set 'set 0'"),
+        (lambda: plot.multiples(found, xs, columns=[0, 1, 2]), r"columns is \[0, 1, 2\]; expected one or two"),
+        (lambda: plot.multiples(named, xs, columns=["c"]), r"expected one or two, by their places or names: 'a', 'b'"),
+        (lambda: plot.multiples(found, xs, ["set 0"], columns=[2]), "data set 'set 0' has no column 2 that was fitted"),
+        (lambda: plot.multiples(found, xs, columns=[2]), "no mixture of these columns"),
+        (lambda: plot.multiples(found, xs, ["set 0", "set 1"], axes=[canvas()]), "axes holds 1 axes; expected 2"),
+        (lambda: plot.multiples(named, frame, by="name"), r"xs has the columns \['b', 'a'\]; expected .* \['a', 'b'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
 
 
 def _key(ax):

@@ -4,6 +4,7 @@ A component keeps its colour and marker in all of them. Titles are left to the c
 """
 
 from jaxgmm.plot.fits import convergence, criterion, restarts
+from jaxgmm.plot.many import multiples, selections
 from jaxgmm.plot.maps import anomalies, density, uncertainty
 from jaxgmm.plot.marginals import histogram, pairs
 from jaxgmm.plot.scatter import assignment
@@ -17,7 +18,9 @@ __all__ = [
     "density",
     "ellipses",
     "histogram",
+    "multiples",
     "pairs",
     "restarts",
+    "selections",
     "uncertainty",
 ]

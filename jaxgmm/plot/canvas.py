@@ -130,8 +130,8 @@ def _covariances(mixture: Mixture) -> jax.Array:
     return mixture.covariances
 
 
-def near(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From where to where the rows of each column are not far from most of them."""
+def near(x: np.ndarray, weights: np.ndarray, scale: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """From where to where the rows of each column are not far from most of them; `scale` if it is known already."""
     if len(x) < _MANY:
         return np.full(x.shape[1], -np.inf), np.full(x.shape[1], np.inf)
     share = np.clip(3 / len(x), _SHARE, 0.25)
@@ -140,7 +140,8 @@ def near(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for sign in (1, -1)
     )
     # Where most rows hold one value, as in a column of zeros, the scale knows of the others.
-    reach = _FAR * np.maximum(high - low, 3 * np.asarray(scale_of(x, weights), float))
+    scale = np.asarray(scale_of(x, weights), float) if scale is None else scale
+    reach = _FAR * np.maximum(high - low, 3 * scale)
     return low - reach, high + reach
 
 

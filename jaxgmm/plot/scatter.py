@@ -60,24 +60,26 @@ def assignment(mixture: Mixture, x: Any, ax: "Axes | None" = None, soft: bool = 
     return ax
 
 
-def points(ax: "Axes", mixture: Mixture, rows: canvas.Rows, responsibilities: Any, soft: bool) -> None:
-    """Rows in two columns with their responsibilities (n, k)."""
+def points(
+    ax: "Axes", mixture: Mixture, rows: canvas.Rows, responsibilities: Any, soft: bool, size: float = 1.0
+) -> None:
+    """Rows in two columns with their responsibilities (n, k); `size` is less than 1 in small pictures."""
     responsibilities = np.asarray(responsibilities, float)[:, style.present(mixture)]
     colors = [style.color(rank) for rank in range(responsibilities.shape[1])]
     labels = np.argmax(responsibilities, axis=1)
     filled = style.blend(responsibilities if soft else np.eye(len(colors))[labels], colors)
     if len(rows.x) > canvas.N_MARKED:
-        _points(ax, rows, c=filled)
+        _points(ax, rows, size=size, c=filled)
         return
     n = len(rows.x)
     for label in np.unique(labels).tolist():
         chosen = labels == label
-        _points(ax, rows.of(chosen), n, c=filled[chosen], marker=style.marker(label))
+        _points(ax, rows.of(chosen), n, size, c=filled[chosen], marker=style.marker(label))
 
 
-def plain(ax: "Axes", rows: canvas.Rows) -> None:
+def plain(ax: "Axes", rows: canvas.Rows, size: float = 1.0) -> None:
     """Rows in two columns that say nothing about components."""
-    _points(ax, rows, c=style.NEUTRAL)
+    _points(ax, rows, size=size, c=style.NEUTRAL)
 
 
 def outside(ax: "Axes", rows: canvas.Rows) -> None:
@@ -110,7 +112,7 @@ def outside(ax: "Axes", rows: canvas.Rows) -> None:
         )
 
 
-def _points(ax: "Axes", rows: canvas.Rows, n: int | None = None, **options: Any) -> None:
+def _points(ax: "Axes", rows: canvas.Rows, n: int | None = None, size: float = 1.0, **options: Any) -> None:
     """Points that are some of n: the more, the smaller and the more transparent."""
     n = len(rows.x) if n is None else n
     if not n:
@@ -119,7 +121,7 @@ def _points(ax: "Axes", rows: canvas.Rows, n: int | None = None, **options: Any)
     ax.scatter(
         rows.x[:, 0],
         rows.x[:, 1],
-        s=np.clip(30 * np.sqrt(100 / n), 3, 30) * np.minimum(rows.weights, 10),
+        s=size * np.clip(30 * np.sqrt(100 / n), 3, 30) * np.minimum(rows.weights, 10),
         alpha=np.clip(25 / np.sqrt(n), 0.3, 0.9),
         linewidths=0.3 if few else 0,
         edgecolors="white" if few else "none",
