@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(dtype() is not np.float64, reason="the program h
 
 FAST = ("-k", "1:2", "--forms", "diag", "--restarts", "2")
 COLUMNS = ["--columns", "a,b"]
-FILES = ["--out", "models.csv", "--assign", "assigned.csv", "--parts", "parts.bin"]
+FILES = ["--out", "models.csv", "--assign", "assigned.csv", "--parts", "parts.bin", "--figure", "fit.png"]
 COMMAND = ["fit", "genes.csv", "--by", "gene", *COLUMNS, *FAST, *FILES]
 # Rows of each group; the second has two components, the third nothing in `b`, the fourth no column that varies.
 SIZES = {"one": 40, "two": 60, "gaps": 30, "same": 31, "last": 50}
@@ -73,6 +73,7 @@ def test_a_row_for_each_group(fitted):
     folder, told = fitted
     models = pd.read_csv(folder / "models.csv")
     assert models["gene"].tolist() == list(SIZES)
+    assert (folder / "fit.png").read_bytes().startswith(b"\x89PNG")
     assert models["n_components"].tolist() == [1, 2, 0, 0, 1]
     assert models["status"].tolist() == [
         *("CONVERGED", "CONVERGED"),
@@ -305,7 +306,7 @@ def test_names_of_groups_in_parquet(tmp_path, monkeypatch, column):
     [
         ("--by batch --criterion cv", 2, "--criterion cv takes no --by; expected one of"),
         ("--by batch --sort a", 2, "--sort is 'a'; with --by, components are in the order of their weights"),
-        ("--by batch --figure fit.png", 2, "--figure draws one mixture, and --by gives many"),
+        ("--by batch --figure fit.words", 2, "--figure is 'fit.words'; expected a name that ends in one of"),
         ("--by batch --out models.npz", 2, "models.npz: the table of mixtures has words in it"),
         ("--by batch --out - --assign -", 2, "--out and --assign both want standard output"),
         ("--by batch --out - --json", 2, "both want standard output"),

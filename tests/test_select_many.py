@@ -95,7 +95,7 @@ def test_tables(xs, table):
     components = table.components()
     assert components.data_set.value_counts().to_dict() == {0: 1, 1: 2, 2: 3, 6: 2, 7: 2}
     np.testing.assert_allclose(components.groupby("data_set").weight.sum(), 1, rtol=1e-6)
-    assert "2     1         2" in repr(table) or "set aside" in repr(table)
+    assert "1 row stands alone and is set aside, in 1 of the data sets" in repr(table)
 
 
 def test_rows_are_assigned_as_by_each_mixture(xs, table):
@@ -122,6 +122,12 @@ def test_a_frame_with_groups(xs, table):
     assert found.schema == jaxgmm.Schema(["u", "v"])
     long = found.assign(frame, by="gene")
     assert long.gene.tolist() == frame.gene.tolist()
+    turned = found.assign(frame[["v", "gene", "u"]].assign(more=1.0), by="gene")
+    np.testing.assert_array_equal(turned.log_density, long.log_density)
+    with pytest.raises(ValueError, match="no column 'v'"):
+        found.assign(frame[["u", "gene"]], by="gene")
+    with pytest.raises(ValueError, match="has 3 columns; expected 2"):
+        found.assign({"two": np.ones((2, 3))})
     inside = (frame.gene == "two").to_numpy()
     expected = found.mixture("two").predict(frame[["u", "v"]].to_numpy()[inside])
     np.testing.assert_array_equal(long.component[inside], expected)

@@ -74,6 +74,18 @@ def draw(
     return note
 
 
+def draw_groups(path: str, selections: jaxgmm.Selections) -> None:
+    """How many groups have how many components."""
+    from matplotlib.figure import Figure
+
+    from jaxgmm import plot
+
+    figure = Figure(figsize=(_CRITERION, _HEIGHT), layout="constrained")
+    plot.selections(selections, figure.subplots()).set_ylabel("groups")
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format=_kind(path))
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST_COLUMNS]) + ", ..." * (len(names) > _MOST_COLUMNS)
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 import jaxgmm
 from jaxgmm.cli import applying, report
+from jaxgmm.cli.figure import check_figure, draw_groups
 from jaxgmm.cli.fitting import FitCommand, check_folders
 from jaxgmm.cli.groups import Groups
 from jaxgmm.cli.problem import NOT_FITTED, Problem
@@ -46,9 +47,9 @@ class GroupedCommand:
 
     def _run(self, out: str | None, assign: str | None, figure: str | None, prefix: str, *, json: bool) -> None:
         ks, forms = self._candidates()
-        check_folders(out, assign, self.parts)
+        check_folders(out, assign, figure, self.parts)
         if figure is not None:
-            raise Problem("--figure draws one mixture, and --by gives many; leave one of them out.", 2)
+            check_figure(figure)
         if out is not None and (kind := format_of(out, self.fit.layout)) not in (*READ_SEPARATORS, "parquet"):
             raise Problem(f"{out}: the table of mixtures has words in it, which {kind} has not; name a .parquet.", 2)
         if out == assign == "-":
@@ -86,9 +87,10 @@ class GroupedCommand:
             if assign is not None:
                 found = _assigned(selections, sets, places, len(groups.owner))
                 applying.extend(table, assign, self.fit.layout, applying.assigned(prefix), _beside(table, *found))
-        report.grouped(
-            selections, rows, groups, json=json, to_stderr="-" in (out, assign), unsaved=out is None and assign is None
-        )
+        if figure is not None:
+            draw_groups(figure, selections)
+        unsaved = out is None and assign is None and figure is None
+        report.grouped(selections, rows, groups, json=json, to_stderr="-" in (out, assign), unsaved=unsaved)
         if not np.any(selections.n_components):
             number, error = next(iter(selections.errors.items()))
             raise Problem(f"no group could be fitted: {groups.name(number)} {error}, ...", NOT_FITTED)

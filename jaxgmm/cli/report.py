@@ -145,7 +145,8 @@ def grouped(
         f"{_groups_of(len(groups))} by {', '.join(groups.labels)}, {int(fitted.sum())} of them fitted. "
         f"How many have so many components, k, by {selections.criterion}:"
     )
-    forms = [form for form in selections.forms if any(form == one for _, one in chosen)]
+    fitted_forms = {form for _, form in chosen}
+    forms = [form for form in selections.forms if form in fitted_forms]
     table = _table("k>", *(f"{form}>" for form in forms))
     for k in sorted({k for k, _ in chosen}):
         table.add_row(str(k), *(str(chosen[k, form]) for form in forms))

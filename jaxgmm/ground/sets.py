@@ -90,12 +90,23 @@ class Given:
     schema: Schema | None = None
     order: np.ndarray | None = None
 
+    @property
+    def widths(self) -> np.ndarray:
+        """How many columns each of all the data sets has, (b,)."""
+        widths = np.zeros(len(self.names), int)
+        for part in self.sets:
+            widths[part.numbers] = part.x.shape[1]
+        return widths
 
-def read(xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many") -> Given:
+
+def read(
+    xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many", only: Sequence[str] | None = None
+) -> Given:
     """The data sets in an array (b, n, d), a sequence of arrays (n_i, d) or a mapping to such, or in a grouped frame.
 
     A data set that holds NaN or inf in a row of positive weight, that has no rows or no weight is left without weight,
-    and has its entry among the faults. Rows of weight 0 may hold anything.
+    and has its entry among the faults. Rows of weight 0 may hold anything. Of a grouped frame `only` these columns, if
+    so.
 
     Raises:
         TypeError, ValueError: what is no data set, and numbers whose digits the dtype does not hold, naming which.
@@ -106,11 +117,14 @@ def read(xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many") -
             f"xs is traced by jit, vmap or grad, and {verb} looks at values. Use jax.vmap of jaxgmm.{instead} in there."
         )
     if by is not None:
-        return _grouped(xs, weights, by, verb)
+        return _grouped(xs, weights, by, only)
     names: tuple[Any, ...] | None = None
     if isinstance(xs, Mapping):
         names, xs = tuple(xs), list(xs.values())
-        weights = [weights[name] for name in names] if isinstance(weights, Mapping) else weights
+        if isinstance(weights, Mapping):
+            if lacking := [name for name in names if name not in weights]:
+                raise ValueError(f"weights has no entry {lacking[0]!r}; expected one for each data set of xs.")
+            weights = [weights[name] for name in names]
     if isinstance(xs, Evidence) or (isinstance(xs, (list, tuple)) and any(isinstance(x, Evidence) for x in xs)):
         raise NotImplementedError(
             f"xs holds what jaxgmm.rows made, and {verb} takes arrays, with weights beside them and no labels. "
@@ -120,8 +134,8 @@ def read(xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many") -
         raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
     if frames.columns_of(xs) is not None:
         raise ValueError(
-            "xs is a frame; expected a sequence of them, or the name of the column that says which rows belong "
-            "together: by='gene' in select_many."
+            "xs is a frame; expected a sequence of them or, where there is an argument by, the name of the column that "
+            "says which rows belong together, such as by='gene'."
         )
     if weights is not None and len(weights) != len(xs):
         raise ValueError(f"weights has {len(weights)} entries for {len(xs)} data sets; expected one for each.")
@@ -137,13 +151,13 @@ def read(xs: Any, weights: Any = None, by: Any = None, verb: str = "fit_many") -
     return _given(arrays, shares, names or tuple(range(len(arrays))), schema)
 
 
-def _grouped(frame: Any, weights: Any, by: Any, verb: str) -> Given:
+def _grouped(frame: Any, weights: Any, by: Any, only: Sequence[str] | None) -> Given:
     columns = frames.columns_of(frame)
     if columns is None:
         raise TypeError(f"by is given, and xs is of type {type(frame).__name__}; expected a frame with that column.")
     table, keys = dict(columns), [by] if isinstance(by, str) or not isinstance(by, Sequence) else list(by)
     beside = [*keys, weights] if isinstance(weights, str) else keys
-    for name in beside:
+    for name in (*beside, *(only or ())):
         if name not in table:
             raise ValueError(f"xs has no column {name!r}; it has {', '.join(map(repr, list(table)[:10]))}.")
     groups = [_entries(table[name]) for name in keys]
@@ -159,7 +173,8 @@ def _grouped(frame: Any, weights: Any, by: Any, verb: str) -> Given:
         raise ValueError(f"xs has no entry in the column {by!r}; expected the data set of each row.")
     order = np.argsort(found, kind="stable")[np.sum(found < 0) :]
     lengths = np.bincount(found[order])
-    named = [(name, column) for name, column in columns if name not in beside]
+    wanted = [name for name in table if name not in beside] if only is None else list(only)
+    named = [(name, table[name]) for name in wanted]
     if not named:
         raise ValueError(f"xs has no column beside {', '.join(map(repr, beside))}; expected such with numbers.")
     x = np.column_stack([frames.numbers("xs", name, column) for name, column in named])

@@ -44,7 +44,7 @@ def selections(selections: Selections, ax: "Axes | None" = None) -> "Axes":
     forms = selections.form
     bottom = np.zeros(len(labels), int)
     for rank, form in enumerate((*selections.forms, None)):
-        mine = np.array([one == form for one in forms], bool)
+        mine = np.array([which is form for which in forms], bool)
         if mine.any():
             heights = np.bincount(place[mine], minlength=len(labels))
             color, label = (style.NEUTRAL, None) if form is None else (style.color(rank), str(form))

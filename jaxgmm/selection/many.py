@@ -57,8 +57,8 @@ def fit_many(
         max_components: as for `init`; default the largest `n_components`.
         form: as for `init`.
         weights: of the rows, (b, n) or a sequence of b arrays (n_i,). Default ones.
-        chunk_size: data sets in one call. Default 64 on a CPU, elsewhere as many as take some gigabytes, up to 16,384;
-            fewer where there are fewer.
+        chunk_size: data sets in one call, of any number of them. Default 8, 32 or 64 on a CPU, the more of them there
+            are; elsewhere as many as take some gigabytes, up to 16,384, and fewer where there are fewer.
         progress: show a progress bar (needs tqdm).
         scale: of each column (d,), the same for all data sets; by default each has its own.
 

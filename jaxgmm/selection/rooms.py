@@ -62,9 +62,14 @@ class Chunk:
         return jax.lax.fori_loop(0, self.count, put, blank)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether it is one of few, by its size."""
+        return self.number.shape[0] < _CHUNKS[1][1]
+
+    @property
     def work(self) -> float:
-        """Numbers that a call looks at once, and more where it is one of many calls; by shapes alone."""
-        calls = {8: 1, 32: 32}.get(self.number.shape[0], 1 if self.number.shape[0] < 32 else math.inf)
+        """Numbers that a call looks at, and more where it is one of many calls; by shapes alone."""
+        calls = 1 if self.is_alone else _CHUNKS[1][1] if self.number.shape[0] < _CHUNKS[2][1] else math.inf
         return float(calls * self.x.size)
 
 

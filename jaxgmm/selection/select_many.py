@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ from jaxgmm.selection.rooms import Chunk, Job, Layout
 from jaxgmm.selection.select import FORMS, LOOKS, OUTLIERS, far_out, listed, ranges
 from jaxgmm.selection.selections import Chosen, Selections
 
-_CHUNKS = 4
+# Chunks that a program is compiled for, and the work from which machine code is not the quickest to compile.
+_CHUNKS, _AT_LEAST = 4, 3e7
 
 
 def select_many(
@@ -388,9 +390,7 @@ class _Call:
 
 
 def _version() -> str:
-    import jaxgmm
-
-    return jaxgmm.__version__
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
 
 
 def _most_alone(sets: Sets) -> np.ndarray:
@@ -416,7 +416,8 @@ def _question(sets: Iterable[Sets], options: str, key: bytes) -> Iterator[bytes]
 
 def _work(plan: Plan, key: jax.Array, chunk: Chunk, ks: Any, *, most: int, criterion: str) -> float:
     """That of some chunks: there are programs for each form and length, and the best ones take memory to compile."""
-    return 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.x.size * _CHUNKS
+    own = 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.x.size
+    return own if chunk.is_alone else max(own * _CHUNKS, _AT_LEAST)
 
 
 @program(static=("most", "criterion"), work=_work)

@@ -147,6 +147,7 @@ class Selections:
     errors: dict[Any, str]
     schema: Schema | None
     by: Any
+    _widths: np.ndarray
     _codes: np.ndarray
     _forms: np.ndarray
     _stacks: list[Stack]
@@ -173,6 +174,7 @@ class Selections:
             errors={names[number]: text for number, text in given.faults.items()},
             schema=given.schema,
             by=by,
+            _widths=given.widths,
             _codes=np.zeros(n, int),
             _forms=np.full(n, -1),
             _stacks=[],
@@ -310,8 +312,8 @@ class Selections:
         """Which component each row belongs to, as a long data frame in the order of the rows (needs pandas).
 
         Args:
-            xs: data sets of the same names, as `select_many` takes them; rows may be others.
-            by: as for `select_many`.
+            xs: data sets of the same names and columns, as `select_many` takes them; rows may be others.
+            by: as for `select_many`. The columns are found by their names.
 
         Returns:
             For each row its data set, its place there as `row`, `component`, its `probability` and `log_density`. -1
@@ -321,7 +323,13 @@ class Selections:
             TypeError, ValueError: as for `select_many`, and data sets of a name or of columns that have no mixture.
         """
         pandas = pandas_for("assign")
-        given = read(xs, None, by, "assign")
+        only = None if by is None or self.schema is None else self.schema.names
+        given = read(xs, None, by, "assign", only)
+        if self.schema is not None and given.schema not in (None, self.schema):
+            raise ValueError(
+                f"xs has the columns {', '.join(map(repr, given.schema.names))}; expected "
+                f"{', '.join(map(repr, self.schema.names))}. Write [selections.schema.rows(x) for x in xs]."
+            )
         unknown = [name for name in given.names if name not in self._numbers]
         if unknown:
             raise ValueError(f"xs has a data set {unknown[0]!r}, and {len(unknown) - 1} more that nothing is known of.")
@@ -333,6 +341,12 @@ class Selections:
         component, probability, density = np.full(n, -1), np.full(n, np.nan), np.full(n, np.nan)
         for part in given.sets:
             mine = np.array([self._numbers[given.names[number]] for number in part.numbers.tolist()])
+            if (other := self._widths[mine] != part.x.shape[1]).any():
+                first_other = int(mine[np.argmax(other)])
+                raise ValueError(
+                    f"data set {self.names[first_other]!r} has {part.x.shape[1]} columns; expected "
+                    f"{self._widths[first_other]}, as where it was chosen for."
+                )
             for stack in self._stacks:
                 self._assign(part, mine, stack, first, component, probability, density)
         number = np.repeat(np.arange(len(lengths)), lengths)
@@ -352,11 +366,6 @@ class Selections:
         if not places.size:
             return
         chosen = np.array([place_of[number] for number in mine[places].tolist()])
-        if stack.columns[chosen].max() >= part.x.shape[1]:
-            name = self.names[int(mine[places][0])]
-            raise ValueError(
-                f"data set {name!r} has {part.x.shape[1]} columns, and fewer than its mixture was fitted to."
-            )
         sets = part.of(places, stack.columns[chosen])
         fine = np.isfinite(sets.x).all(axis=1)
         sets = dataclasses.replace(sets, x=np.where(fine[:, None], sets.x, 0), weights=np.ones(len(fine), sets.x.dtype))
@@ -393,7 +402,8 @@ class Selections:
             lines.append(f"  and {len(self.errors) - _LISTED} more, in `errors`")
         if self.outliers:
             number = sum(map(len, self.outliers.values()))
-            lines.append(f"{number} rows of {len(self.outliers)} data sets stand alone and are set aside")
+            which = "1 row stands alone and is" if number == 1 else f"{number} rows stand alone and are"
+            lines.append(f"{which} set aside, in {len(self.outliers)} of the data sets")
         return "\n".join(lines)
 
     @functools.cached_property
