@@ -99,7 +99,7 @@ def test_the_key_decides_and_nothing_compiles_again():
     assert again == []
     np.testing.assert_array_equal(longer.mixtures.means[:20], first.mixtures.means)
     np.testing.assert_array_equal(longer.log_likelihood[:20], first.log_likelihood)
-    assert not np.any(np.asarray(other.mixtures.weights) == np.asarray(first.mixtures.weights))
+    assert np.mean(np.asarray(other.mixtures.weights) == np.asarray(first.mixtures.weights)) < 0.5
     # As many rows again: errors of 1 / sqrt(2).
     narrower = by_weights.standard_errors().means / first.standard_errors().means
     assert 0.5 < np.median(narrower) < 0.95
