@@ -9,7 +9,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm.ground import programs
-from jaxgmm.selection import select_many as module
+from jaxgmm.selection import panel
 
 from compilations import counted
 from tolerance import dtype, once, tolerance
@@ -135,7 +135,7 @@ def test_a_frame_with_groups(xs, table):
 
 def test_a_call_that_was_stopped_goes_on_from_its_parts(xs, table, tmp_path, monkeypatch):
     path, done = tmp_path / "parts", []
-    program = module._select_each
+    program = panel._select_each
 
     def stopped(*given, **options):
         if len(done) == 2:
@@ -143,14 +143,14 @@ def test_a_call_that_was_stopped_goes_on_from_its_parts(xs, table, tmp_path, mon
         done.append(program(*given, **options))
         return done[-1]
 
-    monkeypatch.setattr(module, "_select_each", stopped)
-    monkeypatch.setattr(module, "side_by_side", map)
+    monkeypatch.setattr(panel, "_select_each", stopped)
+    monkeypatch.setattr(panel, "side_by_side", map)
     with pytest.raises(KeyboardInterrupt):
         jaxgmm.select_many(KEY, xs, parts=path, **ASKED)
     assert len(done) == 2
     with open(path, "ab") as file:  # what was being written then
         file.write(b"\x40\0\0\0\0\0\0\0PK")
-    monkeypatch.setattr(module, "_select_each", program)
+    monkeypatch.setattr(panel, "_select_each", program)
     again = jaxgmm.select_many(KEY, xs, parts=path, **ASKED)
     np.testing.assert_array_equal(again.value, table.value)
 
@@ -158,7 +158,7 @@ def test_a_call_that_was_stopped_goes_on_from_its_parts(xs, table, tmp_path, mon
         assert not programs.at_top_level(), "nothing is left to be fitted"
         return program(*given, **options)
 
-    monkeypatch.setattr(module, "_select_each", refused)
+    monkeypatch.setattr(panel, "_select_each", refused)
     last = jaxgmm.select_many(KEY, xs, parts=path, **ASKED)
     np.testing.assert_array_equal(last.value, table.value)
     assert last.outliers == table.outliers

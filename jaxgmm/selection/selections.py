@@ -18,81 +18,13 @@ from jaxgmm.ground.sets import Given, Sets, read
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture, posterior
 from jaxgmm.selection.calls import Bar
-from jaxgmm.selection.components import ComponentSelection
+from jaxgmm.selection.chosen import Chosen
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets
 
 if TYPE_CHECKING:
     import pandas
 
-# What a `resolution` is of what fits leave open, as in a `Selection`.
-_OPEN = 4
 _LISTED = 8
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Chosen:
-    """What the criterion prefers for each of some data sets.
-
-    Fields: `form` and `count` (c,), places in what was asked for; `value` (c,), of the criterion, infinite where no
-    candidate has one; `behind` (c,), how far the next candidate is behind; `passed_over` (c,), by how much, at least, a
-    fit with a spurious component is lower; `n_parameters`, `log_likelihood`, `status`, `regular` (c,), of the winner;
-    `values` (c, f, m), of all candidates; `best`, for each form the mixtures of its own winners.
-    """
-
-    form: np.ndarray
-    count: np.ndarray
-    value: np.ndarray
-    behind: np.ndarray
-    passed_over: np.ndarray
-    n_parameters: np.ndarray
-    log_likelihood: np.ndarray
-    status: np.ndarray
-    regular: np.ndarray
-    values: np.ndarray
-    best: tuple[Mixture, ...]
-
-    @classmethod
-    def of(cls, found: Sequence[ComponentSelection], open_: np.ndarray, *, spurious: bool) -> "Chosen":
-        """From what was found for each form, where likelihoods may be off by so much (c,)."""
-
-        def all_of(name: str) -> np.ndarray:
-            """Of every candidate (c, f, m), in the order they were asked for."""
-            return np.stack([getattr(one, name) for one in found], axis=1)
-
-        values, regular = all_of("criterion").astype(np.float64), all_of("regular")
-        n, _, m = values.shape
-        resolution = _OPEN * open_[:, None]
-        flat = values.reshape(n, -1)
-        p, likelihood = (all_of(name).reshape(n, -1) for name in ("n_parameters", "log_likelihood"))
-        eligible = np.isfinite(flat) & (regular.reshape(n, -1) | spurious)
-        eligible = np.where(eligible.any(axis=1, keepdims=True), eligible, np.isfinite(flat))
-        each = np.arange(n)
-        compared = np.where(eligible, flat, np.inf)
-        least = np.argmin(compared, axis=1)
-        close = np.abs(likelihood - likelihood[each, least][:, None]) <= resolution
-        tied = eligible & close & (p == p[each, least][:, None])
-        winner = np.where(tied.any(axis=1), np.argmax(tied, axis=1), least)
-        value = flat[each, winner]
-        others = np.where(tied, np.inf, compared)
-        others[each, winner] = np.inf
-        higher = all_of("passed_over").reshape(n, -1)
-        with np.errstate(invalid="ignore"):
-            behind = np.maximum(np.min(others, axis=1) - value, 0)
-            lower = np.max(value[:, None] - np.where(higher > resolution, flat - 2 * higher, flat), axis=1)
-        fine = np.isfinite(value)
-        return cls(
-            form=winner // m,
-            count=winner % m,
-            value=value,
-            behind=np.where(np.isfinite(behind), behind, np.nan),
-            passed_over=np.where(fine & (lower > 2 * resolution[:, 0]), lower, 0),
-            n_parameters=p[each, winner],
-            log_likelihood=likelihood[each, winner],
-            status=all_of("status").reshape(n, -1)[each, winner],
-            regular=regular.reshape(n, -1)[each, winner],
-            values=values,
-            best=tuple(one.best.mixture for one in found),
-        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
