@@ -39,7 +39,8 @@ def total(mixture, x):
     ids=["e_step", "log_likelihood", "gradient", "fit", "log_prob"],
 )
 def test_scratch_memory_does_not_grow_with_components(function, columns):
-    small, large = 512 * 64, 512 * 256
+    # More than the scale of a data set takes at a time.
+    small, large = 512 * 512, 512 * 1024
     grown = scratch_bytes(function, large) - scratch_bytes(function, small)
     per_row = grown / (large - small) / jnp.zeros(()).dtype.itemsize
     assert per_row <= columns + D

@@ -154,7 +154,7 @@ def test_how_far_it_is_is_told_in_lines_where_there_is_no_terminal(monkeypatch, 
     monkeypatch.setattr(calls, "_SECONDS", 0)
     with calls.Bar(3, True, "fits") as bar:
         bar.update()
-        bar.shorten(1)
+        bar.expect(-1)
         bar.update()
     lines = capsys.readouterr().err.replace("\r", "").split("\n")
     assert lines[0].startswith("fits: 0 of 3 after 00:00")

@@ -224,11 +224,11 @@ def _weights(shares: Sequence[Any], numbers: np.ndarray, dtype: Any) -> np.ndarr
     info = np.finfo(dtype)
     wrong = ~((weights == 0) | ((weights >= info.tiny) & (weights <= info.max)))
     if wrong.any():
-        row = int(np.argmax(wrong))
-        place = int(np.searchsorted(np.cumsum([len(share) for share in shares]), row, side="right"))
+        row, ends = int(np.argmax(wrong)), np.cumsum([len(share) for share in shares])
+        place = int(np.searchsorted(ends, row, side="right"))
         raise ValueError(
-            f"data set {numbers[place]}: weights holds {weights[row]}; expected numbers not below 0, which "
-            f"{np.dtype(dtype)} can hold."
+            f"data set {numbers[place]}: weights holds {weights[row]:g} at {row - ends[place] + len(shares[place])}; "
+            f"expected numbers not below 0, which {np.dtype(dtype)} can hold."
         )
     return weights.astype(dtype)
 
