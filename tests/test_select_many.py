@@ -122,6 +122,11 @@ def test_a_frame_with_groups(xs, table):
     assert found.schema == jaxgmm.Schema(["u", "v"])
     long = found.assign(frame, by="gene")
     assert long.gene.tolist() == frame.gene.tolist()
+    assert long.index.equals(frame.index)
+    lacking = frame.assign(gene=frame.gene.where(np.arange(len(frame)) % 2 == 0))
+    half = found.assign(lacking, by="gene")
+    assert half.index.equals(frame.index)
+    np.testing.assert_array_equal(half.component, np.where(np.arange(len(frame)) % 2 == 0, long.component, -1))
     turned = found.assign(frame[["v", "gene", "u"]].assign(more=1.0), by="gene")
     np.testing.assert_array_equal(turned.log_density, long.log_density)
     with pytest.raises(ValueError, match="no column 'v'"):

@@ -24,8 +24,8 @@ _COMPANY = 4
 
 
 def most_alone(n: int) -> int:
-    """How many of n rows may stand alone: a twentieth, but at least 5 and at most 2000."""
-    return min(max(int(_SHARE * n), _LEAST), _MOST)
+    """How many of n rows may stand alone: a twentieth, or up to 5 of them if these are no more than a tenth."""
+    return min(max(int(_SHARE * n), min(_LEAST, n // 10)), _MOST)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

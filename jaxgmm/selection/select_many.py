@@ -132,6 +132,7 @@ def select_many(
             sound = np.flatnonzero(~np.isin(part.numbers, list(given.faults)))
             if sound.size:
                 _select_part(call, table, part, sound, exclude=outliers == "exclude")
+    table.put_in_order()
     return table
 
 

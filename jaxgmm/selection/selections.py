@@ -147,6 +147,13 @@ class Selections:
             found = np.flatnonzero(alone[sets.rows(place)])
             self.outliers[self.names[int(sets.numbers[place])]] = tuple(found.tolist())
 
+    def put_in_order(self) -> None:
+        """Outliers and errors in the order of the data sets."""
+        for found in (self.outliers, self.errors):
+            ordered = sorted(found.items(), key=lambda item: self._numbers[item[0]])
+            found.clear()
+            found.update(ordered)  # type: ignore[arg-type]
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -249,7 +256,8 @@ class Selections:
 
         Returns:
             For each row its data set, its place there as `row`, `component`, its `probability` and `log_density`. -1
-            and missing where the data set has no mixture or the row holds NaN.
+            and missing where the data set has no mixture or the row holds NaN. Of a frame, all rows in its order and,
+            of pandas, with its index; those that belong to no data set are at place -1.
 
         Raises:
             TypeError, ValueError: as for `select_many`, and data sets of a name or of columns that have no mixture.
@@ -288,7 +296,11 @@ class Selections:
         table = pandas.DataFrame(self._labelled(mine) | {"row": row} | found)
         if given.order is None:
             return table
-        return table.set_index(given.order).sort_index()
+        # Rows without a data set are in the frame as well.
+        table = table.set_index(given.order).reindex(np.arange(len(xs)))
+        table = table.astype({"row": float, "component": float}).fillna({"row": -1, "component": -1})
+        table = table.astype({"row": int, "component": int})
+        return table.set_index(xs.index) if hasattr(xs, "iloc") else table
 
     def _assign(self, part: Sets, mine: np.ndarray, stack: Stack, first: np.ndarray, *into: np.ndarray) -> None:
         """Put what a stack says of the data sets of a part, which are `mine` here, where their rows are."""
@@ -336,6 +348,8 @@ class Selections:
             number = sum(map(len, self.outliers.values()))
             which = "1 row stands alone and is" if number == 1 else f"{number} rows stand alone and are"
             lines.append(f"{which} set aside, in {len(self.outliers)} of the data sets")
+        if number := int(np.sum(self.passed_over > 0)):
+            lines.append(f"passed over in {number} of them: a fit lower by {self.criterion}, with a spurious component")
         return "\n".join(lines)
 
     @functools.cached_property
