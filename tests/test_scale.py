@@ -69,11 +69,11 @@ def test_weights_are_repetitions_and_absent_rows_are_not_looked_at():
     assert_close(jaxgmm.scale_of(jaxgmm.rows(garbage, counts)), expected, "close")
 
 
-@pytest.mark.parametrize("n_rows", [7, 100, 399])
-def test_blocks_jit_and_vmap_do_not_matter(n_rows):
+@pytest.mark.parametrize("block_size", [7, 100, 399])
+def test_blocks_jit_and_vmap_do_not_matter(block_size):
     x = jnp.asarray(blobs())
     expected = jaxgmm.scale_of(x)
-    in_blocks = jax.jit(lambda x: spread_of(Evidence(x, jnp.ones_like(x[:, 0])), n_rows * x.shape[1]).scale)
+    in_blocks = jax.jit(lambda x: spread_of(Evidence(x, jnp.ones_like(x[:, 0])).in_blocks(block_size)).scale)
     assert_close(in_blocks(x), expected, "exact", scale=10)
     stack = jax.jit(jax.vmap(jaxgmm.scale_of))(jnp.stack([x, 3 * x]))
     assert_close(stack, jnp.stack([expected, 3 * expected]), "exact", scale=10)

@@ -12,15 +12,15 @@ from jaxtyping import Array, Bool, Float
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Evidence, sum_over_blocks
+from jaxgmm.ground.rows import Evidence, block_size_for, sum_over_blocks
 
 # A row at a distance D from n others moves the mean by D / n and, after so many passes, the center by about D / n^15.
 _CENTERINGS = 3
 _WEIGHINGS = 2
 # What a Gaussian of standard deviation 1 has after these weighings.
 _GAUSSIAN = 1.0379553537
-# Numbers taken at a time. Passes as bare as these, from memory to sums, gain from parts that are larger than elsewhere.
-_ON_CPU, _ELSEWHERE = 2**20, 2**24
+# Numbers of rows for which it does not pay to compile good machine code.
+_FEW = 2**14
 # By which a column varies whose values differ by no more than rounding.
 _ROUNDINGS = 4
 
@@ -71,12 +71,10 @@ def floor_of(scale: Float[Array, " d"], regularization: Float[Array, ""]) -> Flo
     return regularization * scale**2
 
 
-def spread_of(rows: Evidence, numbers: int | None = None) -> Spread:
-    """Center and scale of the rows, whose weights have a sum; of so many numbers at a time."""
-    numbers = numbers or (_ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE)
-    n_parts = math.ceil(rows.n_here / max(1, numbers // rows.x.shape[1]))
-    # Finite where absent.
-    blocks = rows.in_blocks(math.ceil(rows.n_here / n_parts))
+def spread_of(blocks: Evidence) -> Spread:
+    """Center and scale of rows in blocks, as `Evidence.in_blocks` leaves them: finite where absent."""
+    # Many loops read the rows: behind a barrier, or XLA would make a copy of them for some.
+    blocks = jax.lax.optimization_barrier(blocks)
     x = blocks.x
     info = jnp.finfo(x.dtype)
     # Above the smallest number, of which the root of a root would come back as 0.
@@ -149,10 +147,16 @@ def _nearest(blocks: Evidence, center: Float[Array, " d"]) -> Float[Array, " d"]
     return jnp.where(center - below <= above - center, below, above)
 
 
-@program(work=lambda rows: 200 * rows.x.size)
+def _work(rows: Evidence) -> float:
+    """Little of few rows, and of more without end: what compiles in half the time runs loops over blocks at a fifth."""
+    return 0.0 if rows.x.size <= _FEW else math.inf
+
+
+@program(work=_work)
 def scale_from(rows: Evidence) -> Float[Array, " d"]:
     """`scale_of` checked rows."""
     weights = jnp.where(jnp.all(jnp.isfinite(rows.x), axis=1), rows.weights, 0)
     largest = jax.lax.stop_gradient(jnp.max(weights))
     rows = dataclasses.replace(rows, weights=weights / jnp.where(largest > 0, largest, 1))
-    return jnp.where(largest > 0, spread_of(rows).scale, jnp.nan)
+    scale = spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale
+    return jnp.where(largest > 0, scale, jnp.nan)
