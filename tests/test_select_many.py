@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import jaxgmm
 from jaxgmm.ground import programs
 from jaxgmm.selection import panel
+from jaxgmm.selection.components import _n_hopeful
 
 from compilations import counted
 from tolerance import dtype, once, tolerance
@@ -77,6 +79,18 @@ def test_nothing_is_compiled_for_other_values_or_fewer_sets(xs, table):
         again = jaxgmm.select_many(jax.random.key(1), [x + 1 for x in xs[:4]] + xs[6:], **ASKED)
     assert compiled == []
     assert again.n_components[:3].tolist() == [1, 2, 3]
+    table.to_pandas(parameters=True)
+    table.assign(xs)
+    # Others are faulty, of one group, have constant columns or rows that stand alone.
+    turned = [np.array(x) for x in xs]
+    turned[0][3], turned[1][3], turned[2][:, 0], turned[3] = np.nan, 1e5, 1.0, blobs(9, 1)
+    with counted() as compiled:
+        other = jaxgmm.select_many(KEY, turned, **ASKED)
+        other.to_pandas(parameters=True)
+        other.assign(turned)
+    assert compiled == []
+    assert (other.n_components > 0).tolist() == [False, True, True, True, False, False, True, True]
+    assert other.outliers == {1: (3,), 6: (5,)}
 
 
 def test_tables(xs, table):
@@ -224,6 +238,14 @@ def test_select_components_is_a_pure_function():
 def test_numbers_of_components_that_are_none(ks, message):
     with pytest.raises(ValueError, match=message):
         jaxgmm.select_components(KEY, blobs(0, 1), ks, max_components=3)
+
+
+def test_only_what_may_be_chosen_goes_on():
+    """A fit with a spurious component is not, however low it is."""
+    criterion, eligible = jnp.array([10.0, 11.0, 14.0, -50.0]), jnp.array([True, True, True, False])
+    assert int(_n_hopeful(criterion, eligible, jnp.asarray(2.0))) == 2
+    assert int(_n_hopeful(criterion[3:], eligible[3:], jnp.asarray(2.0))) == 1
+    assert int(_n_hopeful(jnp.full(2, jnp.inf), jnp.zeros(2, bool), jnp.asarray(2.0))) == 0
 
 
 def test_traced_numbers_need_room():

@@ -83,6 +83,7 @@ def test_groups_of_a_frame_keep_their_order_and_leave_out_what_has_no_group():
         (pandas.DataFrame({"u": [1.0]}), {"by": "v"}, ValueError, "no column 'v'"),
         ([np.ones((2, 1))], {"by": "v"}, TypeError, "by is given"),
         (pandas.DataFrame({"v": [1.0]}), {"by": "v"}, ValueError, "no column beside 'v'"),
+        (pandas.DataFrame([[1.0, 2, 3]], columns=["v", "u", "u"]), {"by": "v"}, ValueError, "several columns 'u'"),
     ],
 )
 def test_what_is_no_data_set_is_refused(xs, options, error, message):

@@ -155,6 +155,9 @@ def _grouped(frame: Any, weights: Any, by: Any, only: Sequence[str] | None) -> G
     columns = frames.columns_of(frame)
     if columns is None:
         raise TypeError(f"by is given, and xs is of type {type(frame).__name__}; expected a frame with that column.")
+    labels = [name for name, _ in columns]
+    if twice := [name for name in labels if labels.count(name) > 1]:
+        raise ValueError(f"xs has several columns {twice[0]!r}; expected one. Drop or rename the others.")
     table, keys = dict(columns), [by] if isinstance(by, str) or not isinstance(by, Sequence) else list(by)
     beside = [*keys, weights] if isinstance(weights, str) else keys
     for name in (*beside, *(only or ())):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,3 +77,13 @@ class Chosen:
             values=values,
             best=tuple(one.best.mixture for one in found),
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stack:
+    """Mixtures of one form in as many columns: of the data sets `numbers` (c,), in their `columns` (c, d)."""
+
+    form: Any
+    mixture: Mixture
+    numbers: np.ndarray
+    columns: np.ndarray

@@ -185,9 +185,9 @@ def best_of_components(
         return jnp.lexsort(keys).astype(jnp.int32)
 
     ranked = order(tried)
-    # Those that may still be better than the first goes on itself: what is left to be gained is an estimate.
-    behind = tried.criterion[ranked] - tried.criterion[ranked[0]]
-    hopeful = jnp.sum(behind <= _HOPE * 2 * total * screened.tol)
+    hopeful = _n_hopeful(
+        tried.criterion[ranked], (tried.regular | plan.spurious)[ranked], _HOPE * 2 * total * screened.tol
+    )
 
     def further(number: Int[Array, ""], tried: _Tried) -> _Tried:
         place = ranked[number]
@@ -225,6 +225,11 @@ def best_of_components(
         scale=scale,
         **{name: getattr(tried, name) for name in names},
     )
+
+
+def _n_hopeful(criterion: Float[Array, " m"], eligible: Bool[Array, " m"], reach: Float[Array, ""]) -> Int[Array, ""]:
+    """How many of the ranked may become the best if each can come down by so much: what is left is an estimate."""
+    return jnp.sum((criterion - criterion[0] <= reach) & (eligible == eligible[0]))
 
 
 def _tried(

@@ -52,7 +52,7 @@ def fit_many(
     Args:
         key: what is drawn is drawn with this key.
         xs: an array (b, n, d), or a sequence of b arrays (n_i, d) of different lengths. Those are filled up with rows
-            of weight 0 to the next power of two, one compilation for each.
+            of weight 0 to powers of two: as few of these as it is worth compiling for.
         n_components: number of components, for all data sets or for each (b,).
         max_components: as for `init`; default the largest `n_components`.
         form: as for `init`.
@@ -68,7 +68,8 @@ def fit_many(
         `Restarts` with a leading axis b on every field.
 
     Raises:
-        TypeError, ValueError: as for `fit_restarts`, naming the data set.
+        TypeError, ValueError: as for `fit_restarts`, naming the data set. But one that holds NaN or inf in a row of
+            positive weight, has no rows or no weight has the status `NON_FINITE`.
 
     >>> import jax, jaxgmm
     >>> xs = jax.random.normal(jax.random.key(0), (100, 50, 2))

@@ -41,11 +41,14 @@ class Task:
 class Group:
     """Data sets of as many columns each that vary.
 
-    Fields: `sets`, of these columns; `columns` (c, d), their places; `found`, for each form, what was found, stacked.
+    Fields: `sets`, of these columns; `columns` (c, d), their places; `all_lengths` (b,), of all data sets that
+    were given with `width` columns; `found`, for each form, what was found, stacked.
     """
 
     sets: Sets
     columns: np.ndarray
+    all_lengths: np.ndarray
+    width: int
     found: dict[int, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -61,7 +64,7 @@ class Call:
     chunk_size: int | None
     kept: Parts | None
     bar: Bar
-    layouts: dict[int, Layout] = dataclasses.field(default_factory=dict)
+    layouts: dict[tuple[int, int], Layout] = dataclasses.field(default_factory=dict)
     structures: dict[Any, Any] = dataclasses.field(default_factory=dict)
     steps: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
@@ -176,11 +179,11 @@ class Call:
 
     def _tasks(self, group: Group, form: int, places: np.ndarray, call: Any, put: Any = None) -> list[Task]:
         d = group.sets.x.shape[1]
-        lengths = group.sets.lengths
-        if d not in self.layouts or lengths.max() > max(self.layouts[d].sizes):
+        if (group.width, d) not in self.layouts:
             numbers = self._plan(group, form).n_restarts * len(self.ks) * max(self.ks) * d
-            self.layouts[d] = Layout.of(lengths, numbers, self.chunk_size)
-        jobs = self.layouts[d].jobs(lengths[places])
+            # By what was given, not by what is fitted: no value may make another program.
+            self.layouts[group.width, d] = Layout.of(group.all_lengths, numbers, self.chunk_size)
+        jobs = self.layouts[group.width, d].jobs(group.sets.lengths[places])
         return [
             Task(
                 next(self.steps),

@@ -17,6 +17,7 @@ from jaxgmm.ground import checks
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.components import CRITERIA
+from jaxgmm.selection.ledger import Ledger
 from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.panel import Call, Group
 from jaxgmm.selection.parts import Parts
@@ -118,7 +119,7 @@ def select_many(
         block_size=block_size,
     )
     plans = [plan_of(part.x.dtype, (max(ks), part.x.shape[1]), form) for part in given.sets for form in forms]
-    table = Selections.blank(given, forms, ks, criterion, by)
+    ledger = Ledger(given, forms, ks, criterion, by)
     asked = (
         repr((forms, ks, criterion, outliers, chunk_size, plans, _version(), jax.__version__)),
         _data_of(key),
@@ -131,12 +132,11 @@ def select_many(
         for part in given.sets:
             sound = np.flatnonzero(~np.isin(part.numbers, list(given.faults)))
             if sound.size:
-                _select_part(call, table, part, sound, exclude=outliers == "exclude")
-    table.put_in_order()
-    return table
+                _select_part(call, ledger, part, sound, exclude=outliers == "exclude")
+    return ledger.selections()
 
 
-def _select_part(call: Call, table: Selections, sets: Sets, todo: np.ndarray, *, exclude: bool) -> None:
+def _select_part(call: Call, ledger: Ledger, sets: Sets, todo: np.ndarray, *, exclude: bool) -> None:
     """Data sets of as many columns each, those `todo`; as rows may be set aside, some of them more than once."""
     alone = np.zeros(len(sets.x), bool)
     if exclude:
@@ -145,28 +145,28 @@ def _select_part(call: Call, table: Selections, sets: Sets, todo: np.ndarray, *,
         alone = far & few[sets.owner]
     for look in reversed(range(LOOKS + 1)):
         remaining = dataclasses.replace(sets, weights=np.where(alone, 0, sets.weights))
-        groups = list(_groups(table, remaining, todo))
+        groups = list(_groups(ledger, remaining, todo))
         unfit = len(todo) - sum(len(places) for places, _ in groups)
         call.bar.expect(-unfit * len(call.forms))
         call.fit([group for _, group in groups])
         again = []
         for places, group in groups:
             chosen = call.chosen(group)
-            table.record(group.sets.numbers, group.columns, chosen)
+            ledger.chose(group.sets.numbers, group.columns, chosen)
             if exclude and look:
                 left = _most_alone(sets)[places] - np.bincount(sets.owner[alone], minlength=len(sets.lengths))[places]
                 more = call.standing_alone(group, chosen, left)
                 if more.any():
                     alone[sets.rows_of(places)[more]] = True
                     again.append(places[np.unique(group.sets.owner[more])])
-        table.set_aside(sets, alone)
+        ledger.set_aside(sets, alone)
         if not again:
             break
         todo = np.sort(np.concatenate(again))
         call.bar.expect(len(todo) * len(call.forms))
 
 
-def _groups(table: Selections, sets: Sets, todo: np.ndarray) -> Iterator[tuple[np.ndarray, Group]]:
+def _groups(ledger: Ledger, sets: Sets, todo: np.ndarray) -> Iterator[tuple[np.ndarray, Group]]:
     """The places of data sets that have as many columns each that vary, and what is to be fitted."""
     d = sets.x.shape[1]
     least, most = sets.extremes(todo)
@@ -181,12 +181,12 @@ def _groups(table: Selections, sets: Sets, todo: np.ndarray) -> Iterator[tuple[n
                 "another unit"
             )
         )
-        table.fail(int(sets.numbers[todo[place]]), what)
+        ledger.failed(int(sets.numbers[todo[place]]), what)
     widths = np.where(unfit, 0, d - constant.sum(axis=1))
     for width in np.unique(widths[widths > 0]).tolist():
         mine = widths == width
         columns = np.argsort(constant[mine], axis=1, kind="stable")[:, :width]
-        yield todo[mine], Group(sets.of(todo[mine], columns), columns)
+        yield todo[mine], Group(sets.of(todo[mine], columns), columns, sets.lengths, d)
 
 
 def _version() -> str:

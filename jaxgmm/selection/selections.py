@@ -14,27 +14,17 @@ from jaxgmm.fitting.result import Status
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
-from jaxgmm.ground.sets import Given, Sets, read
+from jaxgmm.ground.sets import Sets, read
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture, posterior
 from jaxgmm.selection.calls import Bar
-from jaxgmm.selection.chosen import Chosen
+from jaxgmm.selection.chosen import Stack
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets
 
 if TYPE_CHECKING:
     import pandas
 
-_LISTED = 8
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stack:
-    """Mixtures of one form in as many columns: of the data sets `numbers` (c,), in their `columns` (c, d)."""
-
-    form: Any
-    mixture: Mixture
-    numbers: np.ndarray
-    columns: np.ndarray
+_LISTED, _FILLED = 8, 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +44,7 @@ class Selections:
             spurious; 0 if none is.
         regular: (b,), whether the fit is without spurious components. It is if any candidate's is.
         values: (b, f, m), the criterion of every form and number of components; infinite where a fit failed, NaN where
-            there was none.
+            there was none. Of those that could not become the best, as it is at `screening_tol`.
         outliers: by name, places of the rows that stand alone, and have weight 0; of data sets that have any.
         errors: by name, why a data set could not be fitted.
         schema: what the columns were called, None if they had no names.
@@ -84,75 +74,6 @@ class Selections:
     _forms: np.ndarray
     _stacks: list[Stack]
     _where: np.ndarray
-
-    @classmethod
-    def blank(cls, given: Given, forms: Sequence[Any], tried: Sequence[int], criterion: str, by: Any) -> "Selections":
-        """Before anything is fitted."""
-        n, names = len(given.names), given.names
-        return cls(
-            names=names,
-            forms=tuple(forms),
-            tried=tuple(tried),
-            criterion=criterion,
-            n_components=np.zeros(n, int),
-            n_parameters=np.zeros(n, int),
-            log_likelihood=np.full(n, np.nan),
-            value=np.full(n, np.nan),
-            behind=np.full(n, np.nan),
-            passed_over=np.zeros(n),
-            regular=np.zeros(n, bool),
-            values=np.full((n, len(forms), len(tried)), np.nan),
-            outliers={},
-            errors={names[number]: text for number, text in given.faults.items()},
-            schema=given.schema,
-            by=by,
-            _widths=given.widths,
-            _codes=np.zeros(n, int),
-            _forms=np.full(n, -1),
-            _stacks=[],
-            _where=np.full((n, 2), -1),
-        )
-
-    def record(self, numbers: np.ndarray, columns: np.ndarray, chosen: Chosen) -> None:
-        """Take down what was chosen for the data sets of these numbers, in these of their columns (c, d)."""
-        fine = np.isfinite(chosen.value)
-        self.values[numbers] = chosen.values
-        self._codes[numbers] = chosen.status
-        for place in numbers[~fine].tolist():
-            self.fail(place, "no fit has a finite likelihood")
-        mine = numbers[fine]
-        self.n_components[mine] = np.array(self.tried)[chosen.count[fine]]
-        self._forms[mine] = chosen.form[fine]
-        for name in ("n_parameters", "log_likelihood", "value", "behind", "passed_over", "regular"):
-            getattr(self, name)[mine] = getattr(chosen, name)[fine]
-        for which in np.unique(chosen.form[fine]).tolist():
-            places = np.flatnonzero(fine & (chosen.form == which))
-            mixture = jax.tree.map(lambda leaf, places=places: leaf[places], chosen.best[which])
-            self._where[numbers[places]] = np.stack(
-                [np.full(len(places), len(self._stacks)), np.arange(len(places))], 1
-            )
-            self._stacks.append(Stack(self.forms[which], mixture, numbers[places], columns[places]))
-
-    def fail(self, number: int, text: str) -> None:
-        """Take down why a data set could not be fitted."""
-        self.errors[self.names[number]] = text
-        self._where[number] = self._forms[number] = -1
-        self.n_components[number] = self.n_parameters[number] = self.passed_over[number] = 0
-        self.log_likelihood[number] = self.value[number] = self.behind[number] = np.nan
-        self.regular[number] = False
-
-    def set_aside(self, sets: Sets, alone: np.ndarray) -> None:
-        """Take down which rows (N,) stand alone."""
-        for place in np.unique(sets.owner[alone]).tolist():
-            found = np.flatnonzero(alone[sets.rows(place)])
-            self.outliers[self.names[int(sets.numbers[place])]] = tuple(found.tolist())
-
-    def put_in_order(self) -> None:
-        """Outliers and errors in the order of the data sets."""
-        for found in (self.outliers, self.errors):
-            ordered = sorted(found.items(), key=lambda item: self._numbers[item[0]])
-            found.clear()
-            found.update(ordered)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -272,7 +193,11 @@ class Selections:
             )
         unknown = [name for name in given.names if name not in self._numbers]
         if unknown:
-            raise ValueError(f"xs has a data set {unknown[0]!r}, and {len(unknown) - 1} more that nothing is known of.")
+            more = f", and {len(unknown) - 1} more like it" if len(unknown) > 1 else ""
+            raise ValueError(
+                f"xs has a data set {unknown[0]!r}, for which nothing was chosen{more}; leave out what select_many was "
+                "not given."
+            )
         lengths = np.zeros(len(given.names), int)
         for part in given.sets:
             lengths[part.numbers] = part.lengths
@@ -314,7 +239,9 @@ class Selections:
         fine = np.isfinite(sets.x).all(axis=1)
         sets = dataclasses.replace(sets, x=np.where(fine[:, None], sets.x, 0), weights=np.ones(len(fine), sets.x.dtype))
         mixture = jax.tree.map(lambda leaf: leaf[chosen], stack.mixture)
-        jobs = Layout.of(sets.lengths, mixture.log_weights.shape[1] * sets.x.shape[1]).jobs(sets.lengths)
+        # By all that were given, so that what was chosen for them compiles nothing.
+        layout = Layout.of(part.lengths, mixture.log_weights.shape[1] * sets.x.shape[1])
+        jobs = layout.jobs(sets.lengths)
         with Bar(0, progress=False, what="") as bar:
             for job, results in over_sets(_assign_each, sets, lambda job: (job.of(mixture),), jobs, bar):
                 rows, n = sets.rows_of(job.places), len(job.places)
@@ -386,7 +313,10 @@ class Selections:
         for place, stack in enumerate(self._stacks):
             latest = self._where[stack.numbers, 0] == place
             here = stack.numbers[latest]
-            w, m, v = jax.tree.map(lambda leaf, latest=latest: np.asarray(leaf)[latest, :k], _moments(stack.mixture))
+            # Filled up to a power of two, so that how many there are of a form compiles little.
+            filled = np.minimum(np.arange(max(_FILLED, 1 << (len(latest) - 1).bit_length())), len(latest) - 1)
+            moments = _moments(jax.tree.map(lambda leaf, filled=filled: leaf[filled], stack.mixture))
+            w, m, v = (np.asarray(leaf)[: len(latest)][latest, :k] for leaf in moments)
             absent = np.arange(k) >= self.n_components[here, None]
             weights[here] = np.where(absent, np.nan, w)
             for whole, part in ((means, m), (deviations, np.sqrt(v))):
