@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.objective import Objective, Posterior
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
+    from jaxgmm.model.recovery import TrueValues, denoise, impute, sample_missing
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
     from jaxgmm.model.scale import scale_of
     from jaxgmm.model.statistics import Statistics
@@ -87,6 +88,7 @@ __all__ = [
     "StudentT",
     "Transport",
     "Tril",
+    "TrueValues",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -94,6 +96,7 @@ __all__ = [
     "bic",
     "bootstrap",
     "bures_distance",
+    "denoise",
     "e_step",
     "entropy_bounds",
     "fit",
@@ -103,6 +106,7 @@ __all__ = [
     "from_parameters",
     "from_responsibilities",
     "icl",
+    "impute",
     "init",
     "keep_programs",
     "kl_bounds",
@@ -118,6 +122,7 @@ __all__ = [
     "negative_log_likelihood",
     "product",
     "rows",
+    "sample_missing",
     "save",
     "scale_of",
     "select",
@@ -164,6 +169,7 @@ _PLACES = {
     "StudentT": "families.student_t",
     "Transport": "divergences.wasserstein",
     "Tril": "covariance.tril",
+    "TrueValues": "model.recovery",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
@@ -171,6 +177,7 @@ _PLACES = {
     "bic": "selection.criteria",
     "bootstrap": "selection.uncertainty",
     "bures_distance": "divergences.wasserstein",
+    "denoise": "model.recovery",
     "e_step": "model.steps",
     "entropy_bounds": "divergences.bounds",
     "fit": "fitting.em",
@@ -180,6 +187,7 @@ _PLACES = {
     "from_parameters": "model.parameters",
     "from_responsibilities": "model.init",
     "icl": "selection.criteria",
+    "impute": "model.recovery",
     "init": "model.init",
     "keep_programs": "ground.kept",
     "kl_bounds": "divergences.bounds",
@@ -195,6 +203,7 @@ _PLACES = {
     "negative_log_likelihood": "fitting.gradient",
     "product": "model.product",
     "rows": "model.evidence",
+    "sample_missing": "model.recovery",
     "save": "model.saving",
     "scale_of": "model.scale",
     "select": "selection.select",

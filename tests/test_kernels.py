@@ -47,7 +47,7 @@ def passed(kind, mixture, x):
     means, covariance = components.means, components.covariance
     expanded = (covariance.expanded(means),) if kind is ExpandedKernel else ()
     kernel = kind.of(means, covariance, log_normalizer(means, covariance), *expanded)
-    rows = kernel.read(x)
+    rows = kernel.read(Evidence(x, None))
     log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(rows), Evidence(x, None))
     counts = jnp.sum(responsibilities, axis=0)
     moments = kernel.finish(counts, kernel.statistics(rows, responsibilities))
@@ -118,7 +118,9 @@ def test_the_choice_stays_a_branch_under_vmap():
     """A select would run both kernels for every lane."""
     x = jnp.zeros((50, D), dtype())
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), mixture_of("full"), mixture_of("full", width=1e-6))
-    lanes = jax.vmap(lambda mixture: mixture.components.with_kernel(lambda kernel: kernel.log_prob(kernel.read(x))))
+    lanes = jax.vmap(
+        lambda mixture: mixture.components.with_kernel(lambda kernel: kernel.log_prob(kernel.read(Evidence(x, None))))
+    )
     program = jax.make_jaxpr(lanes)(stacked).jaxpr
     assert "cond" in {equation.primitive.name for equation in equations(program)}
     together = lanes(stacked)

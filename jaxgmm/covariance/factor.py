@@ -69,6 +69,17 @@ class Factor(ABC):
     def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
         """L v, each with the L of its component."""
 
+    def deviations(self) -> Float[Array, "*b d"] | None:
+        """Standard deviations of the columns where these are independent; None where they may be correlated."""
+        return None
+
+    @abstractmethod
+    def unwhitened(self, second: Float[Array, "..."], kept: str) -> Float[Array, "..."]:
+        """L M L^T as it is kept, of second moments M (k, d, d) of white coordinates, or of their diagonals (k, d).
+
+        Of each component ("k"), or of their sum (""), where the first axis may have been summed over before.
+        """
+
     @abstractmethod
     def half_log_det(self) -> Float[Array, "*b"]:
         """Half the log-determinants of the covariances."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, ScaledFrame, scaled_expansion
 from jaxgmm.covariance.factor import Factor
-from jaxgmm.covariance.scales import Scales
+from jaxgmm.covariance.scales import Scales, diagonals
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.ground import factors, linalg
 from jaxgmm.ground.bounds import positive
@@ -64,6 +64,12 @@ class Scale(Factor):
 
     def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
         return vectors * self.scale[..., None, None]
+
+    def deviations(self) -> Float[Array, "*b d"]:
+        return jnp.broadcast_to(self.scale[..., None], (*self.scale.shape, self.n_columns))
+
+    def unwhitened(self, second: Float[Array, "..."], kept: str) -> Float[Array, "*b"]:
+        return self.scale**2 * jnp.sum(diagonals(second, kept), axis=-1)
 
     def half_log_det(self) -> Float[Array, "*b"]:
         return self.n_columns * jnp.log(self.scale)

@@ -14,6 +14,12 @@ from jaxgmm.ground.bounds import positive
 from jaxgmm.ground.pytree import ColumnIndices, Leaf, record
 
 
+def diagonals(second: Float[Array, "..."], kept: str) -> Float[Array, "*b d"]:
+    """Diagonals of second moments (k, d, d), or given (k, d), of each component ("k") or of their sum ("")."""
+    each = second if second.ndim == 2 else jnp.diagonal(second, axis1=1, axis2=2)
+    return each if kept else jnp.sum(each, axis=0)
+
+
 @record
 class Scales(Factor):
     """One variance per column, no correlation: Sigma = diag(s_1^2, ..., s_d^2).
@@ -62,6 +68,12 @@ class Scales(Factor):
 
     def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
         return vectors * self.scale[..., None, :]
+
+    def deviations(self) -> Float[Array, "*b d"]:
+        return self.scale
+
+    def unwhitened(self, second: Float[Array, "..."], kept: str) -> Float[Array, "*b d"]:
+        return self.scale**2 * diagonals(second, kept)
 
     def half_log_det(self) -> Float[Array, "*b"]:
         return jnp.sum(jnp.log(self.scale), axis=-1)

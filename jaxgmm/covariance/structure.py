@@ -32,6 +32,13 @@ class Structure(ABC):
         """Second moments of the differences, weighted by responsibilities and summed over rows."""
 
     @abstractmethod
+    def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "..."]:
+        """As `scatter` gives them, of second moments (k, d, d) of coordinates in which covariances are the identity.
+
+        Or of their diagonals (k, d), where columns are independent.
+        """
+
+    @abstractmethod
     def maximize(
         self,
         counts: Float[Array, " k"],
@@ -124,6 +131,9 @@ class Each(Expandable):
     ) -> Float[Array, "k ..."]:
         return self.factor.scatter(differences, responsibilities, "k")
 
+    def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "k ..."]:
+        return self.factor.unwhitened(second, "k")
+
     def maximize(
         self,
         counts: Float[Array, " k"],
@@ -188,6 +198,9 @@ class Shared(Expandable):
 
     def scatter(self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
         return self.factor.scatter(differences, responsibilities, "")
+
+    def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.factor.unwhitened(second, "")
 
     def maximize(
         self,

@@ -65,6 +65,10 @@ class Tril(Factor):
     def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
         return linalg.einsum(f"kni,{self.batch}ji->knj", vectors, self.scale_tril)
 
+    def unwhitened(self, second: Float[Array, "k d d"], kept: str) -> Float[Array, "*b d d"]:
+        moments = second if kept else jnp.sum(second, axis=0)
+        return linalg.einsum(f"{kept}ij,{kept}jl,{kept}ml->{kept}im", self.scale_tril, moments, self.scale_tril)
+
     def half_log_det(self) -> Float[Array, "*b"]:
         return linalg.half_log_det(self.scale_tril)
 

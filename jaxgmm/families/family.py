@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.families.geometry import Geometry
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import Places
+from jaxgmm.ground.rows import Evidence
 
 T = TypeVar("T")
 
@@ -19,9 +20,9 @@ T = TypeVar("T")
 class Kernel(ABC):
     """What one pass over the rows needs of the components: a record that may hold quantities computed once per pass."""
 
-    def read(self, x: Float[Array, "n d"]) -> Any:
-        """What `log_prob` and `statistics` take of a block of rows, computed once for both. By default the rows."""
-        return x
+    def read(self, rows: Evidence) -> Any:
+        """What `log_prob` and `statistics` take of a block of rows, computed once for both. By default `rows.x`."""
+        return rows.x
 
     @abstractmethod
     def log_prob(self, rows: Any) -> Float[Array, "n k"]:
@@ -117,6 +118,18 @@ class Family(Geometry, Kernel):
         A family that has several kernels chooses by its parameters, with `lax.cond`; so `use` is traced once for each.
         """
         return use(self)
+
+    def with_kernel_of_parts(self, rows: Evidence, use: Callable[[Kernel, Evidence], T]) -> T:
+        """`use(kernel, rows)` for rows of which only a part is known: entries are unseen, or have errors.
+
+        `rows` are in blocks; they may come back with more in them that the kernel `read`s. By default a family is asked
+        for whole rows alone.
+        """
+        what = "gaps" if rows.noise is None else "noise"
+        raise NotImplementedError(
+            f"{type(self).__name__} components have no densities of rows with {what}. Gaussian components have; or "
+            "give the family a method with_kernel_of_parts, as described for jaxgmm.Family."
+        )
 
     def needs_centring(self) -> Bool[Array, ""]:
         """Whether `maximize` needs digits that statistics taken by components elsewhere do not have."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,12 @@ class Gaussian(Located):
 
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
         return kernels.with_kernel(self.means, self.covariance, log_normalizer(self.means, self.covariance), use)
+
+    def log_density(self, squares: Array, half_log_det: Array, n_columns: Any) -> Array:
+        return -half_log_det - (squares + n_columns * math.log(2 * math.pi)) / 2
+
+    def influence(self, squares: Array, n_columns: Any) -> None:
+        return None
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         noise = jax.random.normal(key, (labels.size, self.means.shape[1]), self.means.dtype)

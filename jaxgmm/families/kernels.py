@@ -17,6 +17,7 @@ from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Evidence
 
 T = TypeVar("T")
 
@@ -151,8 +152,8 @@ class ExpandedKernel(Kernel):
             covariance=covariance,
         )
 
-    def read(self, x: Float[Array, "n d"]) -> Features:
-        coordinates = self.frame.enter(x)
+    def read(self, rows: Evidence) -> Features:
+        coordinates = self.frame.enter(rows.x)
         beyond = jnp.max(jnp.abs(coordinates), axis=0) >= self.reach
         coordinates = jnp.where(beyond, 0, coordinates)
         return Features(jnp.concatenate([coordinates, self.covariance.squares(coordinates)]), beyond)

@@ -1,19 +1,23 @@
 """Components with a location and a covariance structure: what Gaussian and Student-t components share."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.factor import Factor
 from jaxgmm.covariance.structure import Structure
-from jaxgmm.families import kernels
-from jaxgmm.families.family import Family
+from jaxgmm.families import kernels, parts
+from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.pytree import ColumnIndices
+from jaxgmm.ground.rows import Evidence
 
+T = TypeVar("T")
 S = TypeVar("S", bound="Located")
 
 
@@ -31,6 +35,25 @@ class Located(Family):
     @abstractmethod
     def moved(self: S, means: Float[Array, "k d"], structure: Structure) -> S:
         """The same components in another place with another structure."""
+
+    @abstractmethod
+    def log_density(self, squares: Array, half_log_det: Array, n_columns: Any) -> Array:
+        """Of rows of which so many columns are seen, at these squared distances."""
+
+    @abstractmethod
+    def influence(self, squares: Array, n_columns: Any) -> Array | None:
+        """How much such rows count in moments; None where all count alike."""
+
+    def stretch(self, squares: Array, n_columns: Any) -> Array | None:
+        """By how much what is not seen of such a row varies more than of a normal one; None where it does not."""
+        return None
+
+    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any) -> Array | None:
+        """A draw of that whose expectation is `stretch`."""
+        return None
+
+    def with_kernel_of_parts(self, rows: Evidence, use: Callable[[Kernel, Evidence], T]) -> T:
+        return parts.with_kernel(self, rows, use)
 
     def needs_centring(self) -> Bool[Array, ""]:
         return kernels.needs_centring(self.means, self.structure)

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float, Int
 from jaxgmm.covariance.structure import Each, Structure
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families import kernels
-from jaxgmm.families.family import Form, Kernel
+from jaxgmm.families.family import Family, Form, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
 from jaxgmm.families.located import Located
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import ColumnIndices, Leaf, Places, record, static
+from jaxgmm.ground.rows import Evidence
 
 T = TypeVar("T")
 
@@ -99,6 +100,27 @@ class StudentT(Located):
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
         return kernels.with_kernel(self.means, self.dispersion, self._zeros, lambda distances: use(self._of(distances)))
 
+    def with_kernel_of_parts(self, rows: Evidence, use: Callable[[Kernel, Evidence], T]) -> T:
+        if rows.noise is not None:
+            # The sum of a t and a normal variable has no density in closed form.
+            return Family.with_kernel_of_parts(self, rows, use)
+        return super().with_kernel_of_parts(rows, use)
+
+    def log_density(self, squares: Array, half_log_det: Array, n_columns: Any) -> Array:
+        constants = jnp.asarray([self._constant(count) for count in range(self.means.shape[1] + 1)], squares.dtype)
+        return constants[n_columns] - half_log_det - (self.nu + n_columns) / 2 * jnp.log1p(squares / self.nu)
+
+    def influence(self, squares: Array, n_columns: Any) -> Array:
+        return (self.nu + n_columns) / (self.nu + squares)
+
+    def stretch(self, squares: Array, n_columns: Any) -> Array:
+        rest = self.nu + n_columns - 2
+        return jnp.where(rest > 0, (self.nu + squares) / jnp.where(rest > 0, rest, 1), jnp.inf)
+
+    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any) -> Array:
+        drawn = jax.random.loggamma(key, (self.nu + n_columns) / 2, squares.shape, squares.dtype)
+        return (self.nu + squares) / 2 * jnp.exp(-drawn)
+
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         for_noise, for_tails = jax.random.split(key)
         noise = jax.random.normal(for_noise, (labels.size, self.means.shape[1]), self.means.dtype)
@@ -131,9 +153,13 @@ class StudentT(Located):
         return jnp.zeros_like(self.means[:, 0])
 
     def _of(self, distances: CentredKernel | ExpandedKernel) -> "_Kernel":
-        nu, d = self.nu, self.means.shape[1]
-        constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - d / 2 * math.log(math.pi * nu)
-        return _Kernel(distances, constant - self.dispersion.factor.half_log_det(), nu)
+        constant = self._constant(self.means.shape[1])
+        return _Kernel(distances, constant - self.dispersion.factor.half_log_det(), self.nu)
+
+    def _constant(self, n_columns: int) -> float:
+        """Logarithm of the density at its highest, but for the dispersion."""
+        total = self.nu + n_columns
+        return math.lgamma(total / 2) - math.lgamma(self.nu / 2) - n_columns / 2 * math.log(math.pi * self.nu)
 
 
 @record
@@ -144,8 +170,8 @@ class _Kernel(Kernel):
     log_normalizer: Leaf
     nu: float = static()
 
-    def read(self, x: Float[Array, "n d"]) -> Any:
-        return self.distances.read(x)
+    def read(self, rows: Evidence) -> Any:
+        return self.distances.read(rows)
 
     def log_prob(self, rows: Any) -> Float[Array, "n k"]:
         return self.log_normalizer - self._total / 2 * jnp.log1p(self._squares(rows) / self.nu)

@@ -14,7 +14,7 @@ from jaxgmm.fitting.acceleration import Memory, Place, look_ahead
 from jaxgmm.fitting.coordinates import Coordinates, information_of
 from jaxgmm.fitting.optimiser import Optimizer, Rule
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, pytree
+from jaxgmm.ground import checks, known, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -139,7 +139,7 @@ def fit_gradient(
     state = mixture.state if isinstance(mixture, GradientResult) else None
     start = mixture.mixture if isinstance(mixture, GradientResult) else mixture
     start, rows = check_rows(start, x, weights, scored=False)
-    rows = checks.unsharded(rows, "fit_gradient")
+    rows = known.unsharded(rows, "fit_gradient")
     dtype = rows.x.dtype
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"optimizer is {optimizer!r}; expected one of optax, such as optax.adam(0.05).")
@@ -200,7 +200,7 @@ class _Task:
             return self.whole
         n = self.rows.n
         drawn = jax.random.randint(jax.random.fold_in(self.key, self.taken + n_iter), (self.batch_size,), 0, n)
-        rows = jax.tree.map(lambda leaf: leaf[drawn], self.rows)
+        rows = jax.tree.map(lambda leaf: leaf[drawn], self.rows.without_patterns())
         rows = dataclasses.replace(rows, weights=rows.weights * (n / self.batch_size))
         return lambda position: self.of(position, rows)
 

@@ -3,7 +3,6 @@
 Every message says what was found, what was expected and what to do.
 """
 
-import dataclasses
 import operator
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple
@@ -15,8 +14,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.ground import containers, digits, forks, frames, programs, pytree
 from jaxgmm.ground.digits import Extent
-from jaxgmm.ground.rows import Evidence
-from jaxgmm.ground.shards import Shards
 
 _ROWS_NAMED = 5
 # Numbers in a key of the old kind, by the generators that JAX has.
@@ -142,146 +139,20 @@ def real_array(name: str, value: Any) -> Float[Array, "..."]:
 
 def data(x: Any, n_columns: int | None = None, name: str = "x") -> Float[Array, "n d"]:
     """Rows of observations as a float array (n, d) with n, d >= 1, of `n_columns` columns where that is given."""
-    return _as_jax(_table(name, x, n_columns).array)
+    return _as_jax(table(name, x, n_columns).array)
 
 
 def finite_data(
     x: Any, n_columns: int | None = None, present: Array | np.ndarray | None = None, name: str = "x"
 ) -> Float[Array, "n d"]:
     """Rows as `data` takes them, without NaN or inf where that can be seen; rows not `present` are not looked at."""
-    return _table(name, x, n_columns).finite(present)
+    return table(name, x, n_columns).finite(present)
 
 
 def keep_digits(name: str, value: Any, extent: Callable[[bool], Extent | None]) -> None:
     """Refuse numbers (..., d) that JAX's floats would round by what matters, compared with an `extent`."""
     array = _read(name, value)
-    _Table(name, array.reshape(-1, array.shape[-1]), ()).narrowed(None, extent)
-
-
-def evidence(
-    x: Any,
-    weights: Any = None,
-    labels: Any = None,
-    *,
-    n_columns: int | None = None,
-    extent: Callable[[bool], Extent | None] | None = None,
-    weighted: bool = True,
-) -> Evidence:
-    """Finite rows with their weights, which take the dtype of the rows, and their labels.
-
-    Where no weights are given they are ones, or None unless rows are to be `weighted`. Rows of weight 0 are absent:
-    what they hold is not looked at. The digits of a column are compared with its own spread, or with an `extent`. `x`
-    may be such a record already, with nothing beside it.
-    """
-    known = None
-    if isinstance(x, Evidence):
-        if weights is not None or labels is not None:
-            name = "weights" if labels is None else "labels"
-            raise TypeError(f"{name} stand beside x, which are rows made by jaxgmm.rows: give {name} there.")
-        x, weights, labels, known = x.x, x.weights, x.labels, x.shards
-    table = _table("x", x, n_columns)
-    labels = None if labels is None else row_labels(labels, table.array.shape[0])
-    if weights is None:
-        x = table.narrowed(None, extent).finite()
-        every: Any = ones(x.shape[0], x.dtype) if weighted else None
-        return _sharded(Evidence(x, every, labels), known)
-    weights = row_weights(weights, table.array.shape[0], float_of(table.array.dtype))
-    present = weights > 0 if isinstance(weights, jax.core.Tracer) else np.asarray(weights) > 0
-    return _sharded(Evidence(table.narrowed(present, extent).finite(present), weights, labels), known)
-
-
-def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
-    """The rows with how they lie on devices: what can be seen, or else what was `known` where a record was made."""
-    shards = Shards.of(rows.x)
-    if shards is None and Shards.splits_rows(rows.x):
-        raise NotImplementedError(
-            "x is sharded along its columns alone, on a mesh whose types of axes are explicit, and jaxgmm takes whole "
-            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) "
-            "does on a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
-        )
-    if shards is None and isinstance(rows.x, jax.core.Tracer) and known is not None and rows.n % known.number == 0:
-        shards = known
-    if shards is None:
-        return rows
-    return dataclasses.replace(jax.tree.map(shards.place, rows), shards=shards)
-
-
-def unsharded(rows: Evidence, verb: str) -> Evidence:
-    """The rows, for a `verb` that looks at all of them at once and knows of no devices."""
-    if rows.shards is None:
-        return rows
-    if rows.shards.explicit:
-        axes = ", ".join(map(repr, rows.shards.axes))
-        raise NotImplementedError(
-            f"x is sharded over {axes} of a mesh whose types of axes are explicit, and jaxgmm.{verb} takes rows of one "
-            "device. Call it with a sample of them, such as numpy.asarray(x)[:10_000], and go on by jaxgmm.fit, which "
-            "takes sharded rows; or make the mesh with axis_types of jax.sharding.AxisType.Auto."
-        )
-    return dataclasses.replace(rows, shards=None)
-
-
-def row_labels(value: Any, n: int) -> Int[Array, " n"]:
-    """The component of each of n rows, -1 where it is not known."""
-    traced = isinstance(value, jax.core.Tracer)
-    if not isinstance(value, jax.Array):
-        try:
-            value = containers.plain("labels", value)
-        except TypeError as error:
-            raise TypeError(f"{error} Names become numbers by numpy.unique(labels, return_inverse=True)[1].") from None
-    given = value if traced else np.asarray(value)
-    if given.dtype.kind not in ("iu" if traced else "iuf"):
-        raise TypeError(f"labels has dtype {given.dtype}; expected whole numbers, the component of each row.")
-    if given.shape != (n,):
-        raise ValueError(f"labels has shape {given.shape}; expected one label per row of x, ({n},).")
-    if traced:
-        return value.astype(jnp.int32)
-    whole = np.where(np.isnan(given), -1, given) if given.dtype.kind == "f" else given
-    wrong = whole[~((whole >= -1) & (whole <= np.iinfo(np.int32).max) & (whole == np.floor(whole)))]
-    if wrong.size:
-        raise ValueError(
-            f"labels holds {wrong[0]}; expected whole numbers from 0 on, and -1 or NaN where none is known."
-        )
-    return jnp.asarray(whole.astype(np.int32))
-
-
-def labelled_components(rows: Evidence, present: Any) -> Evidence:
-    """The rows, if all of their labels are components that are present, (k,), where that can be seen."""
-    if rows.labels is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((rows, present))):
-        return rows
-    labels, there = np.asarray(rows.labels), np.flatnonzero(np.asarray(present))
-    seen = labels[(labels >= 0) & (True if rows.weights is None else np.asarray(rows.weights) > 0)]
-    unknown = np.setdiff1d(seen, there)
-    if unknown.size:
-        among = there.tolist() if there.size < 9 else f"some of {there.size} from {there[0]} to {there[-1]}"
-        raise ValueError(
-            f"labels holds {unknown[0]}, which is no component that is there; expected {among}, and -1 where none is "
-            "known."
-        )
-    return rows
-
-
-def ones(n: int, dtype: Any) -> Float[Array, " n"]:
-    """The weights of rows where none are given."""
-    array = jnp.asarray(np.ones(n, dtype))
-    # Behind a barrier, or XLA would spend seconds on folding what is computed from a constant of n numbers.
-    return array if programs.at_top_level() else jax.lax.optimization_barrier(array)
-
-
-def row_weights(value: Any, n: int, dtype: Any) -> Float[Array, " n"]:
-    """Weights of n rows in `dtype`, not negative and with a total, and none of them lost on the way there."""
-    weights = real_array("weights", value)
-    weights = weights if weights.dtype == dtype else weights.astype(dtype)
-    if weights.shape != (n,):
-        raise ValueError(f"weights has shape {weights.shape}; expected one weight per row of x, ({n},).")
-    none_lost("weights", value, weights, "Divide all of them by one number, and set those to 0 that need not count.")
-    if not holds(lambda w: np.all((w >= 0) & (w < np.inf)), weights):
-        bad = ~((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf))
-        raise ValueError(f"weights is negative or not finite in {_first_rows(bad, weights)}")
-    if not holds(lambda w: np.any(w > 0), weights):
-        raise ValueError("weights are all zero; at least one row must have a positive weight.")
-    if not has_a_sum(weights):
-        raise ValueError(f"weights add up to more than {weights.dtype} can hold. Divide all of them by one number.")
-    return weights
+    Table(name, array.reshape(-1, array.shape[-1]), ()).narrowed(None, extent)
 
 
 def has_a_sum(numbers: Array) -> bool:
@@ -315,7 +186,7 @@ def responsibilities(value: Any, x: Float[Array, "n d"], weights: Float[Array, "
     finite_data(shares, present=present, name="responsibilities")
     if not holds(lambda shares, weights: np.all((shares >= 0) | (weights == 0)[:, None]), shares, weights):
         bad = np.any(np.asarray(shares) < 0, axis=1) & (np.asarray(weights) > 0)
-        raise ValueError(f"responsibilities is negative in {_first_rows(bad, shares)}")
+        raise ValueError(f"responsibilities is negative in {first_rows(bad, shares)}")
     return shares
 
 
@@ -464,20 +335,21 @@ def float_of(dtype: Any) -> Any:
     return jax.dtypes.canonicalize_dtype(wide)
 
 
-def _first_rows(bad: np.ndarray, array: Array) -> str:
+def first_rows(bad: np.ndarray, array: Any) -> str:
+    """Which rows are `bad` (n,), the first of them by number, and what that one holds."""
     rows = np.flatnonzero(bad)
     shown = ", ".join(map(str, rows[:_ROWS_NAMED])) + (", …" if rows.size > _ROWS_NAMED else "")
     return f"{rows.size} of {bad.size} rows: {shown}. Row {rows[0]} holds {np.asarray(array)[rows[0]].tolist()}."
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
     """Rows (n, d) as they were given, of any real type, and names of their columns, if they have some."""
 
     name: str
     array: Any
     labels: tuple[Hashable, ...]
 
-    def narrowed(self, present: Any, extent: Callable[[bool], Extent | None] | None) -> "_Table":
+    def narrowed(self, present: Any, extent: Callable[[bool], Extent | None] | None) -> "Table":
         """In JAX's floating point, if that has the digits to tell the entries of every column apart.
 
         Nothing is looked at where JAX's numbers have all of them, or where rows or what they are compared with are
@@ -505,15 +377,21 @@ class _Table(NamedTuple):
         present = np.ones((), bool) if present is None else present
         if not all_finite(x, present):
             advice = "Remove them, or give them weight 0." if name == "x" else ""
+            if advice and np.isnan(np.asarray(x, float)[np.asarray(present) & np.ones(len(x), bool)]).any():
+                advice = (
+                    "Write jaxgmm.rows(x, missing='nan') in the place of x to fit what is there of such rows, remove "
+                    "them, or give them weight 0."
+                )
             good = np.isfinite(np.asarray(x, float))
             bad = ~good.all(axis=1) & np.asarray(present)
             column = np.flatnonzero(~good[np.flatnonzero(bad)[0]])[0]
             where = f" That is column {self.labels[column]!r}; what is missing counts as NaN." if self.labels else ""
-            raise ValueError(f"{name} is NaN or infinite in {_first_rows(bad, x)}{where} {advice}".rstrip())
+            raise ValueError(f"{name} is NaN or infinite in {first_rows(bad, x)}{where} {advice}".rstrip())
         return x
 
 
-def _table(name: str, x: Any, n_columns: int | None) -> _Table:
+def table(name: str, x: Any, n_columns: int | None) -> Table:
+    """Rows as they were given, of two axes, and of so many columns where that is known."""
     array = _read(name, x)
     if array.ndim == 1 and frames.is_column(x):
         array = array[:, None]
@@ -531,7 +409,7 @@ def _table(name: str, x: Any, n_columns: int | None) -> _Table:
         raise ValueError(f"{name} has shape {array.shape}; expected at least one row and one column.")
     if n_columns is not None and array.shape[1] != n_columns:
         raise ValueError(f"{name} has {array.shape[1]} columns; the mixture was made for {n_columns}.")
-    return _Table(name, array, frames.names_of(x))
+    return Table(name, array, frames.names_of(x))
 
 
 def _read(name: str, value: Any) -> Any:

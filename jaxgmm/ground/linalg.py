@@ -121,6 +121,23 @@ def _factor_tangent(
     return _product(factor, middle - jnp.eye(middle.shape[-1], dtype=middle.dtype) * middle / 2)
 
 
+def semidefinite_root(matrices: Float[Array, "d d n"]) -> Float[Array, "d d n"]:
+    """Lower triangular roots of many small matrices without negative eigenvalues, along the last axis."""
+    d = matrices.shape[0]
+    least = _ROUNDING_UNITS * float(jnp.finfo(matrices.dtype).eps) * jnp.diagonal(matrices).T
+    places = np.arange(d)[:, None]
+
+    def column(rest: Float[Array, "d d n"], given: tuple[Array, Array]) -> tuple[Array, Array]:
+        place, least = given
+        below = jax.lax.dynamic_index_in_dim(rest, place, 1, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(below, place, 0, keepdims=False)
+        there = pivot > least
+        root = jnp.where(there & (places >= place), below / jnp.sqrt(jnp.where(there, pivot, 1)), 0)
+        return rest - root[:, None] * root[None, :], root
+
+    return jnp.swapaxes(jax.lax.scan(column, matrices, (jnp.arange(d), least))[1], 0, 1)
+
+
 def half_log_det(factor: Float[Array, "*batch d d"]) -> Float[Array, "*batch"]:
     """Sum of the logarithms of a Cholesky factor's diagonal: half the log-determinant of the covariance."""
     return jnp.sum(jnp.log(jnp.where(np.eye(factor.shape[-1], dtype=bool), factor, 1)), axis=(-2, -1))

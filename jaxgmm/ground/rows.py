@@ -1,6 +1,7 @@
 """What is known of rows, and sums and maps over them in memory that grows with a block of them, not with n."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxgmm.ground.patterns import Patterns
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.shards import Shards
 
@@ -21,14 +23,15 @@ T = TypeVar("T")
 _ON_CPU, _ELSEWHERE = (2**20, 2**8, 2**11), (2**24, 2**11, 2**17)
 
 
-def block_size_for(n: int, numbers_per_row: int) -> int:
+def block_size_for(n: int, numbers_per_row: int, fewest: int | None = None) -> int:
     """Rows in a block when each row spreads to `numbers_per_row` numbers: near a fixed budget, with little padding."""
-    numbers, fewest, most = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
-    target = min(most, max(fewest, numbers // max(1, numbers_per_row)))
+    numbers, least, most = _ON_CPU if jax.default_backend() == "cpu" else _ELSEWHERE
+    target = min(most, max(fewest or least, numbers // max(1, numbers_per_row)))
     if n <= 2 * target:
         return n
     # Whole vector registers and cache lines, whatever the dtype.
-    sizes = range(target - target % 64, target // 2, -64 * max(1, target // 2**13))
+    line = min(64, target)
+    sizes = range(target - target % line, target // 2, -line * max(1, target // 2**13))
     return min(sizes, key=lambda size: max(-n % size, n // 64))
 
 
@@ -37,14 +40,33 @@ class Evidence:
     """What is known of n rows; what is known of none of them is None, and costs nothing.
 
     Fields: `x` (n, d), in the units of the data; `weights` (n,), 0 for a row that is absent; `labels` (n,), the
-    component that a row is known to be of, -1 where that is not known. In blocks, each has one more axis in front.
+    component that a row is known to be of, -1 where that is not known; `seen` (n, d), which entries are known, the
+    others hold any number; `noise`, variances (n, d) or covariances (n, d, d) of the errors of the entries, in squared
+    units of the data; `log_evidence` (n, k), logarithms of how probable what else is known of a row is under each
+    component. In blocks, each has one more axis in front, and `seen` is (blocks, 1, d) where all rows of a block have
+    one pattern; `ready`, what a kernel has found out about each of these. `patterns`, such blocks of the rows.
     `shards`, which of several devices have which rows: no leaf, but part of the record's type.
     """
 
     x: Leaf
     weights: Leaf
     labels: Leaf | None = None
+    seen: Leaf | None = None
+    noise: Leaf | None = None
+    log_evidence: Leaf | None = None
+    ready: Any = dataclasses.field(repr=False, default=None)
+    patterns: Patterns | None = dataclasses.field(repr=False, default=None)
     shards: Shards | None = static(shown=False, default=None)
+
+    @property
+    def partial(self) -> bool:
+        """Whether entries may be unseen or inexact, so that components are asked for densities of parts of rows."""
+        return self.seen is not None or self.noise is not None
+
+    @property
+    def patterned(self) -> bool:
+        """Whether they are in blocks of one pattern of gaps each."""
+        return self.noise is None and self.seen is not None and self.x.ndim == 3 and self.seen.shape[1] == 1
 
     @property
     def n(self) -> int:
@@ -55,6 +77,15 @@ class Evidence:
     def n_here(self) -> int:
         """How many of them each device has."""
         return self.n if self.shards is None else self.n // self.shards.number
+
+    @property
+    def counted(self) -> Float[Array, " n"]:
+        """Weights of the rows that criteria count: something is seen of them, or their component is known."""
+        if self.seen is None:
+            return self.weights
+        told = jnp.any(self.seen, axis=-1)
+        told = told if self.labels is None else told | (self.labels >= 0)
+        return jnp.where(told, self.weights, 0)
 
     def on_devices(self) -> contextlib.AbstractContextManager[Any]:
         """Where programs are called that loop over passes."""
@@ -70,6 +101,18 @@ class Evidence:
         if self.shards is None:
             return _blocks(self, block_size)
         return self.shards.apply(lambda _, rows: ((), _blocks(rows, block_size)), (), self)[1]
+
+    def without_patterns(self) -> "Evidence":
+        """The same rows, to be taken as they come: for where some of them are picked, or columns."""
+        return dataclasses.replace(self, patterns=None)
+
+    def of_columns(self, columns: Any) -> "Evidence":
+        """What is known of these columns alone."""
+        seen = None if self.seen is None else self.seen[:, columns]
+        noise = self.noise
+        if noise is not None:
+            noise = noise[:, columns] if noise.ndim == 2 else noise[:, columns][:, :, columns]
+        return dataclasses.replace(self, x=self.x[:, columns], seen=seen, noise=noise, patterns=None)
 
     @property
     def first_row(self) -> Float[Array, " d"]:
@@ -89,9 +132,23 @@ class Evidence:
 def _blocks(rows: Evidence, block_size: int) -> Evidence:
     """The rows of one device in blocks."""
     x, weights = _with_stand_ins(rows.shards, rows.x, rows.weights)
-    labels = None if rows.labels is None else into_blocks(rows.labels, block_size, "edge")
-    blocks = into_blocks(x, block_size, "edge"), into_blocks(weights, block_size, "constant")
-    return Evidence(*blocks, labels, rows.shards)
+    noise, log_evidence = (_zero_where_absent(array, weights) for array in (rows.noise, rows.log_evidence))
+    rows = dataclasses.replace(rows, x=x, weights=weights, noise=noise, log_evidence=log_evidence)
+    if rows.patterns is None:
+        others = dataclasses.replace(rows, weights=None)  # type: ignore[arg-type]
+        blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), others)
+        return dataclasses.replace(blocks, weights=into_blocks(weights, block_size, "constant"))
+    patterns = rows.patterns
+    blocks = jax.tree.map(patterns.taken, rows.without_patterns())
+    there = patterns.places < rows.n
+    return dataclasses.replace(blocks, weights=jnp.where(there, blocks.weights, 0), seen=blocks.seen[:, :1])
+
+
+def _zero_where_absent(array: Array | None, weights: Float[Array, " n"]) -> Array | None:
+    if array is None:
+        return None
+    present = jnp.reshape(weights > 0, (-1, *(1 for _ in array.shape[1:])))
+    return jnp.where(present, array, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

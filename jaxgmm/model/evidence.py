@@ -2,12 +2,20 @@
 
 from typing import Any
 
-from jaxgmm.ground import checks
+from jaxgmm.ground import known
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import check_unnamed
 
 
-def rows(x: Any, weights: Any = None, *, labels: Any = None) -> Evidence:
+def rows(
+    x: Any,
+    weights: Any = None,
+    *,
+    missing: Any = "error",
+    noise: Any = None,
+    labels: Any = None,
+    log_evidence: Any = None,
+) -> Evidence:
     """What is known of n rows as one value, which every verb takes in the place of `x`.
 
     A row whose component y is known counts log w_y + log p_y(x) in the likelihood, and its responsibilities are 1
@@ -37,4 +45,4 @@ def rows(x: Any, weights: Any = None, *, labels: Any = None) -> Evidence:
     [1, 1, 1, 0, 0, 0]
     """
     check_unnamed(x)
-    return checks.evidence(x, weights, labels)
+    return known.evidence(x, weights, labels, missing=missing, noise=noise, log_evidence=log_evidence, arranged=False)

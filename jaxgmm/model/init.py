@@ -1,5 +1,6 @@
 """Where a mixture starts: a seeding gives responsibilities, an M-step makes the mixture."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form, Kernel
 from jaxgmm.families.table import form_of
-from jaxgmm.ground import checks, linalg
+from jaxgmm.ground import checks, known, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, few_rows
+from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
 from jaxgmm.model.objective import LIKELIHOOD, Objective
 from jaxgmm.model.scale import floor_of, spread_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, influence
@@ -68,11 +69,11 @@ def init(
     >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
     (3, 2)
     """
-    rows = checks.unsharded(checks.evidence(x, weights), "init")
+    rows = known.unsharded(known.evidence(x, weights), "init")
     present = checks.present("n_components", n_components, "max_components", max_components)
     return _init(
         checks.key(key),
-        checks.labelled_components(rows, present),
+        known.of_components(rows, present),
         checks.scalar("regularization", regularization, rows.x.dtype),
         present,
         checks.scale(scale, rows.x.shape[1], rows.x.dtype),
@@ -107,7 +108,7 @@ def from_responsibilities(
     >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
-    rows = checks.unsharded(checks.evidence(x, weights), "from_responsibilities")
+    rows = known.unsharded(known.evidence(x, weights), "from_responsibilities")
     if rows.labels is not None:
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = checks.responsibilities(responsibilities, rows.x, rows.weights)
@@ -162,13 +163,32 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
     weights = weights / jnp.where(largest > 0, largest, 1)
     stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
     x = jnp.where(weights[:, None] > 0, x, stand_in)
-    rows = Evidence(x, weights, rows.labels)
-    spread = spread_of(rows.in_blocks(block_size_for(rows.n, x.shape[1])))
+    rows = dataclasses.replace(rows, x=x, weights=weights)
+    alone = Evidence(x, weights, seen=rows.seen)
+    spread = spread_of(alone.in_blocks(block_size_for(rows.n, x.shape[1])))
     scale = spread.scale if scale is None else scale
-    shares = weights * influence((x - spread.center) / scale)
-    total = jnp.maximum(jnp.sum(shares), jnp.finfo(x.dtype).tiny)
-    center = spread.center + linalg.einsum("n,nd->d", shares, x - spread.center) / total
-    return rows, Columns((x - center) / scale, weights, center, scale, rows.labels)
+    away = x - spread.center if rows.seen is None else jnp.where(rows.seen, x - spread.center, 0)
+    shares = weights * influence(away / scale)
+    tiny = jnp.finfo(x.dtype).tiny
+    if rows.seen is None:
+        total = jnp.maximum(jnp.sum(shares), tiny)
+    else:
+        total = jnp.maximum(linalg.einsum("n,nd->d", shares, rows.seen.astype(x.dtype)), tiny)
+    center = spread.center + linalg.einsum("n,nd->d", shares, away) / total
+    z = (x - center) / scale
+    if rows.seen is not None:
+        z = jnp.where(rows.seen, z, 0)
+    if rows.noise is not None:
+        weights = weights / _excess(rows.noise, scale)
+    if rows.seen is not None:
+        weights = jnp.where(jnp.any(rows.seen, axis=1), weights, 0)
+    return rows, Columns(z, weights, center, scale, rows.labels, rows.seen)
+
+
+def _excess(noise: Float[Array, "n ..."], scale: Float[Array, " d"]) -> Float[Array, " n"]:
+    """By how much errors spread rows more than the data do, at least 1: seedings look at those that tell most."""
+    variances = noise if noise.ndim == 2 else jnp.diagonal(noise, axis1=1, axis2=2)
+    return (1 + jnp.max(variances / scale / scale, axis=1)) ** 2
 
 
 def from_shares(
@@ -218,25 +238,28 @@ def _from_rule(
     even = present / jnp.sum(present).astype(dtype)
     blank = form.blank(present.size, columns.center, columns.scale)
     size = block_size_for(rows.n, present.size * shape[1])
-    blocks = rows.in_blocks(size), into_blocks(given, size, "edge")
+    if rows.patterns is None:
+        blocks = rows.in_blocks(size), into_blocks(given, size, "edge")
+    else:
+        blocks = rows.in_blocks(size), rows.patterns.taken(given)
 
     def again(state: _Seeded, pass_number: Int[Array, ""]) -> _Seeded:
         mixture, share, degenerate = state
         background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, even), 0)
 
-        def take(kernel: Kernel) -> Statistics:
+        def take(kernel: Kernel, blocked: Evidence) -> Statistics:
             def block(kernel: Kernel, block: tuple[Evidence, Array]) -> Statistics:
                 rows, given = block
                 weight = rows.weights[:, None]
                 shares = jnp.where(weight > 0, (rule(given) + background) * weight, 0)
-                sums = kernel.statistics(kernel.read(rows.x), shares)
+                sums = kernel.statistics(kernel.read(rows), shares)
                 return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), dtype), jnp.sum(rows.weights))
 
-            return finish(kernel, sum_over_blocks(block, kernel, blocks))
+            return finish(kernel, sum_over_blocks(block, kernel, (blocked, blocks[1])))
 
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL
-        statistics = take(mixture.components) if own else mixture.components.with_kernel(take)
+        statistics = with_kernel(mixture.components, mixture.n_components, blocks[0], take, own=own)
         mixture, degenerate = maximize(mixture, statistics, floor, objective)
         return mixture, statistics.counts / jnp.where(statistics.n > 0, statistics.n, 1), degenerate & present
 
@@ -244,7 +267,8 @@ def _from_rule(
         mixture, _, degenerate = state
         needed = (pass_number == 0) | jnp.any(degenerate)
         # Where a pass costs less than finding out, it is taken.
-        tight = True if few_rows(present.size, shape) else mixture.components.needs_centring()
+        known_in_part = rows.partial or few_rows(present.size, shape)
+        tight = True if known_in_part else mixture.components.needs_centring()
         needed = needed | ((pass_number == 1) & tight)
         return jax.lax.cond(linalg.any_lane(needed), lambda: again(state, pass_number), lambda: state), None
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bounds, checks, draws, frames, linalg, shares
+from jaxgmm.ground import bounds, checks, draws, frames, known, linalg, shares
 from jaxgmm.ground.bounds import log_simplex
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 # Rows times columns times components, up to which components are their own kernel.
 _FEW = 2**12
+# Rows that are each solved for on their own are passed through once for every column, and are to stay in a cache that
+# is smaller by so much; and so many of them in a block at least.
+_SPREADS, _FEWEST = 32, 2**5
 
 
 @record
@@ -328,8 +331,8 @@ def check_rows(
     mixture = check_mixture(mixture)
     check_unnamed(x)
     extent = functools.partial(extents.of_whole, mixture) if scored else None
-    rows = checks.evidence(x, weights, n_columns=mixture.n_columns, extent=extent, weighted=weighted)
-    return checks.common_dtype(mixture, checks.labelled_components(rows, shares.present(mixture.log_weights)))
+    rows = known.evidence(x, weights, n_columns=mixture.n_columns, extent=extent, weighted=weighted)
+    return checks.common_dtype(mixture, known.of_components(rows, shares.present(mixture.log_weights)))
 
 
 def check_unnamed(x: Any) -> None:
@@ -355,6 +358,8 @@ def posterior(
     # Components first, so that rows lie along memory: kernels work that way, and their transpose and this one cancel.
     log_weights = log_weights[:, None]
     joint, otherwise = log_weights + log_prob.T, log_weights
+    if rows.log_evidence is not None:
+        joint, otherwise = joint + rows.log_evidence.T, otherwise + rows.log_evidence.T
     possible = rows.possible(log_weights.size)
     if possible is not None:
         joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, log_weights))
@@ -378,9 +383,12 @@ def _n_parameters(components: Family, n_components: int) -> int:
     return n_components - 1 + components.n_parameters(n_components)
 
 
-def block_size_of(mixture: Mixture, n: int) -> int:
-    """Rows in a block for a pass of this mixture over n rows: a kernel spreads a row to about k d numbers."""
-    return block_size_for(n, mixture.n_components * mixture.n_columns)
+def block_size_of(mixture: Mixture, rows: Evidence) -> int:
+    """Rows in a block for a pass of this mixture over these: a kernel spreads a row to about k d numbers, or k d^2."""
+    spreads = mixture.n_components * mixture.n_columns
+    if rows.partial:
+        return block_size_for(rows.n_here, _SPREADS * spreads * mixture.n_columns, fewest=_FEWEST)
+    return block_size_for(rows.n_here, spreads)
 
 
 def draw_labels(key: jax.Array, mixture: Mixture, n: int) -> Int[Array, " n"]:
@@ -394,9 +402,23 @@ def few_rows(n_components: int, shape: tuple[int, ...]) -> bool:
     return n <= d or n * d * n_components <= _FEW
 
 
-def with_kernel(components: Family, n_components: int, shape: tuple[int, ...], use: Callable[[Kernel], T]) -> T:
-    """`use` of the kernel that suits a pass over so many rows, (n, d)."""
-    return use(components) if few_rows(n_components, shape) else components.with_kernel(use)
+def with_kernel(
+    components: Family,
+    n_components: int,
+    rows: Evidence,
+    use: Callable[[Kernel, Evidence], T],
+    *,
+    own: bool | None = None,
+) -> T:
+    """`use(kernel, rows)` of the kernel that suits a pass over these rows, which may come back with more in them.
+
+    Whole rows are taken by the components' `own` kernel, by default where they are few.
+    """
+    if rows.partial:
+        return components.with_kernel_of_parts(rows, use)
+    if few_rows(n_components, (rows.n, rows.x.shape[-1])) if own is None else own:
+        return use(components, rows)
+    return components.with_kernel(lambda kernel: use(kernel, rows))
 
 
 def of_passes(number: int) -> Callable[..., float]:
@@ -432,13 +454,19 @@ def _entropy(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
 def _map_posterior(mixture: Mixture, rows: Evidence, pick: Callable[[Array, Array], Array]) -> Array:
     def block(given: tuple[Array, Kernel], rows: Evidence) -> Array:
         log_weights, kernel = given
-        return pick(*posterior(log_weights, kernel.log_prob(kernel.read(rows.x)), rows))
+        return pick(*posterior(log_weights, kernel.log_prob(kernel.read(rows)), rows))
 
-    def of(kernel: Kernel) -> Array:
-        size = block_size_of(mixture, rows.n_here)
-        return map_rows(block, (mixture.log_weights, kernel), rows, size, rows.shards)
+    def of(kernel: Kernel, rows: Evidence) -> Array:
+        given = mixture.log_weights, kernel
+        return map_rows(block, given, rows, block_size_of(mixture, rows), rows.shards)
 
-    return with_kernel(mixture.components, mixture.n_components, rows.x.shape, of)
+    def of_blocks(kernel: Kernel, blocks: Evidence) -> Array:
+        return jax.lax.map(functools.partial(block, (mixture.log_weights, kernel)), blocks)
+
+    if rows.patterns is None:
+        return with_kernel(mixture.components, mixture.n_components, rows, of)
+    blocks = with_kernel(mixture.components, mixture.n_components, rows.in_blocks(rows.n), of_blocks)
+    return rows.patterns.put_back(blocks, rows.n)
 
 
 @program(static=("n",))

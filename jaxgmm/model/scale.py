@@ -1,6 +1,5 @@
 """The scale of a data set, made once: what the floor, seedings and the rule for spurious components are relative to."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground import checks
+from jaxgmm.ground import known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, sum_over_blocks
@@ -61,7 +60,7 @@ def scale_of(x: Any, weights: Any = None) -> Float[Array, " d"]:
     >>> f"{x.std():.0f} {jaxgmm.scale_of(x)[0]:.2f}"
     '31607 0.99'
     """
-    rows = checks.evidence(x, weights)
+    rows = known.evidence(x, weights)
     with rows.on_devices():
         return scale_from(rows)
 
@@ -76,6 +75,7 @@ def spread_of(blocks: Evidence) -> Spread:
     # Many loops read the rows: behind a barrier, or XLA would make a copy of them for some.
     blocks = jax.lax.optimization_barrier(blocks)
     x = blocks.x
+    values = Evidence(x, blocks.weights, seen=blocks.seen)
     info = jnp.finfo(x.dtype)
     # Above the smallest number, of which the root of a root would come back as 0.
     least = 16 * info.tiny
@@ -86,9 +86,10 @@ def spread_of(blocks: Evidence) -> Spread:
         def block(given: tuple[Array, ...], rows: Evidence) -> tuple[Array, Array]:
             values, shares = of(rows.x, *given)
             shares = shares * rows.weights[:, None]
+            shares = shares if rows.seen is None else jnp.where(rows.seen, shares, 0)
             return jnp.sum(shares * values, axis=0), jnp.sum(shares, axis=0)
 
-        total, share = sum_over_blocks(block, given, Evidence(x, blocks.weights), blocks.shards)
+        total, share = sum_over_blocks(block, given, values, blocks.shards)
         return total / jnp.where(share > 0, share, 1)
 
     def closer(center: Float[Array, " d"], _: None) -> tuple[Float[Array, " d"], None]:
@@ -157,6 +158,6 @@ def scale_from(rows: Evidence) -> Float[Array, " d"]:
     """`scale_of` checked rows."""
     weights = jnp.where(jnp.all(jnp.isfinite(rows.x), axis=1), rows.weights, 0)
     largest = jax.lax.stop_gradient(jnp.max(weights))
-    rows = dataclasses.replace(rows, weights=weights / jnp.where(largest > 0, largest, 1))
+    rows = Evidence(rows.x, weights / jnp.where(largest > 0, largest, 1), seen=rows.seen, shards=rows.shards)
     scale = spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale
     return jnp.where(largest > 0, scale, jnp.nan)

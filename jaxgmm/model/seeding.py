@@ -24,8 +24,8 @@ class Columns:
     """Rows without gaps, and the scale they are on.
 
     Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), of each column, in
-    the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,), as in
-    `Evidence`.
+    the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,) and
+    `seen` (n, d), as in `Evidence`; what is not seen is 0 in `z`.
     """
 
     z: Leaf
@@ -33,6 +33,7 @@ class Columns:
     center: Leaf
     scale: Leaf
     labels: Leaf | None = None
+    seen: Leaf | None = None
 
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
@@ -63,6 +64,9 @@ def correlation_factor(columns: Columns) -> Float[Array, "d d"]:
     total = jnp.maximum(jnp.sum(columns.weights), jnp.finfo(columns.z.dtype).tiny)
     shares = columns.weights * influence(columns.z)
     products = linalg.einsum("ni,nj->ij", columns.z * shares[:, None], columns.z)
+    if columns.seen is not None:
+        # What is not seen is 0 in z: taken for uncorrelated there, and as wide as the rest.
+        products = products + jnp.diag(linalg.einsum("n,nd->d", shares, (~columns.seen).astype(shares.dtype)))
     return linalg.scaled_cholesky(products / total)
 
 
@@ -108,11 +112,12 @@ SEEDINGS: dict[str, Seeding] = {
 class Seedings:
     """Several seedings of one data set as one program, which compiles once what they have in common.
 
-    Fields: `coordinates`, an array (n, d) for each kind of them; `weights` (n,); `present` (k,); `known` (n,), labels
-    as in `Evidence`; `methods`.
+    Fields: `coordinates`, an array (n, d) for each kind of them; `seen`, as many, which of these are known, or None;
+    `weights` (n,); `present` (k,); `known` (n,), labels as in `Evidence`; `methods`.
     """
 
     coordinates: dict[_Coordinates, Array]
+    seen: dict[_Coordinates, Array] | None
     weights: Leaf
     present: Leaf
     known: Leaf | None
@@ -125,7 +130,11 @@ class Seedings:
         if known is not None:
             # A row of a component that is absent has nowhere to go; its likelihood of 0 will tell.
             known = jnp.where((known >= 0) & present[known], known, -1)
-        return cls(coordinates, columns.weights, present, known, tuple(methods))
+        seen = None
+        if columns.seen is not None:
+            everywhere = jnp.ones_like(columns.seen)
+            seen = {kind: everywhere if kind is whitened else columns.seen for kind in kinds}
+        return cls(coordinates, seen, columns.weights, present, known, tuple(methods))
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
         """The component of each row, by the method at that place; that of a row with a label is known."""
@@ -146,26 +155,37 @@ class Seedings:
         if random is True:
             return anywhere()
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
-        rows = Evidence(z, self.weights, self.known)
+        seen = None if self.seen is None else chosen([self.seen[method.coordinates] for method in self.methods])
+        rows = Evidence(z, self.weights, self.known, seen)
         centers = _spread(key, rows, self.present.size, chosen([method.distinct for method in self.methods]))
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
             centers = _lloyd(rows, centers, self.present, moves)
-        labels = _nearest(centers, self.present, z)
+        labels = _nearest(centers, self.present, z, seen)
         return labels if random is False else jnp.where(random, anywhere(), labels)
 
 
-def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"]) -> Int[Array, " n"]:
+def _nearest(
+    centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"], seen: Bool[Array, "n d"] | None
+) -> Int[Array, " n"]:
     size = block_size_for(z.shape[0], centers.size)
-    return map_rows(lambda given, z: _assign(given[0], given[1], z), (centers, present), z, size)
+    return map_rows(lambda given, rows: _assign(*given, *rows), (centers, present), (z, seen), size)
 
 
-def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "b d"]) -> Int[Array, " b"]:
-    return jnp.argmin(jnp.where(present[:, None], _squared_distance(centers, z), jnp.inf), axis=0)
+def _assign(
+    centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "b d"], seen: Bool[Array, "b d"] | None
+) -> Int[Array, " b"]:
+    return jnp.argmin(jnp.where(present[:, None], _squared_distance(centers, z, seen), jnp.inf), axis=0)
 
 
-def _squared_distance(centers: Float[Array, "c d"], z: Float[Array, "n d"]) -> Float[Array, "c n"]:
-    return jnp.sum((z - centers[:, None, :]) ** 2, axis=2)
+def _squared_distance(
+    centers: Float[Array, "c d"], z: Float[Array, "n d"], seen: Bool[Array, "n d"] | None
+) -> Float[Array, "c n"]:
+    """From all centers; where not all columns are seen, as much as those that are let expect of all."""
+    if seen is None:
+        return jnp.sum((z - centers[:, None, :]) ** 2, axis=2)
+    share = jnp.maximum(jnp.mean(seen, axis=1, dtype=z.dtype), jnp.finfo(z.dtype).tiny)
+    return jnp.sum(jnp.where(seen, z - centers[:, None, :], 0) ** 2, axis=2) / share
 
 
 def _n_candidates(n_components: int) -> int:
@@ -182,7 +202,7 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
     z, weights = rows.x, rows.weights
 
     def to(centers: Float[Array, "c d"]) -> Float[Array, "c n"]:
-        distance = _squared_distance(centers, z)
+        distance = _squared_distance(centers, z, rows.seen)
         return jnp.where(distinct & (distance > 0), 1, distance)
 
     def step(cost: Float[Array, " n"], drawn: tuple[Array, Array]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
@@ -200,9 +220,8 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
         return jax.lax.scan(step, nowhere, (shares, begins))[1]
 
     member = jax.nn.one_hot(rows.labels, n_components, dtype=z.dtype) * weights[:, None]
-    counts = jnp.sum(member, axis=0)
-    known = counts > 0
-    means = linalg.einsum("nk,nd->kd", member, z) / jnp.where(known, counts, 1)[:, None]
+    known = jnp.sum(member, axis=0) > 0
+    means = _ratio(*_sums(member, z, rows.seen), jnp.zeros((n_components, z.shape[1]), z.dtype))
 
     def step_or_stay(cost: Float[Array, " n"], given: tuple[Any, Array, Array]) -> tuple[Float[Array, " n"], Array]:
         drawn, stays, mean = given
@@ -213,6 +232,22 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
     return jax.lax.scan(step_or_stay, start, ((shares, begins & ~jnp.any(known)), known, means))[1]
 
 
+def _sums(
+    member: Float[Array, "n k"], z: Float[Array, "n d"], seen: Bool[Array, "n d"] | None
+) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
+    """Weight of the rows of each component, in each column if some are not seen, and their sums."""
+    if seen is None:
+        return jnp.sum(member, axis=0)[:, None], linalg.einsum("nk,nd->kd", member, z)
+    counts = linalg.einsum("nk,nd->kd", member, seen.astype(z.dtype))
+    return counts, linalg.einsum("nk,nd->kd", member, jnp.where(seen, z, 0))
+
+
+def _ratio(
+    counts: Float[Array, "k _"], totals: Float[Array, "k d"], otherwise: Float[Array, "k d"]
+) -> Float[Array, "k d"]:
+    return jnp.where(counts > 0, totals / jnp.where(counts > 0, counts, 1), otherwise)
+
+
 def _lloyd(
     rows: Evidence, centers: Float[Array, "k d"], present: Bool[Array, " k"], moves: bool | Bool[Array, ""]
 ) -> Float[Array, "k d"]:
@@ -220,21 +255,19 @@ def _lloyd(
     dtype = centers.dtype
     blocks = rows.in_blocks(block_size_for(rows.n, centers.size))
 
-    def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-        def block(centers: Float[Array, "k d"], rows: Evidence) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
-            nearest = _assign(centers, present, rows.x)
+    def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
+        def block(centers: Float[Array, "k d"], rows: Evidence) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
+            nearest = _assign(centers, present, rows.x, rows.seen)
             if rows.labels is not None:
                 nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
             assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]
-            return jnp.sum(assigned, axis=0), linalg.einsum("nk,nd->kd", assigned, rows.x)
+            return _sums(assigned, rows.x, rows.seen)
 
         return sum_over_blocks(block, centers, blocks)
 
     def step(state: _LloydState) -> _LloydState:
         centers, _, iteration = state
-        counts, totals = sums(centers)
-        filled = counts[:, None] > 0
-        moved = jnp.where(filled, totals / jnp.where(filled, counts[:, None], 1), centers)
+        moved = _ratio(*sums(centers), centers)
         return moved, jnp.sum((moved - centers) ** 2), iteration + 1
 
     def unfinished(state: _LloydState) -> Array:

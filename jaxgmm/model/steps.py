@@ -106,7 +106,7 @@ def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""
 
     def block(given: tuple[Array, Kernel, Array | float], rows: Evidence) -> Statistics:
         log_weights, kernel, reference = given
-        seen = kernel.read(rows.x)
+        seen = kernel.read(rows)
         log_prob, responsibilities = posterior(log_weights, kernel.log_prob(seen), rows, weighted=True)
         return Statistics(
             counts=jnp.sum(responsibilities, axis=0),
@@ -115,11 +115,11 @@ def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""
             n=jnp.sum(rows.weights),
         )
 
-    def take(kernel: Kernel) -> Statistics:
+    def take(kernel: Kernel, rows: Evidence) -> Statistics:
         given = mixture.log_weights, kernel, reference
         return finish(kernel, sum_over_blocks(block, given, rows, rows.shards))
 
-    return with_kernel(mixture.components, mixture.n_components, (rows.n, mixture.n_columns), take)
+    return with_kernel(mixture.components, mixture.n_components, rows, take)
 
 
 def sum_over_rows(
@@ -132,13 +132,13 @@ def sum_over_rows(
 
     def block(mixture: tuple[Array, Kernel], rows: Evidence) -> Float[Array, ""]:
         log_weights, kernel = mixture
-        log_prob = kernel.log_prob(kernel.read(rows.x))
+        log_prob = kernel.log_prob(kernel.read(rows))
         return weighted_sum(function(*posterior(log_weights, log_prob, rows)), rows.weights)
 
-    def total(kernel: Kernel) -> Float[Array, ""]:
-        return total_over_blocks(block, (mixture.log_weights, kernel), rows.in_blocks(block_size), rows.shards)
+    def total(kernel: Kernel, rows: Evidence) -> Float[Array, ""]:
+        return total_over_blocks(block, (mixture.log_weights, kernel), rows, rows.shards)
 
-    return with_kernel(mixture.components, mixture.n_components, rows.x.shape, total)
+    return with_kernel(mixture.components, mixture.n_components, rows.in_blocks(block_size), total)
 
 
 def finish(kernel: Kernel, statistics: Statistics) -> Statistics:
@@ -172,8 +172,9 @@ def maximize(
 
 def block_size_or_default(block_size: int | None, mixture: Mixture, rows: Evidence) -> int:
     """The caller's block size, checked and not above the rows of a device, or the one that suits the mixture."""
-    n = rows.n_here
-    return block_size_of(mixture, n) if block_size is None else min(n, checks.count("block_size", block_size))
+    if block_size is None:
+        return block_size_of(mixture, rows)
+    return min(rows.n_here, checks.count("block_size", block_size))
 
 
 @program(static=("block_size",), work=of_passes(1))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.ground import checks, linalg
+from jaxgmm.ground import checks, known, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, check_mixture
@@ -79,7 +79,7 @@ def adjusted_rand_index(
         found = f"from {int(jnp.min(both))} to {int(jnp.max(both))}"
         raise ValueError(f"labels and others hold numbers {found}; expected 0 to {n_labels - 1}.")
     dtype = jnp.result_type(float)
-    shares = checks.ones(labels.size, dtype) if weights is None else checks.row_weights(weights, labels.size, dtype)
+    shares = known.ones(labels.size, dtype) if weights is None else known.row_weights(weights, labels.size, dtype)
     return _adjusted_rand_index(labels, others, shares, n_labels=n_labels)
 
 

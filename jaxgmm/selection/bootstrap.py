@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, draws
+from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.scale import scale_of
@@ -117,7 +117,7 @@ def likelihood_ratio_test(
             "x is what jaxgmm.rows made, and likelihood_ratio_test draws rows like those of x, without weights or "
             "labels; expected an array."
         )
-    x = checks.unsharded(checks.evidence(x, weighted=False), "likelihood_ratio_test").x
+    x = known.unsharded(known.evidence(x, weighted=False), "likelihood_ratio_test").x
     k = checks.count("n_components", n_components)
     chunk = _CHUNK.get(jax.default_backend())
     fitted = functools.partial(
@@ -220,7 +220,7 @@ def stability(
     1.0
     """
     key = checks.key(key)
-    rows = checks.unsharded(checks.evidence(x, weights), "stability")
+    rows = known.unsharded(known.evidence(x, weights), "stability")
     x, weights = rows.x, rows.weights
     present = checks.present("n_components", n_components, "max_components", None)
     plan = Plan.of(
@@ -246,12 +246,13 @@ def stability(
     for_reference, for_restarts, for_rows = jax.random.split(key, 3)
     reference = best_of_restarts(plan, for_reference, rows, present).best
     # What absent rows hold is not looked at, nor what group they would be in.
-    seen = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
+    there = jnp.where(weights[:, None] > 0, x, x[jnp.argmax(weights > 0)])
+    unlabelled = dataclasses.replace(rows, x=there, labels=None)
     keys = jax.random.split(for_restarts, 2 * n_repeats)
     resampled = draws.resampled(draws.on_the_host(for_rows), weights, n_repeats)
 
     def labels(fit: FitResult) -> Int[Array, " n"] | None:
-        return None if int(fit.status) == Status.NON_FINITE else fit.mixture.predict(seen)
+        return None if int(fit.status) == Status.NON_FINITE else fit.mixture.predict(unlabelled)
 
     expected = labels(reference)
 

@@ -165,7 +165,8 @@ class Selection:
         """
         for name, value in self.constants.items():
             which = "every row but those set aside" if self.outliers else "every row"
-            yield f"Column {name!r} is {value:g} in {which}, and is left out."
+            what = "has no entry that is seen" if math.isnan(value) else f"is {value:g} in {which}"
+            yield f"Column {name!r} {what}, and is left out."
         if self.outliers:
             places = ", ".join(str(place + first) for place in self.outliers[:_LISTED])
             places += ", ..." if len(self.outliers) > _LISTED else ""

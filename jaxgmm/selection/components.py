@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -123,9 +123,9 @@ def select_components(
     >>> jax.jit(jax.vmap(best))(xs).tolist()
     [2, 1]
     """
-    rows = checks.unsharded(checks.evidence(x, weights), "select_components")
+    rows = known.unsharded(known.evidence(x, weights), "select_components")
     ks, most = _counts(n_components, max_components)
-    rows = checks.labelled_components(rows, np.ones(most, bool))
+    rows = known.of_components(rows, np.ones(most, bool))
     plan = Plan.of(
         rows.x.dtype,
         (most, rows.x.shape[1]),

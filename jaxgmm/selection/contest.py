@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool
 
 from jaxgmm.families.family import Form
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, draws
+from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture
@@ -174,7 +174,7 @@ class Contest:
 
     def _attempt(self, rows: Evidence, number: int, pair: Pair) -> Restarts | str:
         try:
-            checks.labelled_components(rows, self._present(pair))
+            known.of_components(rows, self._present(pair))
         except ValueError as unknown:
             return str(unknown)
         try:
@@ -213,8 +213,8 @@ def only(rows: Evidence, remain: np.ndarray) -> Evidence:
 
 
 def total_of(rows: Evidence) -> float:
-    """What the weights of the rows add up to, in float64."""
-    return float(np.sum(np.asarray(rows.weights), dtype=np.float64))
+    """What the weights of the rows that count add up to, in float64."""
+    return float(np.sum(np.asarray(rows.counted), dtype=np.float64))
 
 
 def _is_regular(restarts: Restarts) -> bool:

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxgmm.families.family import Kernel
 from jaxgmm.ground import pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, check_rows, of_passes, posterior
+from jaxgmm.model.mixture import Mixture, check_rows, of_passes, posterior, with_kernel
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows, weighted_sum
 
 
@@ -87,7 +88,7 @@ def icl(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None
     """
     mixture, rows = check_rows(mixture, x, weights)
     completed = completed_log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
-    return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(rows.weights))
+    return bic_of(completed, _n_parameters(mixture, completed), jnp.sum(rows.counted))
 
 
 def aic_of(log_likelihood: Any, n_parameters: Any) -> Any:
@@ -123,7 +124,7 @@ def _n_parameters(mixture: Mixture, value: Float[Array, ""]) -> Float[Array, ""]
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
-    return jnp.sum(check_rows(mixture, x, weights)[1].weights)
+    return jnp.sum(check_rows(mixture, x, weights)[1].counted)
 
 
 @program(static=("block_size",), work=of_passes(1))
@@ -140,10 +141,13 @@ def completed_log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: in
 def _totals(mixture: Mixture, rows: Evidence, *, block_size: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
     mixture, rows = pytree.cast((mixture, rows), jnp.float64)
 
-    def block(mixture: Mixture, rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        kernel = mixture.components
-        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows)
+    def block(given: tuple[Array, Kernel], rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        log_weights, kernel = given
+        log_prob, responsibilities = posterior(log_weights, kernel.log_prob(kernel.read(rows)), rows)
         completed = log_prob + jnp.log(jnp.max(responsibilities, axis=1))
         return weighted_sum(log_prob, rows.weights), weighted_sum(completed, rows.weights)
 
-    return sum_over_blocks(block, mixture, rows.in_blocks(block_size), rows.shards)
+    def total(kernel: Kernel, rows: Evidence) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        return sum_over_blocks(block, (mixture.log_weights, kernel), rows, rows.shards)
+
+    return with_kernel(mixture.components, mixture.n_components, rows.in_blocks(block_size), total, own=True)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.families.family import Kernel
 from jaxgmm.ground.programs import program
-from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
-from jaxgmm.model.mixture import Mixture, of_passes
+from jaxgmm.ground.rows import Evidence, map_rows
+from jaxgmm.model.mixture import Mixture, block_size_of, of_passes, with_kernel
 from jaxgmm.selection.restarts import HANDFUL
 
 # Chances with which the farthest of so many rows of a Gaussian is so far: to be far, to have a look at all rows, as few
@@ -72,21 +73,32 @@ def standing_alone(
 @program(work=of_passes(1))
 def beyond(mixture: Mixture, rows: Evidence, remain: Bool[Array, " n"]) -> Bool[Array, "c n"]:
     """Which rows are beyond each of the chances beside a mixture that was fitted to those that remain."""
-    components, d = mixture.components, rows.x.shape[1]
-    highest = jnp.diagonal(components.log_prob(components.read(components.means)))
-    inside, outside = _limits(mixture.weights, jnp.sum(remain), d)
+    components, means = mixture.components, mixture.means
+    inside, outside = _limits(mixture.weights, jnp.sum(remain), means.shape[1])
 
-    def block(given: Any, rows: tuple[Array, Array, Array]) -> Bool[Array, "b c"]:
-        components, highest, inside, outside = given
-        x, weights, own = rows
-        depth = highest - components.log_prob(components.read(x))
+    def block(given: Any, rows: tuple[Evidence, Array]) -> Bool[Array, "b c"]:
+        kernel, means, inside, outside = given
+        evidence, own = rows
+        depth = _depth(kernel, means, evidence)
         limits = jnp.where(own[:, None, None], inside, outside)
-        return jnp.all((depth[:, None] > limits) | (limits == -jnp.inf), axis=2) & (weights > 0)[:, None]
+        return jnp.all((depth[:, None] > limits) | (limits == -jnp.inf), axis=2) & (evidence.weights > 0)[:, None]
 
-    given = components, highest, inside, outside
+    def of(kernel: Kernel, rows: Evidence) -> Bool[Array, "n c"]:
+        return map_rows(block, (kernel, means, inside, outside), (rows, remain), block_size_of(mixture, rows))
+
     x = jnp.where(rows.weights[:, None] > 0, rows.x, 0)
-    size = block_size_for(rows.n, highest.size * d)
-    return map_rows(block, given, (x, rows.weights, remain), size).T
+    rows = dataclasses.replace(rows.without_patterns(), x=x, labels=None, log_evidence=None)
+    return with_kernel(components, means.shape[0], rows, of, own=True).T
+
+
+def _depth(kernel: Kernel, means: Float[Array, "k d"], rows: Evidence) -> Float[Array, "n k"]:
+    """By how much the log-density of a row lies below the highest that a row can have of which as much is known."""
+    if rows.partial:
+        there = [dataclasses.replace(rows, x=jnp.broadcast_to(mean, rows.x.shape)) for mean in means]
+        highest = [kernel.log_prob(kernel.read(one))[:, place] for place, one in enumerate(there)]
+        return jnp.stack(highest, axis=1) - kernel.log_prob(kernel.read(rows))
+    highest = jnp.diagonal(kernel.log_prob(kernel.read(Evidence(means, jnp.ones_like(means[:, 0])))))
+    return highest - kernel.log_prob(kernel.read(rows))
 
 
 def _limits(weights: Float[Array, " k"], n: Int[Array, ""], d: int) -> tuple[Float[Array, "c k"], Float[Array, "c k"]]:

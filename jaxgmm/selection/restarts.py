@@ -16,7 +16,7 @@ from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, linalg, pytree
+from jaxgmm.ground import checks, known, linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
@@ -227,9 +227,9 @@ def fit_restarts(
     >>> int(found.finished.sum())
     4
     """
-    rows = checks.unsharded(checks.evidence(x, weights), "fit_restarts")
+    rows = known.unsharded(known.evidence(x, weights), "fit_restarts")
     present = checks.present("n_components", n_components, "max_components", max_components)
-    rows = checks.labelled_components(rows, present)
+    rows = known.of_components(rows, present)
     plan = Plan.of(
         rows.x.dtype,
         (present.size, rows.x.shape[1]),

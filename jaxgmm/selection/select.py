@@ -1,6 +1,5 @@
 """How many components, and of what structure: every candidate fitted and compared by a criterion."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, known
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.scale import scale_of
@@ -108,7 +107,7 @@ def select(
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     schema = schema_of(x)
-    rows = checks.unsharded(checks.evidence(x, weights), "select")
+    rows = known.unsharded(known.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in listed(n_components)]
     # As they were asked for, each once.
     forms = list({form_of(form): form for form in reversed(listed(forms))}.values())[::-1]
@@ -151,7 +150,7 @@ def select(
         # After the first round and, as another candidate may be first then, after the last.
         for looks in reversed(range(LOOKS + 1)):
             columns, constants = _varying(whole, schema)
-            rows = whole if not constants else _of_columns(whole, columns)
+            rows = whole if not constants else known.in_patterns(whole.of_columns(np.asarray(columns)))
             contest = contest_of(rows, columns)
             looking = outliers == "exclude" and looks > 0
             raced = contest.first_round(rows, pairs, bar)
@@ -184,8 +183,15 @@ def _starts(size: int) -> int:
 
 def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any, float]]:
     """Places of the columns that vary, and the values of the others, by name or place."""
-    x = np.asarray(rows.x)[np.asarray(rows.weights) > 0]
-    least, most = np.min(x, axis=0), np.max(x, axis=0)
+    present = np.asarray(rows.weights) > 0
+    x = np.asarray(rows.x)[present]
+    if rows.seen is None:
+        least, most = np.min(x, axis=0), np.max(x, axis=0)
+    else:
+        seen = np.asarray(rows.seen)[present]
+        least, most = (of(np.where(seen, x, end), axis=0) for of, end in ((np.min, np.inf), (np.max, -np.inf)))
+        # Of a column that is never seen.
+        least, most = (np.where(seen.any(axis=0), one, np.nan) for one in (least, most))
     constant, wrong = ranges(least, most)
     if constant.all():
         raise ValueError(
@@ -206,7 +212,7 @@ def ranges(least: np.ndarray, most: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """Which columns are constant, by their extremes, and which spread by what has no square in their type."""
     info = np.finfo(least.dtype)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        constant = most - least <= 4 * info.eps * np.abs(least)
+        constant = ~(most - least > 4 * info.eps * np.abs(least))
         reach = (most - least > 2**8 * np.sqrt(info.tiny)) & (most - least < np.sqrt(info.max) / 2**4)
     return constant, ~constant & ~reach
 
@@ -220,10 +226,6 @@ def _without_squares(rows: Evidence, most: int) -> np.ndarray:
     """Rows that are `far_out` (n,), if they are no more than `most`."""
     far = far_out(np.asarray(rows.x), np.asarray(rows.weights) > 0)
     return far if np.sum(far) <= most else np.zeros_like(far)
-
-
-def _of_columns(rows: Evidence, columns: list[int]) -> Evidence:
-    return dataclasses.replace(rows, x=jnp.asarray(np.asarray(rows.x)[:, columns]))
 
 
 def listed(value: Any) -> list[Any]:

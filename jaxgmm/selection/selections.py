@@ -338,7 +338,7 @@ def _assign_each(chunk: Chunk, mixtures: Mixture) -> tuple[Int[Array, "c n"], Fl
 
     def one(number: Array, rows: Evidence, mixture: Mixture) -> tuple[Array, Array, Array]:
         kernel = mixture.components
-        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows.x)), rows)
+        log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows)), rows)
         return jnp.argmax(responsibilities, axis=1), jnp.max(responsibilities, axis=1), log_prob
 
     return chunk.each(one, mixtures)

@@ -1,5 +1,6 @@
 """How sure the parameters of a fit are: refits to the same rows with other weights, matched to it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxgmm.fitting.em import fit as fit_from
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, draws
+from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -271,7 +272,7 @@ def _reference(
             raise ValueError(
                 f"fit is the form {fit!r}, and n_components is missing; expected how many there are of it."
             )
-        rows = checks.unsharded(checks.evidence(x, weights), "bootstrap")
+        rows = known.unsharded(known.evidence(x, weights), "bootstrap")
         starts: dict[str, Any] = {} if n_restarts is None else {"n_restarts": n_restarts}
         key = jax.random.fold_in(key, 0)
         return fit_restarts(key, rows, n_components, fit, **starts, **options).best, rows
@@ -288,7 +289,7 @@ def _reference(
                 f"{name} out, or give a form, such as 'full', in the place of fit."
             )
     mixture, rows = check_rows(mixture, x, weights, scored=False)
-    rows = checks.unsharded(rows, "bootstrap")
+    rows = known.unsharded(rows, "bootstrap")
     return (fit if isinstance(fit, FitResult) else fit_from(mixture, rows, **options)), rows
 
 
@@ -336,7 +337,7 @@ def _refits(
     def one(own: Float[Array, " n"]) -> tuple[Mixture, Array, Array]:
         result = fit_from(
             mixture,
-            Evidence(rows.x, own, rows.labels),
+            dataclasses.replace(rows, weights=own),
             tol=tol,
             max_iter=max_iter,
             regularization=regularization,

@@ -179,7 +179,7 @@ def run_em(
         )
         start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
     mixture = start.mixture(covariance_type)
-    blocks = rows.in_blocks(block_size_of(mixture, x.shape[0]))
+    blocks = rows.in_blocks(block_size_of(mixture, rows))
     blank = Run(
         parameters=Parameters.of(mixture),
         bound=bound,
