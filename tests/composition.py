@@ -1,5 +1,6 @@
 """What works with what, found by trying it: every verb with every form, kind of rows and way to run it."""
 
+import dataclasses
 import functools
 import os
 import tempfile
@@ -32,7 +33,38 @@ def labelled(x: Any) -> Any:
     return jaxgmm.rows(x, labels=jnp.where(jnp.arange(N) < 6, jnp.arange(N) % 3, -1))
 
 
-ROWS: dict[str, Callable[[Any], Any]] = {"plain": plain, "weights": weighted, "labels": labelled}
+def with_gaps(x: Any) -> Any:
+    return jaxgmm.rows(x, missing=(jnp.arange(2 * N) % 7 == 0).reshape(N, 2))
+
+
+def noisy(x: Any) -> Any:
+    return jaxgmm.rows(x, noise=jnp.linspace(0, 2, 2 * N).reshape(N, 2))
+
+
+def with_evidence(x: Any) -> Any:
+    return jaxgmm.rows(x, log_evidence=-jnp.linspace(0, 2, 3 * N).reshape(N, 3))
+
+
+def all_of_it(x: Any) -> Any:
+    return jaxgmm.rows(
+        x,
+        jnp.linspace(0, 2, N),
+        missing=(jnp.arange(2 * N) % 7 == 0).reshape(N, 2),
+        noise=jnp.linspace(0, 2, N)[:, None, None] * jnp.array([[1.0, 0.5], [0.5, 1.0]]),
+        labels=jnp.where(jnp.arange(N) < 6, jnp.arange(N) % 3, -1),
+        log_evidence=-jnp.linspace(0, 2, 3 * N).reshape(N, 3),
+    )
+
+
+ROWS: dict[str, Callable[[Any], Any]] = {
+    "plain": plain,
+    "weights": weighted,
+    "labels": labelled,
+    "gaps": with_gaps,
+    "noise": noisy,
+    "log_evidence": with_evidence,
+    "all of it": all_of_it,
+}
 
 
 def traced(verb: Callable[..., Any]) -> Callable[[Case, Any], Any]:
@@ -61,6 +93,9 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
     "responsibilities": traced(lambda mixture, rows: mixture.responsibilities(rows)),
     "predict": traced(lambda mixture, rows: mixture.predict(rows)),
     "entropy": traced(lambda mixture, rows: mixture.entropy(rows)),
+    "impute": traced(jaxgmm.impute),
+    "denoise": traced(jaxgmm.denoise),
+    "sample_missing": traced(lambda mixture, rows: jaxgmm.sample_missing(KEY, mixture, rows)),
     "log_likelihood": traced(jaxgmm.log_likelihood),
     "its derivative": traced(jax.grad(jaxgmm.log_likelihood)),
     "e_step": traced(jaxgmm.e_step),
@@ -132,12 +167,12 @@ def values_of(rows: Any) -> Any:
 
 def rows_of(x: Any, like: Any) -> Any:
     """The same with other numbers."""
-    return x if like is values_of(like) else jaxgmm.rows(x, like.weights, labels=like.labels)
+    return x if like is values_of(like) else dataclasses.replace(like, x=x)
 
 
 def together(rows: Any) -> Any:
     """A stack of one data set."""
-    return rows[None] if rows is values_of(rows) else rows
+    return rows[None] if rows is values_of(rows) else [rows]
 
 
 def chosen(selection: jaxgmm.Selection) -> Any:

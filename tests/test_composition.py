@@ -11,6 +11,9 @@ from tolerance import once
 
 pytestmark = once
 LACKING = {
+    "impute",
+    "denoise",
+    "sample_missing",
     "condition",
     "affine",
     "product",
@@ -38,7 +41,17 @@ def test_every_form(name):
 def test_every_kind_of_rows(name):
     for rows in composition.ROWS.values():
         message = composition.tried(composition.OF_ROWS[name], CASES[0], rows)
-        assert not message or (name in ("fit_many", "select_many", "likelihood_ratio_test") and name in message)
+        assert not message or (name == "likelihood_ratio_test" and name in message)
+
+
+@pytest.mark.parametrize("kind", ["gaps", "noise"])
+def test_what_takes_no_rows_of_a_kind_says_so(kind):
+    """Of every family: it has densities of such rows, or is named beside them."""
+    for case in composition.OF_EACH_FAMILY:
+        message = composition.tried(composition.OF_ROWS["fit"], case, composition.ROWS[kind])
+        family = type(case.mixture().components).__name__
+        assert bool(message) == (family == "Poisson" or (family, kind) == ("StudentT", "noise"))
+        assert not message or (family in message and kind in message)
 
 
 @pytest.mark.parametrize("name", composition.CLIMBING)

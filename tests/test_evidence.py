@@ -264,8 +264,8 @@ def test_names_and_what_stands_beside_are_refused():
         jaxgmm.fit(FULL.mixture(), rows, np.ones(2))
     with pytest.raises(NotImplementedError, match="likelihood_ratio_test draws rows like those of x, without"):
         jaxgmm.likelihood_ratio_test(KEY, rows, 1)
-    with pytest.raises(NotImplementedError, match="fit_many takes arrays, with weights beside them and no labels"):
-        jaxgmm.fit_many(KEY, [rows, rows], 1)
+    with pytest.raises(TypeError, match="weights stand beside xs, some of which are rows made by jaxgmm.rows"):
+        jaxgmm.fit_many(KEY, [rows, rows], 1, weights=[np.ones(2)] * 2)
     with pytest.raises(ValueError, match="responsibilities say the same"):
         jaxgmm.from_responsibilities(rows, np.eye(2))
     with pytest.raises(TypeError, match="columns with names"):

@@ -171,7 +171,7 @@ class _Scaled(_Known):
     left: Leaf
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], deviations: Float[Array, "_ d"], rows: Evidence) -> "_Scaled":
+    def of(cls, means: Float[Array, "k d"], deviations: Float[Array, "*b d"], rows: Evidence) -> "_Scaled":
         scale = jnp.reshape(deviations, (-1, means.shape[1], 1))
         seen, away = _seen(rows).T, _differences(means, rows) / scale
         log_scale = jnp.log(scale)
@@ -232,7 +232,8 @@ class _Solved(_Known):
             variances = rows.noise.T / unit[:, :, None] / unit[:, :, None]
         elif rows.noise is not None:
             # Errors that may be correlated are unknowns like z, and are told apart from it by nothing else.
-            root = linalg.semidefinite_root(jnp.moveaxis(rows.noise, 0, -1)) / unit[:, :, None, None]
+            noise = jnp.where(seen[:, None] & seen[None, :], jnp.moveaxis(rows.noise, 0, -1), 0)
+            root = linalg.semidefinite_root(noise) / unit[:, :, None, None]
             asks = jnp.concatenate([jnp.broadcast_to(asks, root.shape), root], axis=2)
         found = _measured(jnp.broadcast_to(seen, (d, rows.x.shape[0])), away, asks, variances)
         log_unit = jnp.sum(jnp.where(seen, jnp.log(unit)[:, :, None], 0), axis=1)
@@ -327,7 +328,7 @@ class _Pattern:
     left: Leaf
 
     @classmethod
-    def of(cls, means: Float[Array, "k d"], structure: Structure, seen: Float[Array, " d"]) -> "_Pattern":
+    def of(cls, means: Float[Array, "k d"], structure: Structure, seen: Bool[Array, " d"]) -> "_Pattern":
         d = means.shape[1]
         given = structure.factor.tril().scale_tril
         factor = jnp.reshape(given, (-1, d, d))

@@ -132,7 +132,7 @@ class Evidence:
 def _blocks(rows: Evidence, block_size: int) -> Evidence:
     """The rows of one device in blocks."""
     x, weights = _with_stand_ins(rows.shards, rows.x, rows.weights)
-    noise, log_evidence = (_zero_where_absent(array, weights) for array in (rows.noise, rows.log_evidence))
+    noise, log_evidence = (_sound_where_absent(array, weights) for array in (rows.noise, rows.log_evidence))
     rows = dataclasses.replace(rows, x=x, weights=weights, noise=noise, log_evidence=log_evidence)
     if rows.patterns is None:
         others = dataclasses.replace(rows, weights=None)  # type: ignore[arg-type]
@@ -144,11 +144,12 @@ def _blocks(rows: Evidence, block_size: int) -> Evidence:
     return dataclasses.replace(blocks, weights=jnp.where(there, blocks.weights, 0), seen=blocks.seen[:, :1])
 
 
-def _zero_where_absent(array: Array | None, weights: Float[Array, " n"]) -> Array | None:
+def _sound_where_absent(array: Array | None, weights: Float[Array, " n"]) -> Array | None:
+    """0 for what is no number in rows that are absent; what is one says what they would do if they were there."""
     if array is None:
         return None
     present = jnp.reshape(weights > 0, (-1, *(1 for _ in array.shape[1:])))
-    return jnp.where(present, array, 0)
+    return jnp.where(present | (array < jnp.inf), array, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

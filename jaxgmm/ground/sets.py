@@ -17,13 +17,15 @@ class Sets:
     """Data sets of as many columns each, in an order of their own.
 
     Fields: `x` (N, d) and `weights` (N,), the rows of one after the other; `lengths` (b,), how many rows are whose;
-    `numbers` (b,), which of all data sets these are.
+    `numbers` (b,), which of all data sets these are; `beside`, what else is known of the rows, (N, ...) by the names
+    of the fields of `Evidence`.
     """
 
     x: np.ndarray
     weights: np.ndarray
     lengths: np.ndarray
     numbers: np.ndarray
+    beside: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def first(self) -> np.ndarray:
@@ -70,8 +72,21 @@ class Sets:
         if columns.shape[1] == self.x.shape[1] and np.array_equal(places, np.arange(len(self.lengths))):
             return self
         taken, lengths = self.rows_of(places), self.lengths[places]
-        x = np.take_along_axis(self.x[taken], np.repeat(columns, lengths, axis=0), axis=1)
-        return Sets(x, self.weights[taken], lengths, self.numbers[places])
+        each = np.repeat(columns, lengths, axis=0)
+        x = np.take_along_axis(self.x[taken], each, axis=1)
+        beside = {name: array[taken] for name, array in self.beside.items()}
+        for name in beside.keys() & {"seen", "noise"}:
+            wide = beside[name].ndim > 2
+            beside[name] = np.take_along_axis(beside[name], each[:, :, None] if wide else each, axis=1)
+            if wide:
+                beside[name] = np.take_along_axis(beside[name], each[:, None], axis=2)
+        return Sets(x, self.weights[taken], lengths, self.numbers[places], beside)
+
+    def evidence(self, places: np.ndarray, room: int) -> Evidence:
+        """What is known of the rows of some sets, (c, room, ...), filled up by rows that are absent."""
+        beside: Any = {name: self.in_room(array, places, room) for name, array in self.beside.items()}
+        own: Any = [self.in_room(array, places, room) for array in (self.x, self.weights)]
+        return Evidence(*own, **beside)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,11 +140,21 @@ def read(
             if lacking := [name for name in names if name not in weights]:
                 raise ValueError(f"weights has no entry {lacking[0]!r}; expected one for each data set of xs.")
             weights = [weights[name] for name in names]
-    if isinstance(xs, Evidence) or (isinstance(xs, (list, tuple)) and any(isinstance(x, Evidence) for x in xs)):
-        raise NotImplementedError(
-            f"xs holds what jaxgmm.rows made, and {verb} takes arrays, with weights beside them and no labels. "
-            "Call fit_restarts for each data set."
-        )
+    if isinstance(xs, Evidence):
+        if xs.x.ndim != 3:
+            raise ValueError(
+                f"xs is what jaxgmm.rows made of rows of shape {xs.x.shape}; expected a sequence of such, or a stack "
+                "of them as jax.vmap gives, (b, n, d)."
+            )
+        stack = jax.tree.map(np.asarray, xs)
+        xs = [jax.tree.map(lambda leaf, place=place: leaf[place], stack) for place in range(len(xs.x))]
+    if isinstance(xs, (list, tuple)) and any(isinstance(x, Evidence) for x in xs):
+        if weights is not None:
+            raise TypeError("weights stand beside xs, some of which are rows made by jaxgmm.rows: give weights there.")
+        records = [x if isinstance(x, Evidence) else _alone(place, x) for place, x in enumerate(xs)]
+        arrays = [_plain("xs", one.x) for one in records]
+        own = [None if one.weights is None else np.asarray(one.weights) for one in records]
+        return _given(arrays, own, names or tuple(range(len(arrays))), None, _beside(records))
     if not hasattr(xs, "__len__") or len(xs) == 0:
         raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
     if frames.columns_of(xs) is not None:
@@ -195,8 +220,49 @@ def _grouped(frame: Any, weights: Any, by: Any, only: Sequence[str] | None) -> G
     return dataclasses.replace(_given(np.split(x[order], cuts), shares, tuple(codes), schema), order=order)
 
 
+def _alone(place: int, x: Any) -> Evidence:
+    """Rows of which nothing else is known."""
+    values: Any = _table(place, x)
+    weights: Any = None
+    return Evidence(values, weights)
+
+
+def _beside(records: Sequence[Evidence]) -> list[dict[str, np.ndarray]]:
+    """What is known of the rows of each besides values and weights: of all of them what is known of some."""
+    n_components = {one.log_evidence.shape[1] for one in records if one.log_evidence is not None}
+    if len(n_components) > 1:
+        raise ValueError(
+            f"log_evidence has {sorted(n_components)} columns in data sets of xs; expected as many in all of them."
+        )
+    wide = any(one.noise is not None and one.noise.ndim == 3 for one in records)
+
+    def noise(one: Evidence) -> np.ndarray:
+        n, d = one.x.shape
+        if one.noise is None:
+            return np.zeros((n, d, d) if wide else (n, d), one.x.dtype)
+        array = np.asarray(one.noise)
+        return array[:, :, None] * np.eye(d, dtype=array.dtype) if wide and array.ndim == 2 else array
+
+    def log_evidence(one: Evidence) -> np.ndarray:
+        given = one.log_evidence
+        return np.zeros((len(one.x), *n_components), one.x.dtype) if given is None else np.asarray(given)
+
+    ways = {
+        "labels": lambda one: np.full(len(one.x), -1, np.int32) if one.labels is None else np.asarray(one.labels),
+        "seen": lambda one: np.ones(one.x.shape, bool) if one.seen is None else np.asarray(one.seen),
+        "noise": noise,
+        "log_evidence": log_evidence,
+    }
+    some = [name for name in ways if any(getattr(one, name) is not None for one in records)]
+    return [{name: ways[name](one) for name in some} for one in records]
+
+
 def _given(
-    arrays: Sequence[np.ndarray], shares: Sequence[np.ndarray | None], names: tuple[Any, ...], schema: Schema | None
+    arrays: Sequence[np.ndarray],
+    shares: Sequence[np.ndarray | None],
+    names: tuple[Any, ...],
+    schema: Schema | None,
+    beside: Sequence[dict[str, np.ndarray]] = (),
 ) -> Given:
     for place, (x, share) in enumerate(zip(arrays, shares, strict=True)):
         if share is not None and share.shape != x.shape[:1]:
@@ -213,7 +279,11 @@ def _given(
         lengths = np.array([len(arrays[place]) for place in mine])
         dtype = checks.float_of(rows.dtype)
         given = [np.ones(len(arrays[place]), dtype) if (share := shares[place]) is None else share for place in mine]
-        one = Sets(rows, _weights(given, numbers, dtype), lengths, numbers)
+        others = {}
+        for name in beside[mine[0]] if beside else ():
+            array = np.concatenate([known[name] for place, known in enumerate(beside) if widths[place] == width])
+            others[name] = array.astype(dtype) if array.dtype.kind == "f" else array
+        one = Sets(rows, _weights(given, numbers, dtype), lengths, numbers, others)
         one, found = _sound(one, dtype)
         sets.append(one)
         faults |= found

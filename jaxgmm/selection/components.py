@@ -163,7 +163,7 @@ def best_of_components(
     plan, rows, key, fixed = jax.lax.stop_gradient((plan, rows, key, scale))
     plan = dataclasses.replace(plan, scale=fixed)
     screened = dataclasses.replace(plan, tol=jnp.maximum(plan.tol, plan.screening_tol), n_finalists=plan.n_restarts)
-    total = jnp.sum(rows.weights)
+    total = jnp.sum(rows.counted)
 
     def started(k: Int[Array, ""]) -> _Tried:
         found = best_of_restarts(screened, jax.random.fold_in(key, k), rows, jnp.arange(most) < k)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -29,27 +28,24 @@ _CHUNK_ELSEWHERE, _NUMBERS_ELSEWHERE = 2**14, 2**28
 class Chunk:
     """Some data sets of one length, as a program takes them.
 
-    Fields: `number` (c,), which of all they are; `x` (c, n, d); `weights` (c, n); `count` (), how many of them there
-    are: what fills up the chunk is not looked at where one follows the other.
+    Fields: `number` (c,), which of all they are; `rows`, of (c, n, ...); `count` (), how many of them there are: what
+    fills up the chunk is not looked at where one follows the other.
     """
 
     number: Leaf
-    x: Leaf
-    weights: Leaf
+    rows: Evidence
     count: Leaf
 
     def each(self, function: Callable[..., Any], *given: Any) -> Any:
         """`function(number, rows, *given)` of each, stacked: side by side on an accelerator, else one by one."""
-
-        def one(number: Int[Array, ""], x: Float[Array, "n d"], weights: Float[Array, " n"], *given: Any) -> Any:
-            return function(number, Evidence(x, weights), *given)
-
-        stacks = self.number, self.x, self.weights, *given
+        stacks = self.number, self.rows, *given
         if jax.default_backend() != "cpu":
-            return jax.vmap(one)(*stacks)
+            return jax.vmap(function)(*stacks)
 
         def at(place: Any) -> Any:
-            return one(*jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), stacks))
+            return function(
+                *jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, place, keepdims=False), stacks)
+            )
 
         def put(place: Any, filled: Any) -> Any:
             return jax.tree.map(
@@ -70,7 +66,7 @@ class Chunk:
     def work(self) -> float:
         """Numbers that a call looks at, and more where it is one of many calls; by shapes alone."""
         calls = 1 if self.is_alone else _CHUNKS[1][1] if self.number.shape[0] < _CHUNKS[2][1] else math.inf
-        return float(calls * self.x.size)
+        return float(calls * self.rows.x.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +80,9 @@ class Job:
     def chunk(self, sets: Sets) -> Chunk:
         """Filled up with repetitions of the last data set."""
         filled = self.fill(self.places)
-        x, weights = (sets.in_room(array, filled, self.room) for array in (sets.x, sets.weights))
-        given: Any = sets.numbers[filled].astype(np.int32), x, weights, np.int32(len(self.places))
-        return Chunk(*given)
+        number: Any = sets.numbers[filled].astype(np.int32)
+        count: Any = np.int32(len(self.places))
+        return Chunk(number, sets.evidence(filled, self.room), count)
 
     def fill(self, stack: np.ndarray) -> np.ndarray:
         """The first axis filled up by its last entry."""

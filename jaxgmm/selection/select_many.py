@@ -209,6 +209,6 @@ def _question(sets: Iterable[Sets], options: str, key: bytes) -> Iterator[bytes]
     yield options.encode()
     yield key
     for part in sets:
-        for array in (part.x, part.weights, part.lengths, part.numbers):
+        for array in (part.x, part.weights, part.lengths, part.numbers, *part.beside.values()):
             yield f"{array.shape} {array.dtype}".encode()
             yield np.ascontiguousarray(array).tobytes()
