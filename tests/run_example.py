@@ -1,12 +1,6 @@
-"""Runs one example with some of its constants changed: `python run_example.py PATH '{"N_STEPS": 3}'`.
-
-The last line printed holds, as JSON, how many axes each figure had when the example showed its pictures.
-"""
+"""Runs one example with some of its constants changed."""
 
 import ast
-import json
-import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 
@@ -26,13 +20,10 @@ def with_constants(source, constants):
     return ast.fix_missing_locations(tree)
 
 
-def main(path, constants):
+def run(path, constants, monkeypatch):
+    """As a script; how many axes each figure had when it showed its pictures."""
     shown = []
-    plt.show = lambda: shown.extend(len(plt.figure(number).axes) for number in plt.get_fignums())
-    code = compile(with_constants(Path(path).read_text(), json.loads(constants)), path, "exec")
-    exec(code, {"__name__": "__main__", "__file__": path})
-    print(json.dumps(shown))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    monkeypatch.setattr(plt, "show", lambda: shown.extend(len(plt.figure(number).axes) for number in plt.get_fignums()))
+    code = compile(with_constants(path.read_text(), constants), path, "exec")
+    exec(code, {"__name__": "__main__", "__file__": str(path)})
+    return shown

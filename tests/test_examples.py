@@ -1,16 +1,16 @@
 """Every example runs, prints what it promises and shows a picture."""
 
 import ast
-import json
-import os
-import subprocess
-import sys
+import warnings
 from pathlib import Path
 
+import jax
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from run_example import with_constants
+from run_example import run, with_constants
 from tolerance import dtype
 
 ROOT = Path(__file__).parent.parent
@@ -55,22 +55,29 @@ SAVED = {"quickstart": {"out/faithful.png"}}
 BOTH_DTYPES = ("quickstart",)
 
 
+@pytest.fixture
+def _as_it_was():
+    """What an example may set for the whole process."""
+    x64 = jax.config.jax_enable_x64
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.simplefilter("default")
+        plt.switch_backend("agg")
+        yield
+        plt.close("all")
+    jax.config.update("jax_enable_x64", x64)
+
+
+@pytest.mark.usefixtures("_as_it_was")
 @pytest.mark.parametrize("name", SHORT)
-def test_it_prints_and_shows_a_picture(tmp_path, name):
+def test_it_prints_and_shows_a_picture(tmp_path, name, monkeypatch, capsys):
     if dtype() is not np.float32 and name not in BOTH_DTYPES:
         pytest.skip("examples are run once, as users run them")
     constants, *printed = SHORT[name]
-    finished = subprocess.run(
-        [sys.executable, ROOT / "tests" / "run_example.py", ROOT / "examples" / f"{name}.py", json.dumps(constants)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)},
-    )
-    assert finished.returncode == 0, finished.stderr
-    *lines, axes = finished.stdout.splitlines()
-    assert [text for text in printed if text not in "\n".join(lines)] == []
-    assert any(json.loads(axes)), "no figure with axes was open at plt.show()"
+    monkeypatch.chdir(tmp_path)
+    axes = run(ROOT / "examples" / f"{name}.py", constants, monkeypatch)
+    told = capsys.readouterr().out
+    assert [text for text in printed if text not in told] == []
+    assert any(axes), "no figure with axes was open at plt.show()"
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == SAVED.get(name, set())
 
