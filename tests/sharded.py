@@ -244,7 +244,7 @@ def check_second_derivatives_and_lanes(kind):
 
 
 def check_a_second_call_compiles_nothing(kind):
-    case = NAMED["tied-spherical"]
+    case = NAMED["full"]
     x, mixture = case.data(N), case.mixture()
     verbs(mixture, kind.sharded(x))
     again, other = kind.sharded(x + 1), dataclasses.replace(mixture, log_weights=mixture.log_weights[::-1])

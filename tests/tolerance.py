@@ -21,7 +21,8 @@ def dtype() -> type:
 
 # For what depends on no dtype: counts of programs, programs kept on disk, bytes of scratch, pictures of given numbers,
 # what the package holds, errors, containers and names of columns, settings of threads, forks, the precision that
-# products ask for, and the estimator, which takes the dtype of its data whatever JAX is set to.
+# products ask for, and the estimator, which takes the dtype of its data whatever JAX is set to. And for what has the
+# same limits in both, to which float32 keeps: shares of draws, groups that are found, optima known to a few digits.
 once = pytest.mark.skipif(dtype() is not np.float32, reason="the same whatever the dtype, so run once")
 
 
