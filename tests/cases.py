@@ -60,6 +60,15 @@ class Case:
         moved = dataclasses.replace(mixture.components, means=jnp.asarray(centre + spread * (means - centre)))
         return jaxgmm.Mixture(jnp.full_like(mixture.log_weights, -np.log(len(WEIGHTS))), moved)
 
+    def start_from_rows(self, x: jax.Array, seed: int) -> jaxgmm.Mixture:
+        """Another start for each seed: all components half way from rows drawn at random to the centre of all rows, as
+        a count of 0 is no mean.
+        """
+        start = self.start()
+        rows = x[np.random.default_rng(seed).choice(len(x), len(WEIGHTS), replace=False)]
+        means = (rows + jnp.mean(x, axis=0)) / 2
+        return jaxgmm.Mixture(start.log_weights, dataclasses.replace(start.components, means=means))
+
     def data(self, n: int = N, seed: int = 0) -> jax.Array:
         x = _sample(self.make, seed, max(n, N))[:n]
         return jnp.asarray(x[np.random.default_rng(int(SHUFFLED)).permutation(n)] if SHUFFLED else x)

@@ -13,6 +13,7 @@ from jaxgmm.ground.rows import Evidence, plus
 from jaxgmm.model.objective import LIKELIHOOD
 from jaxgmm.model.steps import take_statistics
 
+from cases import CASES, FEW
 from tolerance import assert_close, dtype
 
 BLOCK = 200
@@ -66,7 +67,11 @@ def same(state, result):
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
 
 
-@pytest.mark.parametrize("acceleration", ["anderson", None])
+@pytest.mark.parametrize(
+    ("case", "acceleration"),
+    [*((case, "anderson") for case in CASES), *((case, None) for case in FEW)],
+    ids=[*(f"{case.name}-anderson" for case in CASES), *(f"{case.name}-None" for case in FEW)],
+)
 def test_driven_from_python_a_fit_is_the_same_to_the_bit(case, acceleration):
     x = jnp.asarray(case.data(), dtype())
     scale, start = jaxgmm.scale_of(x), case.start(0.02)
@@ -84,7 +89,7 @@ def test_of_many_rows_it_is_the_same_to_rounding(case):
     x = jnp.asarray(case.data(6000), dtype())
     scale, start = jaxgmm.scale_of(x), case.start()
     expected = jaxgmm.fit(start, x, scale=scale, history_size=HISTORY)
-    state = driven(start, [x[:2500], x[2500:3000], x[3000:]], scale)
+    state = driven(start, [x[:2750], x[2750:5500], x[5500:]], scale)
     assert int(state.status) == int(expected.status)
     assert_close(state.opened.here.mixture.means, expected.mixture.means, "converged")
     assert_close(state.history[int(state.n_iter)] / 6000, expected.log_likelihood / 6000, "exact", scale=10)
@@ -94,9 +99,10 @@ def test_a_state_is_all_there_is(case):
     """Kept as arrays and taken up again, the fit goes on as if it had not stopped."""
     x = jnp.asarray(case.data(), dtype())
     scale, start = jaxgmm.scale_of(x), case.start(0.02)
-    whole = driven(start, [x], scale, max_iter=12)
-    paused = driven(start, [x], scale, max_iter=12, stop=5)
+    parts = [x[first : first + BLOCK] for first in range(0, len(x), BLOCK)]
+    whole = driven(start, parts, scale, max_iter=12)
+    paused = driven(start, parts, scale, max_iter=12, stop=5)
     assert int(paused.status) == jaxgmm.Status.RUNNING
     leaves, structure = jax.tree.flatten(paused)
     kept = jax.tree.unflatten(structure, [jnp.asarray(np.array(leaf)) for leaf in leaves])
-    jax.tree.map(np.testing.assert_array_equal, driven(kept, [x], scale, max_iter=12), whole)
+    jax.tree.map(np.testing.assert_array_equal, driven(kept, parts, scale, max_iter=12), whole)
