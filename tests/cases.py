@@ -117,6 +117,9 @@ STUDENTS = [
 CASES = [*GAUSSIANS, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
 # Of two families: what is the same for all structures is tried on these.
 FEW = [CASES[0], CASES[-1]]
+# Every family, and every part that structures are made of, though not all with all: covariances of one component or of
+# all; whole, of columns, or one number.
+VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical")]
 
 
 def repetitions(n):

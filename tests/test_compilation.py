@@ -2,9 +2,11 @@
 
 import jax
 import numpy as np
+import pytest
 
 import jaxgmm
 
+from cases import VARIED
 from compilations import counted
 from tolerance import once
 
@@ -38,6 +40,7 @@ def everything(seed, options):
     jax.block_until_ready(outputs)
 
 
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_second_call_compiles_nothing(case):
     with counted() as first:
         everything(0, case.options)

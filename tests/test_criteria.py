@@ -8,7 +8,7 @@ from sklearn.mixture import GaussianMixture
 
 import jaxgmm
 
-from cases import repetitions
+from cases import FEW, repetitions
 from compilations import counted
 from tolerance import assert_close, dtype
 
@@ -44,6 +44,7 @@ def test_sklearn_agrees(covariance_type):
     assert_close(jaxgmm.aic(mixture, x), model.aic(x), "exact", scale=100)
 
 
+@pytest.mark.parametrize("case", FEW, ids=lambda case: case.name)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_weights_count_rows(case, name):
     """A row of weight 3 is three rows; one of weight 0, whatever it holds, is none."""
@@ -71,6 +72,7 @@ def test_clear_clusters_leave_no_doubt():
     assert_close(jaxgmm.icl(same, x) - jaxgmm.bic(same, x), 2 * 4 * np.log(2), "exact", scale=10)
 
 
+@pytest.mark.parametrize("case", FEW, ids=lambda case: case.name)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_vmap_and_compilations(case, name):
     x = jnp.asarray(case.data(50))

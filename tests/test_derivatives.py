@@ -16,6 +16,11 @@ from tolerance import assert_close, dtype, tolerance
 KEY = jax.random.key(5)
 N = 120
 ABSENT = 7
+in_blocks = pytest.mark.parametrize(
+    ("case", "block_size"),
+    [*((case, 50) for case in CASES), *((case, None) for case in FEW)],
+    ids=[*(f"{case.name}-blocks" for case in CASES), *(f"{case.name}-one block" for case in FEW)],
+)
 
 
 def few_present(case, fill=None):
@@ -24,7 +29,7 @@ def few_present(case, fill=None):
     return x if fill is None else x.at[ABSENT].set(fill), weights
 
 
-@pytest.mark.parametrize("block_size", [None, 50], ids=["one block", "blocks"])
+@in_blocks
 def test_weight_of_an_absent_row_in_the_likelihood(case, block_size):
     """The likelihood is linear in weights, so nothing changes where one of them is 0."""
     x, weights = few_present(case)
@@ -35,7 +40,7 @@ def test_weight_of_an_absent_row_in_the_likelihood(case, block_size):
     assert_close(forward, jnp.sum(weights * mixture.log_prob(x)), "close")
 
 
-@pytest.mark.parametrize("block_size", [None, 50], ids=["one block", "blocks"])
+@in_blocks
 def test_weight_of_an_absent_row_in_statistics(case, block_size):
     x, weights = few_present(case)
     mixture = case.mixture()

@@ -10,6 +10,10 @@ import jaxgmm
 from jaxgmm.ground import digits
 from jaxgmm.sklearn import from_sklearn
 
+from tolerance import once
+
+# Each of them says which dtype JAX is set to.
+pytestmark = once
 KEY = jax.random.key(0)
 NEAR = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 30.0]
 FAR = NEAR + np.array([0.0, 1.7e9])

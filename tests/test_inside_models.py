@@ -16,7 +16,7 @@ import jaxgmm
 
 from cases import CASES, COVARIANCES, FEW, MEANS, WEIGHTS
 from compilations import counted
-from tolerance import assert_close, dtype
+from tolerance import assert_close, dtype, once
 
 KEY = jax.random.key(0)
 GAUSSIAN = [case for case in CASES if not case.integer]
@@ -77,6 +77,7 @@ def test_gradient_of_entropy_against_differences(case):
     assert float(jax.grad(total)(0.0)) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
+@once
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_optax_climbs_in_free_coordinates(case):
     x = case.data(100)

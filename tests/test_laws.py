@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 
-from cases import CASES, FEW, repetitions
+from cases import CASES, FEW, VARIED, repetitions
 from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(7)
@@ -238,6 +238,7 @@ def test_a_fit_under_jit_is_the_one_at_top_level(case):
     leaves_close(jax.jit(pipeline)(KEY, case.data(), 1e-5), pipeline(KEY, case.data(), 1e-5), "close", scale=10)
 
 
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_under_jit_vmap_is_a_loop_and_stacks_of_mixtures_pass_through_it(case):
     xs, keys = jnp.stack([case.data(seed=seed) for seed in range(4)]), jax.random.split(KEY, 4)
     seeded = jax.jit(jax.vmap(lambda key, x: case.init(key, x, method="kmeans")))(keys, xs)

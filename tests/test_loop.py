@@ -13,7 +13,7 @@ from jaxgmm.ground.rows import Evidence, plus
 from jaxgmm.model.objective import LIKELIHOOD
 from jaxgmm.model.steps import take_statistics
 
-from cases import CASES, FEW
+from cases import CASES, FEW, VARIED
 from tolerance import assert_close, dtype
 
 BLOCK = 200
@@ -84,6 +84,7 @@ def test_driven_from_python_a_fit_is_the_same_to_the_bit(case, acceleration):
     same(driven(start, parts, scale, acceleration, **options), expected)
 
 
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_of_many_rows_it_is_the_same_to_rounding(case):
     """Where components are made ready for each pass, what is summed are finished statistics."""
     x = jnp.asarray(case.data(6000), dtype())

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 import jaxgmm
 
 import experiments
+from cases import CASES
 from compilations import equations
 from tolerance import dtype, once
 
@@ -154,8 +155,9 @@ def test_matrix_products_ask_for_full_precision(case, block_size):
         found = precisions(function, case.mixture())
         assert len(found) >= 1
         assert set(found) == {(highest, highest)}
-        with jax.default_matmul_precision("bfloat16"):
-            assert (highest, highest) not in precisions(function, case.mixture())
+        if case is CASES[0]:  # the control: what is asked for is seen
+            with jax.default_matmul_precision("bfloat16"):
+                assert (highest, highest) not in precisions(function, case.mixture())
 
 
 @pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])

@@ -127,6 +127,7 @@ def test_gradient_of_log_prob_against_differences(case):
         assert float(jnp.vdot(slope, direction)) == pytest.approx(float(expected), rel=5e-3, abs=2e-2)
 
 
+@once
 def test_mean_and_variance(case):
     distribution = jaxgmm.to_numpyro(stack(case))
     rows = np.asarray(distribution.sample(KEY, (20_000,)), float)
@@ -321,6 +322,7 @@ def test_in_a_model():
     assert_close(trace["x"]["fn"].log_prob(rows), mixture.log_prob(rows), "exact")
 
 
+@once
 def test_variational_inference_climbs_to_the_maximum():
     start = jaxgmm.from_parameters([0.4, 0.6], [[-1.0], [1.0]], [1.0, 1.0], "spherical")
     svi = SVI(line, AutoDelta(line), numpyro.optim.Adam(0.1), Trace_ELBO())
@@ -334,6 +336,7 @@ def test_variational_inference_climbs_to_the_maximum():
     assert np.linalg.norm(jax.grad(negative)(means)) < 0.05 * np.linalg.norm(jax.grad(negative)(start.means[:, 0]))
 
 
+@once
 def test_nuts_finds_the_means():
     mcmc = MCMC(NUTS(line), num_warmup=100, num_samples=200, progress_bar=False)
     mcmc.run(KEY, ROWS)

@@ -1,4 +1,4 @@
-"""What a fit may climb beside the likelihood: laws of every objective on every case."""
+"""What a fit may climb beside the likelihood: laws of every objective on every family."""
 
 import functools
 
@@ -16,6 +16,12 @@ from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(9)
 SOME = np.array([2.0, 40.0, 150.0])
+
+
+# What is added to the likelihood is of the weights, whatever the structure of the components.
+@pytest.fixture(params=[CASES[0], *CASES[-2:]], ids=lambda case: case.name)
+def case(request):
+    return request.param
 
 
 def log_prior(mixture, concentration):

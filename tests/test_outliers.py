@@ -95,12 +95,14 @@ def test_numbers_that_stand_for_nothing():
     assert selection.winner.n_components == 2
 
 
+@once
 def test_long_tails_are_kept():
     x = np.random.default_rng(0).standard_cauchy(size=(200, 9)).astype(dtype())
     assert table(x, n_components=(1, 2), forms="diag").outliers == ()
     assert [outliers.most_alone(n) for n in (5, 20, 80, 200, 10**6)] == [0, 2, 5, 10, 2000]
 
 
+@once
 def test_a_small_group_in_many_columns_is_one():
     random = np.random.default_rng(0)
     x = random.normal(size=(200, 9)) + np.where(np.arange(200) < 6, 40, 0)[:, None]

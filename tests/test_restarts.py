@@ -7,7 +7,7 @@ import pytest
 
 import jaxgmm
 
-from cases import CASES
+from cases import CASES, VARIED
 from compilations import counted
 from tolerance import once, tolerance
 
@@ -25,6 +25,7 @@ def spiked():
     return np.concatenate([x, [[4.0, 4.0], [4.01, 4.0], [4.0, 4.01]]])
 
 
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_room_for_more_components_changes_nothing(case):
     x = case.data(150)
     roomy = case.init(jax.random.key(1), x, jnp.asarray(3), max_components=5)

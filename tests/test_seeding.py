@@ -8,7 +8,7 @@ import pytest
 import jaxgmm
 from jaxgmm.model.seeding import SEEDINGS
 
-from tolerance import assert_close
+from tolerance import assert_close, once
 
 CENTERS = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
 
@@ -51,6 +51,7 @@ def test_keys_matter_and_repeat():
         assert not np.array_equal(means[0], means[2])
 
 
+@once
 @pytest.mark.parametrize("method", SEEDINGS)
 def test_integer_weights_are_repeated_rows_in_distribution(method):
     """The mean over many keys of a statistic that does not depend on the order of components."""
@@ -75,6 +76,7 @@ def test_integer_weights_are_repeated_rows_in_distribution(method):
     np.testing.assert_array_less(np.abs(weighted - plain), 5 * np.hypot(error, other_error) + 1e-3)
 
 
+@once
 @pytest.mark.parametrize("method", SEEDINGS)
 def test_rows_without_weight_are_never_drawn(method):
     x = np.concatenate([np.random.default_rng(0).normal(size=(20, 2)), np.full((300, 2), np.nan)])
@@ -94,6 +96,7 @@ def test_seeding_reads_each_column_in_its_own_unit():
         np.testing.assert_array_equal(plain.predict(x), scaled.predict(x * [1e-4, 1e5]))
 
 
+@once
 def test_coordinates_of_seedings_are_what_their_names_say():
     """Two long stripes side by side, and units that hide one of the columns."""
     rng = np.random.default_rng(0)

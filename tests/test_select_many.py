@@ -253,6 +253,7 @@ def test_traced_numbers_need_room():
         jax.jit(lambda ks: jaxgmm.select_components(KEY, blobs(0, 1), ks))(np.array([1, 2]))
 
 
+@once
 def test_the_winner_has_its_derivatives():
     """Where all rows move, the means of both components move along."""
     x = blobs(1, 2, 40, d=1)

@@ -61,6 +61,7 @@ def test_other_methods_of_ones_own_are_called():
     assert np.isclose(one.aic(IRIS), -2 * 150 * one.score(IRIS) + 14)
 
 
+@once
 @pytest.mark.parametrize("kind", COVARIANCES)
 @pytest.mark.parametrize("n_components", [1, 3])
 def test_attributes_set_by_hand(kind, n_components):

@@ -33,6 +33,7 @@ X = blobs()
 FIT = jaxgmm.fit(start(X), X)
 
 
+@once
 @pytest.mark.parametrize("method", uncertainty.METHODS)
 def test_standard_errors_and_intervals_are_those_of_groups_far_apart(method):
     """Of a group on its own: s / sqrt(m) of a mean, s / sqrt(2 m) of a standard deviation; binomial for a weight."""
@@ -56,6 +57,7 @@ def test_standard_errors_and_intervals_are_those_of_groups_far_apart(method):
     np.testing.assert_allclose((high + low) / 2, FIT.mixture.means, atol=0.3 * np.max(errors.means))
 
 
+@once
 def test_intervals_hold_the_truth_as_often_as_they_say():
     inside = []
     for seed in range(1, 41):
@@ -139,6 +141,7 @@ def test_refits_that_fail_take_no_part():
     assert np.all(np.isnan(none.intervals().means))
 
 
+@once
 def test_a_component_on_few_rows_fails_in_many_refits():
     """Three rows of which often one is drawn alone, or none."""
     x = np.concatenate([X[:57], [[40.0, 40.0], [40.5, 40.0], [40.0, 40.7]]])
