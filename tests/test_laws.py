@@ -219,6 +219,7 @@ def test_sorted_components_are_the_same_mixture(case):
         mixture.sorted(by=9)
 
 
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_jit_is_eager(case):
     mixture, x = case.mixture(), case.data()
     with jax.disable_jit():

@@ -111,6 +111,7 @@ def test_a_small_group_in_many_columns_is_one():
     assert selection.winner.n_components == 2
 
 
+@once
 def test_a_column_that_only_an_outlier_varies_in_is_constant():
     x = np.insert(blobs(), 1, 3, axis=1)
     x[5, 1] = 9
