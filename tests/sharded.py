@@ -167,6 +167,24 @@ def check_weights_and_labels(kind):
         same(compiled(case.mixture(), rows), sums(case.mixture(), plain))
 
 
+def check_gaps_and_noise(kind):
+    case = NAMED["full"]
+    x, rng = np.array(case.data(N)), np.random.default_rng(1)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    noise = rng.uniform(0, 1, x.shape).astype(x.dtype)
+    evidence = rng.uniform(-1, 0, (N, 3)).astype(x.dtype)
+    known = {"missing": "nan", "noise": noise, "log_evidence": evidence}
+    plain, rows = jaxgmm.rows(x, **known), jaxgmm.rows(kind.sharded(x), **known)
+    for leaf in jax.tree.leaves(rows):
+        kind.holds_its_rows(leaf)
+    compiled = sums.lower(case.mixture(), rows).compile()
+    only_sums(compiled)
+    same(compiled(case.mixture(), rows), sums(case.mixture(), plain))
+    found = jaxgmm.denoise(case.mixture(), rows).means
+    kind.holds_its_rows(found)
+    same(found, jaxgmm.denoise(case.mixture(), plain).means, scale=1)
+
+
 def check_one_exchange_for_each_pass(kind):
     case = NAMED["poisson"]
     rows = jaxgmm.rows(kind.sharded(case.data(N)))

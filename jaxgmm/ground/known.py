@@ -119,12 +119,16 @@ def _seen(x: Any, missing: Any) -> Any:
 def _filled(x: Any, seen: Any, present: Any) -> Any:
     """With a number of its own column in the place of every entry that is not seen, 0 if it has none."""
     xp = _library(x, seen, present)
-    x = x if xp is jnp else np.asarray(x)
-    some = seen & xp.isfinite(x)
+    values = x if xp is jnp else np.asarray(x)
+    some = seen & xp.isfinite(values)
     some = some if present is None else some & present[:, None]
     place = xp.argmax(some, axis=0)
-    own = xp.where(xp.any(some, axis=0), x[place, np.arange(x.shape[1])], 0).astype(x.dtype)
-    return xp.where(seen, x, own)
+    own = xp.where(xp.any(some, axis=0), values[place, np.arange(values.shape[1])], 0).astype(values.dtype)
+    shards = Shards.of(x) if isinstance(x, jax.Array) and xp is np else None
+    if shards is None:
+        return xp.where(seen, values, own)
+    with shards.entered():
+        return jnp.where(shards.place(jnp.asarray(seen)), x, own)
 
 
 def _noise(value: Any, seen: Any, shape: tuple[int, int], present: Any, dtype: Any) -> tuple[Array, Any]:
