@@ -273,3 +273,70 @@ def test_names_and_what_stands_beside_are_refused():
         jaxgmm.from_responsibilities(rows, np.eye(2))
     with pytest.raises(TypeError, match="columns with names"):
         jaxgmm.rows(pandas.DataFrame(np.eye(2), columns=["a", "b"]))
+
+
+@pytest.mark.parametrize("method", ["k-means++", "kmeans", "random_from_data", "random"])
+def test_a_class_may_have_several_components(method):
+    x, labels = truth(FULL)
+    classes = np.array([0, 1, 0])  # the first and the last group are of one class
+    some = partly(classes[labels], 0.2)
+    rows = jaxgmm.rows(x, labels=some, label_of_component=(0, 0, 1))
+    found = jaxgmm.fit(FULL.init(KEY, rows, method=method), rows).mixture
+    assert np.mean(np.array([0, 0, 1])[found.predict(x)] == classes[labels]) > 0.95
+    assert np.all(np.array([0, 0, 1])[found.predict(rows)][some >= 0] == some[some >= 0])
+    # Both components of the class are in use, and share its rows out.
+    assert np.bincount(found.predict(x), minlength=3).min() > N / 10
+
+
+def test_a_class_counts_the_sum_of_its_components():
+    x, labels = truth(FULL)
+    mixture, known = FULL.mixture(), partly(labels % 2)
+    rows, whole = jaxgmm.rows(x, labels=known, label_of_component=(0, 1, 0)), joint(mixture, x)
+    allowed = (known[:, None] < 0) | (known[:, None] == np.array([0, 1, 0]))
+    assert_close(mixture.log_prob(rows), np.logaddexp.reduce(np.where(allowed, whole, -np.inf), axis=1), "close")
+    many = jaxgmm.fit_many(KEY, [rows], 3, "full", max_iter=2).best.mixture
+    assert_close(
+        many.means[0],
+        jaxgmm.fit_restarts(jax.random.fold_in(KEY, 0), rows, 3, n_restarts=1, max_iter=2).best.mixture.means,
+        "close",
+        scale=10,
+    )
+
+
+def test_log_evidence_multiplies_densities():
+    """A label is log-evidence of 0 and of minus infinity; a constant in a row changes no responsibility."""
+    x, labels = truth(FULL)
+    mixture, some = FULL.mixture(), partly(labels)
+    hard = np.where((some[:, None] < 0) | (some[:, None] == np.arange(3)), 0.0, -np.inf)
+    a, b = jaxgmm.rows(x, labels=some), jaxgmm.rows(x, log_evidence=hard)
+    assert_close(mixture.log_prob(a), mixture.log_prob(b), "exact")
+    assert_close(mixture.responsibilities(a), mixture.responsibilities(b), "exact")
+    soft = np.random.default_rng(0).normal(size=(N, 3))
+    shifted = soft + np.linspace(-5, 5, N)[:, None]
+    shares = [mixture.responsibilities(jaxgmm.rows(x, log_evidence=given)) for given in (soft, shifted)]
+    assert_close(*shares, "close")
+    far = jnp.full((2, 2), jnp.finfo(dtype()).max ** 0.5)
+    answer = mixture.responsibilities(jaxgmm.rows(far, log_evidence=[[0.0, 500.0, 0.0], [-np.inf, -np.inf, 3.0]]))
+    assert np.all(np.isfinite(answer))
+    assert answer[1, 2] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"label_of_component": (0, 1)}, "label_of_component is given without labels"),
+        ({"labels": [0] * 4, "label_of_component": (0, -1)}, r"label_of_component is \(0, -1\); expected classes"),
+        ({"labels": [0] * 4, "label_of_component": "ab"}, "expected a whole number for each component"),
+    ],
+)
+def test_bad_classes(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        jaxgmm.rows(np.eye(4), **given)
+
+
+def test_classes_are_of_these_components():
+    x, labels = truth(FULL)
+    with pytest.raises(ValueError, match="label_of_component has 3 entries, and there are 2 components"):
+        jaxgmm.init(KEY, jaxgmm.rows(x, labels=labels, label_of_component=(0, 1, 2)), 2)
+    with pytest.raises(ValueError, match=r"labels holds 2, which is no class of a component that is there"):
+        jaxgmm.init(KEY, jaxgmm.rows(x, labels=labels, label_of_component=(0, 1, 1)), 3)

@@ -1,6 +1,7 @@
 """What is known of rows, checked where it enters: values and gaps, weights, labels, noise, and how all that lies."""
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ def evidence(
     weights: Any = None,
     labels: Any = None,
     *,
+    label_of_component: Any = None,
     missing: Any = "error",
     noise: Any = None,
     log_evidence: Any = None,
@@ -58,7 +60,8 @@ def evidence(
     if weights is None and weighted:
         weights = ones(n, x.dtype)
     seen = None if seen is None else jnp.asarray(seen)
-    rows = Evidence(x, weights, labels, seen, noise, log_evidence)
+    classes = None if label_of_component is None else _classes(label_of_component, labels)
+    rows = Evidence(x, weights, labels, seen, noise, log_evidence, classes=classes)
     return in_patterns(_sharded(rows, None)) if arranged else _sharded(rows, None)
 
 
@@ -254,6 +257,21 @@ def row_labels(value: Any, n: int) -> Int[Array, " n"]:
     return jnp.asarray(whole.astype(np.int32))
 
 
+def _classes(value: Any, labels: Any) -> tuple[int, ...]:
+    """The class of each component, where rows have labels."""
+    if labels is None:
+        raise ValueError("label_of_component is given without labels; expected labels, the class of each row.")
+    try:
+        classes = tuple(operator.index(one) for one in value)
+    except TypeError:
+        raise TypeError(
+            f"label_of_component is {value!r}; expected a whole number for each component, such as (0, 0, 1)."
+        ) from None
+    if not classes or min(classes) < 0:
+        raise ValueError(f"label_of_component is {value!r}; expected classes from 0 on, one for each component.")
+    return classes
+
+
 def of_components(rows: Evidence, present: Any) -> Evidence:
     """The rows, if what is known of their components fits these: labels those that are present, (k,), if it shows."""
     size = present.shape[0]
@@ -262,15 +280,22 @@ def of_components(rows: Evidence, present: Any) -> Evidence:
             f"log_evidence has {rows.log_evidence.shape[-1]} columns, and there are {size} components; expected one "
             "for each component."
         )
+    if rows.classes is not None and len(rows.classes) != size:
+        raise ValueError(
+            f"label_of_component has {len(rows.classes)} entries, and there are {size} components; expected one for "
+            "each component."
+        )
     if rows.labels is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((rows, present))):
         return rows
     labels, there = np.asarray(rows.labels), np.flatnonzero(np.asarray(present))
+    if rows.classes is not None:
+        there = np.unique(np.array(rows.classes)[there])
     seen = labels[(labels >= 0) & (True if rows.weights is None else np.asarray(rows.weights) > 0)]
-    unknown = np.setdiff1d(seen, there)
+    unknown, what = np.setdiff1d(seen, there), "component" if rows.classes is None else "class of a component"
     if unknown.size:
         among = there.tolist() if there.size < 9 else f"some of {there.size} from {there[0]} to {there[-1]}"
         raise ValueError(
-            f"labels holds {unknown[0]}, which is no component that is there; expected {among}, and -1 where none is "
+            f"labels holds {unknown[0]}, which is no {what} that is there; expected {among}, and -1 where none is "
             "known."
         )
     return rows

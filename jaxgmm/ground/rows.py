@@ -40,12 +40,13 @@ class Evidence:
     """What is known of n rows; what is known of none of them is None, and costs nothing.
 
     Fields: `x` (n, d), in the units of the data; `weights` (n,), 0 for a row that is absent; `labels` (n,), the
-    component that a row is known to be of, -1 where that is not known; `seen` (n, d), which entries are known, the
-    others hold any number; `noise`, variances (n, d) or covariances (n, d, d) of the errors of the entries, in squared
-    units of the data; `log_evidence` (n, k), logarithms of how probable what else is known of a row is under each
-    component. In blocks, each has one more axis in front, and `seen` is (blocks, 1, d) where all rows of a block have
-    one pattern; `ready`, what a kernel has found out about each of these. `patterns`, such blocks of the rows.
-    `shards`, which of several devices have which rows: no leaf, but part of the record's type.
+    component that a row is known to be of, or its class, -1 where that is not known; `seen` (n, d), which entries are
+    known, the others hold any number; `noise`, variances (n, d) or covariances (n, d, d) of the errors of the entries,
+    in squared units of the data; `log_evidence` (n, k), logarithms of how probable what else is known of a row is under
+    each component. In blocks, each has one more axis in front, and `seen` is (blocks, 1, d) where all rows of a block
+    have one pattern; `ready`, what a kernel has found out about each of these. `patterns`, such blocks of the rows. No
+    leaves, but part of the record's type: `classes`, that of each component, None where each is its own; `shards`,
+    which of several devices have which rows.
     """
 
     x: Leaf
@@ -56,6 +57,7 @@ class Evidence:
     log_evidence: Leaf | None = None
     ready: Any = dataclasses.field(repr=False, default=None)
     patterns: Patterns | None = dataclasses.field(repr=False, default=None)
+    classes: tuple[int, ...] | None = static(shown=False, default=None)
     shards: Shards | None = static(shown=False, default=None)
 
     @property
@@ -126,7 +128,8 @@ class Evidence:
         """Which components each row may be of; None where all may be of any."""
         if self.labels is None:
             return None
-        return (self.labels < 0) | (self.labels == jnp.arange(n_components)[:, None])
+        own = jnp.arange(n_components) if self.classes is None else jnp.asarray(self.classes, jnp.int32)
+        return (self.labels < 0) | (self.labels == own[:, None])
 
 
 def _blocks(rows: Evidence, block_size: int) -> Evidence:

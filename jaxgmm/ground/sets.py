@@ -18,7 +18,7 @@ class Sets:
 
     Fields: `x` (N, d) and `weights` (N,), the rows of one after the other; `lengths` (b,), how many rows are whose;
     `numbers` (b,), which of all data sets these are; `beside`, what else is known of the rows, (N, ...) by the names
-    of the fields of `Evidence`.
+    of the fields of `Evidence`; `classes`, as there.
     """
 
     x: np.ndarray
@@ -26,6 +26,7 @@ class Sets:
     lengths: np.ndarray
     numbers: np.ndarray
     beside: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    classes: tuple[int, ...] | None = None
 
     @property
     def first(self) -> np.ndarray:
@@ -80,13 +81,13 @@ class Sets:
             beside[name] = np.take_along_axis(beside[name], each[:, :, None] if wide else each, axis=1)
             if wide:
                 beside[name] = np.take_along_axis(beside[name], each[:, None], axis=2)
-        return Sets(x, self.weights[taken], lengths, self.numbers[places], beside)
+        return Sets(x, self.weights[taken], lengths, self.numbers[places], beside, self.classes)
 
     def evidence(self, places: np.ndarray, room: int) -> Evidence:
         """What is known of the rows of some sets, (c, room, ...), filled up by rows that are absent."""
         beside: Any = {name: self.in_room(array, places, room) for name, array in self.beside.items()}
         own: Any = [self.in_room(array, places, room) for array in (self.x, self.weights)]
-        return Evidence(*own, **beside)
+        return Evidence(own[0], own[1], **beside, classes=self.classes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,7 +155,9 @@ def read(
         records = [x if isinstance(x, Evidence) else _alone(place, x) for place, x in enumerate(xs)]
         arrays = [_plain("xs", one.x) for one in records]
         own = [None if one.weights is None else np.asarray(one.weights) for one in records]
-        return _given(arrays, own, names or tuple(range(len(arrays))), None, _beside(records))
+        found = _given(arrays, own, names or tuple(range(len(arrays))), None, _beside(records))
+        sets = tuple(dataclasses.replace(part, classes=_classes(records)) for part in found.sets)
+        return dataclasses.replace(found, sets=sets)
     if not hasattr(xs, "__len__") or len(xs) == 0:
         raise ValueError("xs holds no data sets; expected an array (b, n, d) or a sequence of arrays (n_i, d).")
     if frames.columns_of(xs) is not None:
@@ -225,6 +228,14 @@ def _alone(place: int, x: Any) -> Evidence:
     values: Any = _table(place, x)
     weights: Any = None
     return Evidence(values, weights)
+
+
+def _classes(records: Sequence[Evidence]) -> tuple[int, ...] | None:
+    """The classes of components that all data sets with labels have."""
+    found = {one.classes for one in records if one.labels is not None}
+    if len(found) > 1:
+        raise ValueError(f"label_of_component is {found} in data sets of xs; expected the same in all of them.")
+    return next(iter(found), None)
 
 
 def _beside(records: Sequence[Evidence]) -> list[dict[str, np.ndarray]]:

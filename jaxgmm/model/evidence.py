@@ -14,9 +14,20 @@ def rows(
     missing: Any = "error",
     noise: Any = None,
     labels: Any = None,
+    label_of_component: Any = None,
     log_evidence: Any = None,
 ) -> Evidence:
     """What is known of n rows as one value, which every verb takes in the place of `x`.
+
+    Row i then has, under component k, the density of what is seen of it, and its likelihood is the sum of these: fits
+    by EM are those of highest likelihood of what is seen (if entries are missing at random), not of rows that were
+    filled or dropped. What is not given is not known, and costs nothing::
+
+        log p(row i) = log sum over k of w_k N(x_io; m_ko, (S_k + noise_i)_oo) exp(log_evidence_ik)
+
+    with o the columns that are seen of the row. A row of which nothing is seen has density 1, and criteria do not count
+    it unless it has a label. A column that a component never sees tells nothing of that component, and a column that is
+    never seen at all keeps the mean and variance that the fit starts with.
 
     A row whose component y is known counts log w_y + log p_y(x) in the likelihood, and its responsibilities are 1
     there; all others count as ever. Labels are numbers of components, so a fit names its components after them: start
@@ -25,17 +36,26 @@ def rows(
     Args:
         x: rows (n, d).
         weights: weight of each row (n,), as for `fit`. Default ones.
+        missing: "error", where NaN is one; "nan", where it stands for an entry that is not seen; or an array (n, d) of
+            truths, True where an entry is missing, whatever `x` holds there.
+        noise: variances of the errors of the entries (n, d), or their covariances (n, d, d), in squared units of the
+            data: the square of a standard error. An entry of infinite variance is not seen. For Gaussian components.
         labels: the component that each row is known to be of (n,), whole numbers from 0 on, and -1 for the others;
-            what is missing or masked counts as -1.
+            what is missing or masked counts as -1. Or its class, with `label_of_component`.
+        label_of_component: the class of each component (k,), where classes may have several: (0, 0, 1) for two
+            components of class 0 and one of class 1. Static. Default each component is a class of its own.
+        log_evidence: (n, k), the logarithm of how probable all else that is known of a row is if it is of component k.
+            It need not be normalised, and is no weight and no prior: it multiplies w_k.
 
     Returns:
         `Evidence`, a pytree whose leaves are arrays, None for what is not given.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, labels that are no numbers, or, outside
-            `jit`, NaN or inf in rows of positive weight.
+            `jit`, NaN or inf that stand for nothing in rows of positive weight.
 
-    Source: McLachlan & Peel (2000), Finite Mixture Models, section 2.19.
+    Sources: Ghahramani & Jordan (1994), NIPS 6, for gaps; Bovy, Hogg & Roweis (2011), Ann. Appl. Stat. 5, for noise;
+    McLachlan & Peel (2000), Finite Mixture Models, section 2.19, for labels.
 
     >>> import jax, jax.numpy as jnp, jaxgmm
     >>> x = jnp.array([[-1.0], [0.0], [1.0], [5.0], [6.0], [7.0]])
@@ -43,6 +63,21 @@ def rows(
     >>> start = jaxgmm.init(jax.random.key(0), some, 2, "spherical")
     >>> jaxgmm.fit(start, some).mixture.predict(x).tolist()
     [1, 1, 1, 0, 0, 0]
+
+    >>> x = jax.random.normal(jax.random.key(0), (500, 2)).at[:, 1].add(3.0).at[::3, 1].set(jnp.nan)
+    >>> some = jaxgmm.rows(x, missing="nan")
+    >>> found = jaxgmm.fit(jaxgmm.init(jax.random.key(1), some, 1), some).mixture
+    >>> f"{found.means[0, 1]:.1f}"
+    '3.0'
     """
     check_unnamed(x)
-    return known.evidence(x, weights, labels, missing=missing, noise=noise, log_evidence=log_evidence, arranged=False)
+    return known.evidence(
+        x,
+        weights,
+        labels,
+        label_of_component=label_of_component,
+        missing=missing,
+        noise=noise,
+        log_evidence=log_evidence,
+        arranged=False,
+    )

@@ -182,7 +182,7 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
         weights = weights / _excess(rows.noise, scale)
     if rows.seen is not None:
         weights = jnp.where(jnp.any(rows.seen, axis=1), weights, 0)
-    return rows, Columns(z, weights, center, scale, rows.labels, rows.seen)
+    return rows, Columns(z, weights, center, scale, rows.labels, rows.seen, rows.classes)
 
 
 def _excess(noise: Float[Array, "n ..."], scale: Float[Array, " d"]) -> Float[Array, " n"]:

@@ -359,10 +359,12 @@ def posterior(
     log_weights = log_weights[:, None]
     joint, otherwise = log_weights + log_prob.T, log_weights
     if rows.log_evidence is not None:
-        joint, otherwise = joint + rows.log_evidence.T, otherwise + rows.log_evidence.T
+        beside = rows.log_evidence.T
+        most = jax.lax.stop_gradient(jnp.max(beside, axis=0))
+        joint, otherwise = joint + beside, otherwise + beside - jnp.where(most > -jnp.inf, most, 0)
     possible = rows.possible(log_weights.size)
     if possible is not None:
-        joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, log_weights))
+        joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, otherwise))
         # The one component that a row may be of may be absent, and still is its answer.
         otherwise = jnp.where(possible & jnp.all(otherwise == -jnp.inf, axis=0), 0, otherwise)
     top = jax.lax.stop_gradient(jnp.max(joint, axis=0))

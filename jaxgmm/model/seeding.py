@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.ground import draws, linalg
@@ -25,7 +26,7 @@ class Columns:
 
     Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), of each column, in
     the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,) and
-    `seen` (n, d), as in `Evidence`; what is not seen is 0 in `z`.
+    `seen` (n, d) and `classes`, as in `Evidence`; what is not seen is 0 in `z`.
     """
 
     z: Leaf
@@ -34,6 +35,7 @@ class Columns:
     scale: Leaf
     labels: Leaf | None = None
     seen: Leaf | None = None
+    classes: tuple[int, ...] | None = static(default=None)
 
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
@@ -113,7 +115,7 @@ class Seedings:
     """Several seedings of one data set as one program, which compiles once what they have in common.
 
     Fields: `coordinates`, an array (n, d) for each kind of them; `seen`, as many, which of these are known, or None;
-    `weights` (n,); `present` (k,); `known` (n,), labels as in `Evidence`; `methods`.
+    `weights` (n,); `present` (k,); `known` (n,) and `classes`, labels and classes as in `Evidence`; `methods`.
     """
 
     coordinates: dict[_Coordinates, Array]
@@ -122,6 +124,7 @@ class Seedings:
     present: Leaf
     known: Leaf | None
     methods: tuple[Seeding, ...] = static()
+    classes: tuple[int, ...] | None = static(default=None)
 
     @classmethod
     def of(cls, methods: Sequence[Seeding], columns: Columns, present: Bool[Array, " k"]) -> "Seedings":
@@ -129,17 +132,19 @@ class Seedings:
         coordinates, known = {kind: kind(columns) for kind in kinds}, columns.labels
         if known is not None:
             # A row of a component that is absent has nowhere to go; its likelihood of 0 will tell.
-            known = jnp.where((known >= 0) & present[known], known, -1)
+            there = present if columns.classes is None else _with_a_component(columns.classes, present)
+            known = jnp.where((known >= 0) & there[known], known, -1)
         seen = None
         if columns.seen is not None:
             everywhere = jnp.ones_like(columns.seen)
             seen = {kind: everywhere if kind is whitened else columns.seen for kind in kinds}
-        return cls(coordinates, seen, columns.weights, present, known, tuple(methods))
+        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes)
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
         """The component of each row, by the method at that place; that of a row with a label is known."""
         found = self._found(key, which)
-        return found if self.known is None else jnp.where(self.known < 0, found, self.known)
+        # Rows of a class are among its components already.
+        return found if self.known is None or self.classes else jnp.where(self.known < 0, found, self.known)
 
     def _found(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
 
@@ -149,6 +154,11 @@ class Seedings:
             return jax.lax.select_n(jnp.asarray(which, jnp.int32), *map(jnp.asarray, values))
 
         def anywhere() -> Int[Array, " n"]:
+            known = Evidence(self.weights, self.weights, self.known, classes=self.classes)
+            possible = known.possible(self.present.size)
+            if possible is not None and self.classes:
+                drawn = jax.random.gumbel(jax.random.fold_in(key, 0), possible.shape, self.weights.dtype)
+                return jnp.argmax(jnp.where(possible & self.present[:, None], drawn, -jnp.inf), axis=0)
             return jax.random.randint(jax.random.fold_in(key, 0), self.weights.shape, 0, jnp.sum(self.present))
 
         random = chosen([method.random for method in self.methods])
@@ -156,26 +166,32 @@ class Seedings:
             return anywhere()
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
         seen = None if self.seen is None else chosen([self.seen[method.coordinates] for method in self.methods])
-        rows = Evidence(z, self.weights, self.known, seen)
+        rows = Evidence(z, self.weights, self.known, seen, classes=self.classes)
         centers = _spread(key, rows, self.present.size, chosen([method.distinct for method in self.methods]))
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
             centers = _lloyd(rows, centers, self.present, moves)
-        labels = _nearest(centers, self.present, z, seen)
+        labels = _nearest(centers, self.present, rows)
         return labels if random is False else jnp.where(random, anywhere(), labels)
 
 
-def _nearest(
-    centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "n d"], seen: Bool[Array, "n d"] | None
-) -> Int[Array, " n"]:
-    size = block_size_for(z.shape[0], centers.size)
-    return map_rows(lambda given, rows: _assign(*given, *rows), (centers, present), (z, seen), size)
+def _with_a_component(classes: tuple[int, ...], present: Bool[Array, " k"]) -> Bool[Array, " c"]:
+    """Which classes have a component that is present."""
+    return jnp.zeros((max(classes) + 1,), bool).at[np.array(classes)].max(present)
 
 
-def _assign(
-    centers: Float[Array, "k d"], present: Bool[Array, " k"], z: Float[Array, "b d"], seen: Bool[Array, "b d"] | None
-) -> Int[Array, " b"]:
-    return jnp.argmin(jnp.where(present[:, None], _squared_distance(centers, z, seen), jnp.inf), axis=0)
+def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " n"]:
+    size = block_size_for(rows.n, centers.size)
+    looked_at = dataclasses.replace(rows, weights=None, labels=rows.labels if rows.classes else None)  # type: ignore[arg-type]
+    return map_rows(lambda given, rows: _assign(given[0], given[1], rows), (centers, present), looked_at, size)
+
+
+def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " b"]:
+    """The nearest center of those that are present, and that a row may be of where classes have several."""
+    allowed = present[:, None]
+    if rows.classes and (possible := rows.possible(present.size)) is not None:
+        allowed = allowed & possible
+    return jnp.argmin(jnp.where(allowed, _squared_distance(centers, rows.x, rows.seen), jnp.inf), axis=0)
 
 
 def _squared_distance(
@@ -197,7 +213,8 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
 
     Of several draws the one that leaves the smallest total cost is taken. Once every row is at a center, the draw is in
     proportion to weight alone. If they are only to be `distinct`, all distances are alike and the first draw is taken.
-    A component that rows are known to be of has their mean, and is there from the start.
+    A component that rows are known to be of has their mean, and is there from the start. That of a class with several
+    is drawn among the rows of its class.
     """
     z, weights = rows.x, rows.weights
 
@@ -205,10 +222,11 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
         distance = _squared_distance(centers, z, rows.seen)
         return jnp.where(distinct & (distance > 0), 1, distance)
 
-    def step(cost: Float[Array, " n"], drawn: tuple[Array, Array]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
-        shares, begins = drawn
-        mass = weights * cost
-        places = draws.places_at(shares, jnp.where(begins | ~jnp.any(mass > 0), weights, mass))
+    def step(cost: Float[Array, " n"], drawn: tuple[Array, ...]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
+        shares, begins, *eligible = drawn
+        own = weights if not eligible else weights * eligible[0]
+        mass = own * jnp.where(own > 0, cost, 0) if eligible else own * cost
+        places = draws.places_at(shares, jnp.where(begins | ~jnp.any(mass > 0), own, mass))
         costs = jnp.minimum(cost, to(z[places]))
         best = jnp.where(begins | distinct, 0, jnp.argmin(jnp.sum(weights * costs, axis=1)))
         return costs[best], z[places[best]]
@@ -218,6 +236,10 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
     begins = jnp.arange(n_components) == 0
     if rows.labels is None:
         return jax.lax.scan(step, nowhere, (shares, begins))[1]
+    if rows.classes:
+        of_class = (rows.labels == jnp.asarray(rows.classes, jnp.int32)[:, None]) & (weights > 0)
+        possible = jnp.where(jnp.any(of_class, axis=1, keepdims=True), of_class, rows.labels < 0)
+        return jax.lax.scan(step, nowhere, (shares, begins, possible.astype(z.dtype)))[1]
 
     member = jax.nn.one_hot(rows.labels, n_components, dtype=z.dtype) * weights[:, None]
     known = jnp.sum(member, axis=0) > 0
@@ -257,8 +279,8 @@ def _lloyd(
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
         def block(centers: Float[Array, "k d"], rows: Evidence) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
-            nearest = _assign(centers, present, rows.x, rows.seen)
-            if rows.labels is not None:
+            nearest = _assign(centers, present, rows)
+            if rows.labels is not None and not rows.classes:
                 nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
             assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]
             return _sums(assigned, rows.x, rows.seen)
