@@ -160,3 +160,58 @@ def test_a_schema_is_a_value():
 def test_names_that_cannot_be(make, exception, message):
     with pytest.raises(exception, match=message):
         make()
+
+
+GAPS = np.zeros(X.shape, bool)
+GAPS[[3, 7], 0], GAPS[[3, 9], 1] = True, True
+NOISE = np.abs(X) / 10
+NOISE[11, 1] = np.inf
+
+
+def holed(values, kind):
+    """The values with what each library has for what is missing, and its columns the other way round."""
+    lists = {"b": 1, "a": 0}
+    lists = {name: [None if gap else value for value, gap in zip(values[:, at], GAPS[:, at], strict=True)]
+             for name, at in lists.items()}  # fmt: skip
+    return {
+        "Float64": lambda: pandas.DataFrame(lists).astype("Float64"),
+        "float[pyarrow]": lambda: pandas.DataFrame(lists).astype("double[pyarrow]"),
+        "NaN": lambda: pandas.DataFrame(lists, dtype=float),
+        "polars": lambda: polars.DataFrame(lists),
+        "pyarrow": lambda: pyarrow.table(lists),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["Float64", "float[pyarrow]", "NaN", "polars", "pyarrow"])
+def test_what_a_frame_lacks_is_a_gap_and_noise_is_found_by_name(kind):
+    labels = np.where(np.arange(60) % 3 == 0, 1, -1)
+    frame, noise = holed(X, kind), holed(NOISE, kind)
+    found = SCHEMA.rows(frame, missing="nan", noise=noise, labels=labels)
+    expected = jaxgmm.rows(X, missing=GAPS, noise=NOISE, labels=labels)
+    assert isinstance(found, jaxgmm.Evidence)
+    np.testing.assert_array_equal(found.seen, ~GAPS & np.isfinite(NOISE))
+    for name in ("seen", "noise", "labels", "weights"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    np.testing.assert_array_equal(MIXTURE.log_prob(found), MIXTURE.log_prob(expected))
+    assert "missing='nan'" in _refusal(lambda: SCHEMA.rows(frame, labels=labels))
+    # As an array it is what it was, and the record may be made of that as well.
+    np.testing.assert_array_equal(SCHEMA.rows(frame), np.where(GAPS, np.nan, X))
+    again = jaxgmm.rows(SCHEMA.rows(frame), missing="nan")
+    np.testing.assert_array_equal(SCHEMA.rows(frame, missing="nan").x, again.x)
+
+
+def test_other_things_known_beside_a_frame():
+    mask = pandas.DataFrame(GAPS[:, ::-1], columns=["b", "a"])
+    known = {"weights": np.arange(60.0), "log_evidence": np.zeros((60, 2))}
+    found = SCHEMA.rows(FRAME[["b", "a"]], missing=mask, **known)
+    np.testing.assert_array_equal(found.seen, ~GAPS)
+    np.testing.assert_array_equal(found.weights, known["weights"])
+    assert found.log_evidence.shape == (60, 2)
+    with pytest.raises(ValueError, match="noise lacks the column 'a'"):
+        SCHEMA.rows(FRAME, noise=FRAME[["b"]] ** 2)
+
+
+def _refusal(call):
+    with pytest.raises(ValueError, match="NaN") as refused:
+        call()
+    return str(refused.value)

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from jaxgmm.ground import frames
+from jaxgmm.ground import frames, known
 
 _SHOWN = 10
 
@@ -72,34 +72,83 @@ class Schema:
             )
         return cls(names)
 
-    def rows(self, frame: Any) -> np.ndarray:
-        """Rows (n, d) with the columns of this schema, in its order, as an array of numpy.
+    @overload
+    def rows(self, frame: Any) -> np.ndarray: ...
 
-        Columns are found by their names, and others are left out. What is missing in them becomes NaN.
+    @overload
+    def rows(
+        self,
+        frame: Any,
+        weights: Any = None,
+        *,
+        missing: Any = "error",
+        noise: Any = None,
+        labels: Any = None,
+        log_evidence: Any = None,
+    ) -> Any: ...
+
+    def rows(
+        self,
+        frame: Any,
+        weights: Any = None,
+        *,
+        missing: Any = "error",
+        noise: Any = None,
+        labels: Any = None,
+        log_evidence: Any = None,
+    ) -> Any:
+        """Rows (n, d) with the columns of this schema, in its order, and what else is known of them.
+
+        Columns are found by their names, and others are left out. What is missing in them becomes NaN, which
+        `missing="nan"` takes for gaps.
 
         Args:
             frame: as for `of`.
+            weights, missing, noise, labels, log_evidence: as for `jaxgmm.rows`. Variances in a frame are found by the
+                names of their columns as well, and so is what is `missing`.
+
+        Returns:
+            An array of numpy, or, if anything else is known of the rows, what `jaxgmm.rows` makes of that.
 
         Raises:
             TypeError: no frame, or a column holds no numbers.
             ValueError: a column is not there, or more than once.
+            As `jaxgmm.rows`, of what is known beside the frame.
+
+        >>> import jaxgmm, pandas
+        >>> schema = jaxgmm.Schema(["width", "height"])
+        >>> frame = pandas.DataFrame({"height": [1.5, None], "width": [2.0, 3.0]})
+        >>> schema.rows(frame, missing="nan").seen.tolist()
+        [[True, True], [True, False]]
         """
+        x = self._found("frame", frame)
+        plain = isinstance(missing, str) and missing == "error"
+        if plain and all(given is None for given in (weights, noise, labels, log_evidence)):
+            return x
+        if frames.names_of(missing):
+            missing = self._found("missing", missing)
+        if frames.names_of(noise):
+            noise = self._found("noise", noise)
+        return known.evidence(
+            x, weights, labels, missing=missing, noise=noise, log_evidence=log_evidence, arranged=False
+        )
+
+    def _found(self, what: str, frame: Any) -> np.ndarray:
+        """The numbers of this schema's columns in a frame, in its order."""
         columns = _columns(frame)
         found = [name for name, _ in columns]
         if lacking := [name for name in self.names if name not in found]:
             shown = ", ".join(map(repr, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
             raise ValueError(
-                f"frame lacks the column {lacking[0]!r}; it has {shown}, and expected are "
+                f"{what} lacks the column {lacking[0]!r}; it has {shown}, and expected are "
                 f"{', '.join(map(repr, self.names))}. Rename its columns, or pass an array whose columns are in this "
                 "order to the mixture itself."
             )
         if twice := [name for name in self.names if found.count(name) > 1]:
-            raise ValueError(f"frame has several columns {twice[0]!r}; expected one. Drop or rename the others.")
+            raise ValueError(f"{what} has several columns {twice[0]!r}; expected one. Drop or rename the others.")
         place = {name: place for place, name in enumerate(found)}
         parts = [columns[place[name]][1] for name in self.names]
-        return np.column_stack(
-            [frames.numbers("frame", name, part) for name, part in zip(self.names, parts, strict=True)]
-        )
+        return np.column_stack([frames.numbers(what, name, part) for name, part in zip(self.names, parts, strict=True)])
 
 
 def schema_of(x: Any) -> Schema | None:
