@@ -213,6 +213,107 @@ def test_picture_of_pairs():
     return bare(plot.pairs(jaxgmm.from_parameters(WEIGHTS, means, covariances), x, axes=axes)[0, 0])
 
 
+def gappy(share=0.25):
+    """The rows with some entries missing, one of which lacks both, and errors."""
+    rng = np.random.default_rng(1)
+    gaps = rng.random(N)[:, None] < [share, 2 * share]
+    gaps[:, 1] &= ~gaps[:, 0]
+    gaps[3] = True
+    noise = np.array([0.04, 0.2]) * rng.uniform(0.2, 2, (N, 1))
+    return np.where(gaps, np.nan, rows()), np.where(gaps, np.nan, noise)
+
+
+@picture
+def test_picture_of_incomplete_rows():
+    x, noise = gappy()
+    return bare(plot.assignment(mixture(), jaxgmm.rows(x, missing="nan", noise=noise), canvas(), errors=True))
+
+
+def marks(ax):
+    """Where points are, and where ticks are along each axis."""
+    points, ticks = [], ([], [])
+    for found in ax.collections:
+        if isinstance(found, matplotlib.collections.LineCollection):
+            for column, transform in enumerate((ax.get_xaxis_transform(), ax.get_yaxis_transform())):
+                if found.get_transform() is transform:
+                    ticks[column].extend(segment[0][column] for segment in found.get_segments())
+        elif isinstance(found, matplotlib.collections.PathCollection):
+            points += found.get_offsets().tolist()
+    return sorted(map(tuple, points)), sorted(ticks[0]), sorted(ticks[1])
+
+
+@pytest.mark.parametrize("draw", [plot.assignment, plot.density, plot.uncertainty, plot.anomalies])
+def test_incomplete_rows_are_drawn_by_what_is_seen(draw):
+    x, _ = gappy()
+    whole = ~np.isnan(x).any(axis=1)
+    ax = plt.subplots()[1]
+    draw(mixture(), jaxgmm.rows(x, missing="nan"), ax=ax)
+    points, across, up = marks(ax)
+    np.testing.assert_allclose(points, sorted(map(tuple, x[whole])), rtol=1e-6)
+    lone = np.isnan(x[:, ::-1]) & ~np.isnan(x)
+    assert lone[:, 0].sum() > 5
+    np.testing.assert_allclose(across, np.sort(x[lone[:, 0], 0]), rtol=1e-6)
+    np.testing.assert_allclose(up, np.sort(x[lone[:, 1], 1]), rtol=1e-6)
+    # A tick is within what the axes show by themselves.
+    assert ax.get_xlim()[0] <= across[0]
+    assert across[-1] <= ax.get_xlim()[1]
+
+
+def test_ticks_have_the_colour_that_their_entry_says():
+    x = np.array([[-2.5, np.nan], [np.nan, 0.0], [0.0, 0.0], [2.5, 2.0]])
+    ax = plot.assignment(mixture(), jaxgmm.rows(x, missing="nan"), soft=False)
+    across, up = (found for found in ax.collections if isinstance(found, matplotlib.collections.LineCollection))
+    assert [to_hex(found.get_colors()[0]) for found in (across, up)] == [
+        style.COLORS[2].lower(),
+        style.COLORS[0].lower(),
+    ]
+
+
+def test_a_histogram_is_of_the_entries_that_are_seen():
+    x = rows()[:, :1].copy()
+    x[::3] = np.nan
+    one = mixture().marginal([0])
+    heights = [
+        [patch.get_height() for patch in plot.histogram(one, given, bins=10).patches]
+        for given in (jaxgmm.rows(x, missing="nan"), x[~np.isnan(x[:, 0])])
+    ]
+    assert heights[0] == heights[1]
+    x3, gaps = np.concatenate([x, rows()], axis=1), np.zeros((N, 3), bool)
+    gaps[:, 0] = np.isnan(x[:, 0])
+    means = np.concatenate([CENTERS, [[0.0], [2.0], [-4.0], [0.0]]], axis=1)
+    three = jaxgmm.from_parameters(WEIGHTS, means, np.tile(3 * np.eye(3), (4, 1, 1)))
+    grid = plot.pairs(three, jaxgmm.rows(x3, missing=gaps))
+    assert len(marks(grid[1, 0])[2]) == gaps[:, 0].sum()
+    assert len(marks(grid[2, 1])[0]) == N
+
+
+def test_errors_are_as_long_as_one_of_them():
+    x = np.array([[0.0, 1.0], [2.0, 2.0], [1.0, np.nan]])
+    variances = np.array([[4.0, 1.0], [0.25, 0.0], [1.0, 1.0]])
+    bars = jaxgmm.rows(x, missing="nan", noise=variances)
+    ax = plot.assignment(mixture(), bars, errors=True)
+    (found,) = (c for c in ax.collections if c.get_transform() == ax.transData and hasattr(c, "get_segments"))
+    lengths = [np.ptp(segment, axis=0).tolist() for segment in found.get_segments()]
+    assert lengths == [[4.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]
+    full = jaxgmm.rows(x[:2], noise=[[[4.0, 0.0], [0.0, 1.0]], [[2.5, 1.5], [1.5, 2.5]]])
+    ax = plot.assignment(mixture(), full, errors=True)
+    (found,) = (c for c in ax.collections if isinstance(c, matplotlib.collections.EllipseCollection))
+    np.testing.assert_allclose(found.get_widths(), [4.0, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(found.get_heights(), [2.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(found.get_angles() % 180, [0.0, 45.0], atol=1e-3)
+    assert len(plot.assignment(mixture(), bars).collections) == len(plot.assignment(mixture(), x[:2]).collections) + 1
+
+
+def test_rows_without_anything_to_draw_are_refused():
+    nothing = jaxgmm.rows(np.full((3, 2), np.nan), missing="nan")
+    with pytest.raises(ValueError, match="no row with an entry that is seen"):
+        plot.assignment(mixture(), nothing)
+    half = jaxgmm.rows([[0.0, np.nan], [np.nan, 1.0]], missing="nan")
+    with pytest.raises(ValueError, match="no row whose entries are all seen"):
+        plot.anomalies(mixture(), half)
+    assert plot.anomalies(mixture(), half, threshold=-5.0).get_legend() is not None
+
+
 @pytest.mark.parametrize("structure", COVARIANCES)
 def test_an_ellipse_holds_its_share(structure):
     """Of each component in turn, as counted in rows drawn from it."""
@@ -557,7 +658,7 @@ def test_the_picture_of_the_command_line_says_which_columns(table, tmp_path):
         )
         path = str(tmp_path / f"{d}.svg")
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            note = figure.draw(path, drawn, x[:, :d], names[:d], np.ones(50))
+            note = figure.draw(path, drawn, jaxgmm.rows(x[:, :d]), names[:d])
         text = (tmp_path / f"{d}.svg").read_text()
         assert ("6 of 8 columns" in text) == (d == 8)
         assert note is None if d < 8 else f"{path} shows 6 of 8 columns, without column6, column7: " in note

@@ -362,7 +362,7 @@ def test_lines_come_back_as_they_were(folder, model, capsys, monkeypatch, name, 
     Path(name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     out = f"out-{name}" if to == "file" else "-"
     monkeypatch.setattr(tables, "_size", lambda n_columns: 2)
-    applying.predict(model, name, out, Layout(), None, "", probabilities=False)
+    applying.predict(model, name, out, Layout(), None, "", applying.Known(), probabilities=False)
     written = capsys.readouterr().out if out == "-" else Path(out).read_bytes()
     if out != "-":
         written = (gzip.decompress(written) if name.endswith("gz") else written).decode()
@@ -389,13 +389,13 @@ def test_lines_come_back_as_they_were(folder, model, capsys, monkeypatch, name, 
 
 def test_entries_come_back_as_they_were_in_another_layout(folder, model):
     Path("x.csv").write_text(VERBATIM["x.csv"])
-    applying.predict(model, "x.csv", "y.tsv", Layout(), None, "", probabilities=False)
+    applying.predict(model, "x.csv", "y.tsv", Layout(), None, "", applying.Known(), probabilities=False)
     before, after = (
         pd.read_csv(name, sep=mark, dtype=str, keep_default_na=False, skipinitialspace=True)
         for name, mark in (("x.csv", ","), ("y.tsv", "\t"))
     )
     pd.testing.assert_frame_equal(after[before.columns], before)
-    applying.predict(model, "x.csv", "y.parquet", Layout(), None, "", probabilities=False)
+    applying.predict(model, "x.csv", "y.parquet", Layout(), None, "", applying.Known(), probabilities=False)
     typed = pd.read_parquet("y.parquet")
     assert typed["width"].tolist()[:3] == [4.9690584e08, 0.5, 9.0]
 

@@ -1,8 +1,8 @@
-"""`jaxgmm predict`, `score` and `sample`: a saved mixture and a table, a part at a time."""
+"""`jaxgmm predict`, `score`, `impute` and `sample`: a saved mixture and a table, a part at a time."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 import jaxgmm
+from jaxgmm.cli import recognising
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
+from jaxgmm.cli.partial import MISSING, Entries, entries, errors_of
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table, opened, writing
-from jaxgmm.cli.text import Part
+from jaxgmm.cli.text import Part, replaced
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.programs import program
 
@@ -66,6 +68,21 @@ class Loaded:
             raise Problem(f"{how} {len(chosen)} columns of numbers; {self.name} is of {d}: {', '.join(self.columns)}.")
         return chosen
 
+    @property
+    def component_names(self) -> list[str] | None:
+        """What its components are called, each by another name, if they are anything but numbers."""
+        known = self.metadata.get("component_names")
+        k = self.mixture.n_components
+        if not known:
+            return None
+        return recognising.names([*map(str, known), *(f"component {place}" for place in range(len(known), k))])[:k]
+
+    def components(self, places: np.ndarray) -> pd.Series:
+        """These components as a column, missing where the place is negative."""
+        if self.component_names is None:
+            return pd.Series(places, dtype="Int64").where(places >= 0, pd.NA)
+        return pd.Series(pd.Categorical.from_codes(places, self.component_names))
+
     def threshold(self, quantile: float) -> float:
         """The log-density that this share of the rows it was fitted to lie below."""
         known = self.metadata.get("log_density_quantiles")
@@ -78,6 +95,56 @@ def _unnamed(columns: list[str]) -> bool:
     return columns == [f"c{place + 1}" for place in range(len(columns))]
 
 
+@dataclasses.dataclass
+class Known:
+    """What is known of the rows of a table, and what was found of that.
+
+    Fields: `missing`, what is done about rows with missing entries, one of `MISSING`; `noise`, the prefix of columns of
+    standard errors; `labels` (n,), the component of each row of the table, -1 where it is not known; `incomplete`, rows
+    that were taken by what there is of them; `unseen`, rows with nothing of use in them.
+    """
+
+    missing: str = "drop"
+    noise: str | None = None
+    labels: np.ndarray | None = None
+    incomplete: int = 0
+    unseen: int = 0
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING:
+            raise Problem(f"--missing is {self.missing!r}; expected one of {', '.join(MISSING)}.", 2)
+
+    def parts(self, model: Loaded, table: Table, columns: list[str]) -> Iterator[tuple[Entries, np.ndarray]]:
+        """Parts of the table in the model's type, and which of their rows can be taken."""
+        errors = {} if self.noise is None else errors_of(table, self.noise, columns)
+        dtype = model.mixture.log_weights.dtype
+        before = 0
+        for found, _ in entries(table, columns, errors):
+            errors_here = None if found.errors is None else found.errors.astype(dtype)
+            found = Entries(found.part, found.values.astype(dtype), errors_here)
+            gaps = np.isnan(found.known)
+            if self.missing == "fail" and gaps.any():
+                row, place = np.argwhere(gaps)[0]
+                raise Problem(
+                    f"{table.name}: row {before + row + 1} has a missing entry in column {columns[place]!r}; fill it "
+                    "in, or say --missing drop, or --missing em to take such rows by what is there."
+                )
+            nothing = gaps.all(axis=1)
+            taken = ~nothing if self.missing == "em" else ~gaps.any(axis=1)
+            if self.missing == "em":
+                self.incomplete += int(np.sum(gaps.any(axis=1) & taken))
+                self.unseen += int(np.sum(nothing))
+            before += len(gaps)
+            yield found, taken
+
+    def told(self, what: str) -> list[str]:
+        """A line about rows with nothing in them, if there are any, which get `what`."""
+        if not self.unseen:
+            return []
+        rows = "1 row has" if self.unseen == 1 else f"{self.unseen} rows have"
+        return [f"{rows} no entry in any column of the mixture, and {'gets' if self.unseen == 1 else 'get'} {what}."]
+
+
 def predict(
     model: Loaded,
     data: str,
@@ -85,13 +152,15 @@ def predict(
     layout: Layout,
     columns: list[str] | None,
     prefix: str,
+    known: Known,
     *,
     probabilities: bool,
 ) -> list[str]:
     """Rows with their component, its probability, and those of all components if asked for; what is worth a line."""
     with opened(data, layout) as table:
-        assign(model, table, out, layout, prefix, model.columns_of(table, columns), every=probabilities)
-        return table.told()
+        chosen = model.columns_of(table, columns)
+        told = assign(model, table, out, layout, prefix, known, chosen, every=probabilities)
+        return table.told() + told
 
 
 def assign(
@@ -100,25 +169,38 @@ def assign(
     out: str,
     layout: Layout,
     prefix: str,
+    known: Known,
     columns: list[str] | None = None,
     *,
     every: bool = False,
-) -> None:
-    """Rows of the table with their component and its probability."""
-    names = assigned(prefix)
+) -> list[str]:
+    """Rows of the table with their component and its probability; what is worth a line."""
+    added = assigned(prefix)
     if every:
-        names += [f"{prefix}p{place}" for place in range(model.mixture.n_components)]
+        places = range(model.mixture.n_components)
+        own = model.component_names
+        added += [f"{prefix}p{place}" if own is None else f"{prefix}p_{own[place]}" for place in places]
 
-    def added(values: np.ndarray) -> list[pd.Series]:
-        _, shares = densities(model.mixture, values)
-        whole = ~np.isnan(shares).any(axis=1)
-        component = pd.Series(np.argmax(shares, axis=1), dtype="Int64").where(whole, pd.NA)
-        return [
-            component,
-            *(pd.Series(p, dtype="Float64") for p in (np.max(shares, axis=1), *(shares.T if every else ()))),
-        ]
+    def parts() -> Iterator[tuple[Part, list[pd.Series]]]:
+        start = 0
+        for found, taken in known.parts(model, table, columns or model.columns):
+            _, shares = densities(model.mixture, *found.only(taken))
+            here = slice(start, start := start + len(taken))
+            if known.labels is not None:
+                sure = known.labels[here]
+                shares = np.where((sure >= 0)[:, None], np.eye(shares.shape[1])[sure], shares)
+                taken = taken | (sure >= 0) & (known.missing == "em")
+            numbers = (np.max(shares, axis=1), *(shares.T if every else ()))
+            yield (
+                found.part,
+                [
+                    model.components(np.where(taken, np.argmax(shares, axis=1), -1)),
+                    *(pd.Series(p, dtype="Float64").where(taken, pd.NA) for p in numbers),
+                ],
+            )
 
-    extend(table, out, layout, names, _computed(model, table, columns or model.columns, added))
+    extend(table, out, layout, added, parts())
+    return known.told("no component")
 
 
 def assigned(prefix: str) -> list[str]:
@@ -135,8 +217,13 @@ def score(
     prefix: str,
     quantile: float | None,
     threshold: float | None,
+    known: Known,
 ) -> dict[str, Any]:
-    """Rows with their log-density and whether it is below the threshold; how many there were of which."""
+    """Rows with their log-density and whether it is below the threshold; how many there were of which.
+
+    Those of rows with missing entries are of other numbers of columns than the quantile is of, so that it says nothing
+    of them.
+    """
     if quantile is not None and threshold is not None:
         raise Problem("--quantile and --threshold both say what an anomaly is; give one of them.", 2)
     if quantile is not None and not 0 <= quantile <= 1:
@@ -144,24 +231,57 @@ def score(
     share = 0.01 if quantile is None else quantile
     limit = model.threshold(share) if threshold is None else threshold
     summary: dict[str, Any] = {"threshold": limit, "quantile": share if threshold is None else None}
-    summary |= {"rows": 0, "rows_missing": 0, "anomalies": 0, "mean_log_density": 0.0}
+    summary |= {"rows": 0, "rows_missing": 0, "rows_incomplete": 0, "rows_not_compared": 0}
+    summary |= {"anomalies": 0, "mean_log_density": 0.0}
 
-    def added(values: np.ndarray) -> list[pd.Series]:
-        scores = densities(model.mixture, values)[0].astype(np.float64)
-        whole = ~np.isnan(scores)
-        summary["rows"] += len(scores)
-        summary["rows_missing"] += int(np.sum(~whole))
-        summary["anomalies"] += int(np.sum(scores < limit))
-        summary["mean_log_density"] += float(np.sum(scores[whole]))
-        unusual = pd.Series(scores < limit, dtype="boolean").where(whole, pd.NA)
-        return [pd.Series(scores, dtype="Float64").where(whole, pd.NA), unusual]
+    def parts(table: Table) -> Iterator[tuple[Part, list[pd.Series]]]:
+        for found, taken in known.parts(model, table, model.columns_of(table, columns)):
+            scores = densities(model.mixture, *found.only(taken))[0].astype(np.float64)
+            compared = taken & (~np.isnan(found.known).any(axis=1) | (threshold is not None))
+            summary["rows"] += len(scores)
+            summary["rows_missing"] += int(np.sum(~taken))
+            summary["rows_not_compared"] += int(np.sum(taken & ~compared))
+            summary["anomalies"] += int(np.sum(compared & (scores < limit)))
+            summary["mean_log_density"] += float(np.sum(scores[taken]))
+            unusual = pd.Series(scores < limit, dtype="boolean").where(compared, pd.NA)
+            yield found.part, [pd.Series(scores, dtype="Float64").where(taken, pd.NA), unusual]
 
-    names = [f"{prefix}log_density", f"{prefix}anomaly"]
     with opened(data, layout) as table:
-        extend(table, out, layout, names, _computed(model, table, model.columns_of(table, columns), added))
-        summary["notes"] = table.told()
+        extend(table, out, layout, [f"{prefix}log_density", f"{prefix}anomaly"], parts(table))
+        summary["notes"] = table.told() + known.told("no density")
+    summary["rows_incomplete"] = known.incomplete
     seen = summary["rows"] - summary["rows_missing"]
     return summary | {"mean_log_density": summary["mean_log_density"] / seen if seen else math.nan}
+
+
+def impute(
+    model: Loaded, data: str, out: str, layout: Layout, columns: list[str] | None, known: Known, seed: int | None
+) -> dict[str, Any]:
+    """The table with what the mixture expects, or draws with a seed, in the place of missing entries; how many."""
+    key = None if seed is None else drawn_with(seed)
+    n_rows = 0
+    with opened(data, layout) as table:
+        chosen = model.columns_of(table, columns)
+        gaps = sum(np.isnan(values).sum(axis=0) for _, values in arrays(table, chosen))
+        lacking = {name: int(number) for name, number in zip(chosen, gaps, strict=True) if number}
+        with writing(out, layout, chosen, table) as write:
+            for number, (found, _) in enumerate(known.parts(model, table, chosen)):
+                there = ~np.isnan(found.values)
+                filled = np.full(there.shape, np.nan, found.values.dtype)
+                if not there.all():
+                    n_rows += int(np.sum(~there.all(axis=1)))
+                    noise = None if found.noise is None else padded(found.noise)
+                    rows = jaxgmm.rows(padded(found.known), missing="nan", noise=noise)
+                    if key is None:
+                        guess = jaxgmm.impute(model.mixture, rows)
+                    else:
+                        guess = jaxgmm.sample_missing(_folded(key, np.uint32(number)), model.mixture, rows)
+                    filled = np.where(there, np.nan, np.asarray(guess)[: len(there)])
+                # Written in parts, and a column is of one type from the first of them on.
+                part = replaced(table.text, found.part, {name: filled[:, chosen.index(name)] for name in lacking})
+                write(pd.DataFrame(index=part.frame.index), part)
+        told = known.told("what the whole mixture expects" if key is None else "a draw from the whole mixture")
+        return {"rows": n_rows, "entries": lacking, "notes": table.told() + told}
 
 
 def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: str, *, labels: bool) -> None:
@@ -175,7 +295,7 @@ def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: s
             rows, components = _sample(model.mixture, key, np.uint32(part), size)
             frame = pd.DataFrame(np.asarray(rows), columns=model.columns)
             if labels:
-                frame[added[0]] = np.asarray(components, np.int64)
+                frame[added[0]] = model.components(np.asarray(components, np.int64))
             write(frame[: n - start])
 
 
@@ -188,10 +308,20 @@ def drawn_with(seed: int) -> jax.Array:
 _key = program(jax.random.key)
 
 
-def quantiles_of(mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray) -> dict[str, list[float]]:
-    """Log-densities that these shares of the rows lie below."""
-    parts = [x[start : start + _CHUNK] for start in range(0, len(x), _CHUNK)]
-    scores = np.concatenate([densities(mixture, part)[0] for part in parts])
+_folded = program(jax.random.fold_in)
+
+
+def quantiles_of(
+    mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray, noise: np.ndarray | None
+) -> dict[str, list[float]] | None:
+    """Log-densities that these shares of the rows without missing entries lie below; None if there are no such rows."""
+    whole = ~np.isnan(x).any(axis=1) & (weights > 0)
+    if not whole.any():
+        return None
+    if not whole.all():
+        x, weights, noise = x[whole], weights[whole], None if noise is None else noise[whole]
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK)]
+    scores = np.concatenate([densities(mixture, x[p], None if noise is None else noise[p])[0] for p in parts])
     order = np.argsort(scores)
     below = np.cumsum(weights[order], dtype=np.float64)
     below = (below - 0.5 * weights[order]) / below[-1]
@@ -215,25 +345,27 @@ def check_names(table: Table, names: list[str]) -> None:
         raise Problem(f"{table.name}: has a column {taken[0]!r} already; say --prefix for other names.", 2)
 
 
-def _computed(
-    model: Loaded, table: Table, columns: list[str], added: Callable[[np.ndarray], list[pd.Series]]
-) -> Iterator[tuple[Part, list[pd.Series]]]:
-    """Parts of the table, and what `added` makes of the numbers in `columns`, in the model's type."""
-    dtype = model.mixture.log_weights.dtype
-    for part, values in arrays(table, columns):
-        yield part, added(values.astype(dtype))
+def densities(mixture: jaxgmm.Mixture, x: np.ndarray, noise: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Log-density (n,) and probability of each component (n, k), of what is known of each row: NaN is a gap."""
+    if noise is None and not np.isnan(x).any():
+        found = _densities(mixture, padded(x))
+    else:
+        found = _densities_of_parts(mixture, padded(x), None if noise is None else padded(noise))
+    log_prob, responsibilities = jax.device_get(found)
+    return log_prob[: len(x)], responsibilities[: len(x)]
 
 
-def densities(mixture: jaxgmm.Mixture, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log-density (n,) and probability of each component (n, k) for each row, NaN where an entry is missing."""
-    log_prob, responsibilities = _densities(mixture, padded(x))
-    return np.asarray(log_prob)[: len(x)], np.asarray(responsibilities)[: len(x)]
-
-
-# Both in one program. Inside it, rows with NaN are no error: they get NaN.
+# Both in one program.
 @program
 def _densities(mixture: jaxgmm.Mixture, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mixture.log_prob(x), mixture.responsibilities(x)
+
+
+# Inside a program rows are not put in blocks of one pattern, so that it is the same one whatever is missing.
+@program
+def _densities_of_parts(mixture: jaxgmm.Mixture, x: jax.Array, noise: Any) -> tuple[jax.Array, jax.Array]:
+    rows = jaxgmm.rows(x, missing="nan", noise=noise)
+    return mixture.log_prob(rows), mixture.responsibilities(rows)
 
 
 @program(static=("n",))

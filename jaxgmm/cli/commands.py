@@ -65,7 +65,7 @@ def execute(arguments: list[str], before: Callable[[], None] = lambda: None) -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
-    except (ValueError, MemoryError) as error:
+    except (ValueError, MemoryError, NotImplementedError) as error:
         _end(error, 1)
     except KeyboardInterrupt:
         _end("stopped.", 130)
@@ -131,6 +131,16 @@ Comment = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Of all that is drawn at random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 Prefix = Annotated[str, typer.Option("--prefix", help="Put before the names of columns that are added.")]
+Noise = Annotated[
+    str | None,
+    typer.Option("--noise", help="Columns of this prefix and another column's name are its standard errors."),
+]
+MissingRows = Annotated[
+    str,
+    typer.Option(
+        "--missing", help="Rows with missing entries: drop (they get nothing), fail, or em (by what there is of them)."
+    ),
+]
 
 
 def _layout(
@@ -151,8 +161,14 @@ def _layout(
 def fit(
     data: Data,
     components: Annotated[
-        str, typer.Option("--components", "-k", help="Numbers to try: 3, 2,4,6 or 1:10 (both included).")
-    ] = "1:10",
+        str | None,
+        typer.Option(
+            "--components",
+            "-k",
+            help="Numbers to try: 3, 2,4,6 or 1:10 (both included). [default: 1:10, or one for each of --labels]",
+            show_default=False,
+        ),
+    ] = None,
     forms: Annotated[
         str, typer.Option("--forms", help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical.")
     ] = "full,tied,diag,spherical",
@@ -187,8 +203,17 @@ def fit(
     columns: ColumnNames = None,
     exclude: Exclude = None,
     weights: Annotated[str | None, typer.Option("--weights", help="Column of row weights, such as counts.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Column of known classes, a component each; empty where a row's is not known."),
+    ] = None,
+    noise: Noise = None,
     missing: Annotated[
-        str, typer.Option("--missing", help="Rows with missing entries: drop (and say how many) or fail.")
+        str,
+        typer.Option(
+            "--missing",
+            help="Rows with missing entries: drop (and say how many), fail, or em (fit them by what there is of them).",
+        ),
     ] = "drop",
     outliers: Annotated[
         str, typer.Option("--outliers", help="Rows that stand alone: exclude (and say which) or keep.")
@@ -235,6 +260,8 @@ def fit(
         columns=columns,
         exclude=exclude,
         weights=weights,
+        labels=labels,
+        noise=noise,
         missing=missing,
         outliers=outliers,
         dtype=dtype,
@@ -259,6 +286,8 @@ def predict(
         bool, typer.Option("--probabilities", help="Add the probability of every component.")
     ] = False,
     columns: ColumnNames = None,
+    noise: Noise = None,
+    missing: MissingRows = "drop",
     format: Format = None,
     header: Header = None,
     separator: Separator = None,
@@ -270,13 +299,16 @@ def predict(
 ) -> None:
     """Add each row's component.
 
-    Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0. Rows with
-    missing entries get none.
+    Writes the rows of DATA with the component each belongs to, and how probably. Components count from 0, or have the
+    names of the classes that the model was fitted with. Rows with missing entries get none, unless --missing em has
+    them told by what there is of them.
     """
     from jaxgmm.cli import applying, report
 
     layout = _layout(format, header, separator, decimal, thousands, na, comment)
-    notes = applying.predict(applying.Loaded.of(model), data, out, layout, columns, prefix, probabilities=probabilities)
+    known = applying.Known(missing, noise)
+    loaded = applying.Loaded.of(model)
+    notes = applying.predict(loaded, data, out, layout, columns, prefix, known, probabilities=probabilities)
     report.noted(notes)
 
 
@@ -296,6 +328,8 @@ def score(
         float | None, typer.Option("--threshold", help="Mark rows of lower log-density than this, instead.")
     ] = None,
     columns: ColumnNames = None,
+    noise: Noise = None,
+    missing: MissingRows = "drop",
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
     format: Format = None,
     header: Header = None,
@@ -309,15 +343,51 @@ def score(
     """Add each row's log-density; mark anomalies.
 
     A row is an anomaly if its log-density is below a threshold, which by default one row in a hundred was below of
-    those that the model was fitted to. Rows with missing entries get none.
+    those that the model was fitted to. Rows with missing entries get none, or with --missing em the log-density of what
+    there is of them, which is compared with a --threshold alone.
     """
     from jaxgmm.cli import applying, report
 
     if json and out == "-":
         raise Problem("--json and the table both want standard output; name a file with --out.", 2)
     layout = _layout(format, header, separator, decimal, thousands, na, comment)
-    summary = applying.score(applying.Loaded.of(model), data, out, layout, columns, prefix, quantile, threshold)
+    known = applying.Known(missing, noise)
+    summary = applying.score(applying.Loaded.of(model), data, out, layout, columns, prefix, quantile, threshold, known)
     report.scored(summary, json=json)
+
+
+@app.command(cls=_Command)
+def impute(
+    model: Model,
+    data: Data,
+    out: Out = "-",
+    sample: Annotated[
+        int | None, typer.Option("--sample", metavar="SEED", help="Draw entries with this seed instead.")
+    ] = None,
+    columns: ColumnNames = None,
+    noise: Noise = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
+    format: Format = None,
+    header: Header = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    thousands: Thousands = None,
+    na: Na = None,
+    comment: Comment = None,
+) -> None:
+    """Fill missing entries.
+
+    Writes the table with each missing entry of the mixture's columns replaced by its mean given the entries that are
+    there, or by a draw, which keeps the spread. All else stays as it is.
+    """
+    from jaxgmm.cli import applying, report
+
+    if json and out == "-":
+        raise Problem("--json and the table both want standard output; name a file with --out.", 2)
+    layout = _layout(format, header, separator, decimal, thousands, na, comment)
+    known = applying.Known("em", noise)
+    summary = applying.impute(applying.Loaded.of(model), data, out, layout, columns, known, sample)
+    report.imputed(summary, json=json)
 
 
 @app.command(cls=_Command)

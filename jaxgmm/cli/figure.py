@@ -26,9 +26,7 @@ def check_figure(path: str) -> None:
         raise Problem(f"--figure is {path!r}; expected a name that ends in one of {', '.join(sorted(kinds))}.", 2)
 
 
-def draw(
-    path: str, selection: jaxgmm.Selection, x: np.ndarray, columns: list[str], weights: np.ndarray | None = None
-) -> str | None:
+def draw(path: str, selection: jaxgmm.Selection, rows: jaxgmm.Evidence, columns: list[str]) -> str | None:
     """The rows in the winner's colours and, if there were several candidates, the criterion that chose it.
 
     Returns what the picture leaves out, if so.
@@ -42,22 +40,22 @@ def draw(
     d = len(shown)
     if left_out:
         mixture = mixture.marginal(range(d))
-        x = x[:, :d]
+        rows = rows.of_columns(np.arange(d))
     compared = len(selection.candidates) > 1
     width, height = (5.5, _HEIGHT) if d <= 2 else (1.9 * d, 1.9 * d)
     figure = Figure(figsize=(width + _CRITERION * compared, height), layout="constrained")
     parts: Any = figure.subfigures(1, 2, width_ratios=(width, _CRITERION)) if compared else [figure]
     if d == 1:
         ax = parts[0].subplots()
-        plot.histogram(mixture, x, ax=ax, weights=weights)
+        plot.histogram(mixture, rows, ax=ax)
         ax.set_xlabel(shown[0])
     elif d == 2:
         ax = parts[0].subplots()
-        plot.assignment(mixture, x, ax=ax, weights=weights)
+        plot.assignment(mixture, rows, ax=ax)
         plot.ellipses(mixture, ax=ax)
         ax.set(xlabel=shown[0], ylabel=shown[1])
     else:
-        plot.pairs(mixture, x, names=shown, axes=parts[0].subplots(d, d), weights=weights)
+        plot.pairs(mixture, rows, names=shown, axes=parts[0].subplots(d, d))
     if compared:
         # Beside many columns, as large as beside a few.
         rest = height - _HEIGHT

@@ -11,11 +11,11 @@ import jaxgmm
 from jaxgmm.cli import applying, report
 from jaxgmm.cli.figure import check_figure, draw
 from jaxgmm.cli.layout import Layout
+from jaxgmm.cli.partial import MISSING
 from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
-from jaxgmm.ground.padding import padded
 from jaxgmm.model.mixture import order_of
 from jaxgmm.selection.candidates import CRITERIA
 from jaxgmm.selection.select import OUTLIERS
@@ -34,12 +34,14 @@ class FitCommand:
 
     data: str
     layout: Layout
-    components: str
+    components: str | None
     forms: str
     criterion: str
     columns: list[str] | None
     exclude: list[str] | None
     weights: str | None
+    labels: str | None
+    noise: str | None
     missing: str
     outliers: str
     dtype: str
@@ -52,6 +54,8 @@ class FitCommand:
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
         """Fit, write what was asked for, and report."""
         ks, forms = self.candidates(CRITERIA)
+        if self.sort is not None and self.labels is not None:
+            raise Problem("--sort and --labels both say in what order components are; leave --sort out.", 2)
         check_folders(out, assign, figure)
         if figure is not None:
             check_figure(figure)
@@ -61,22 +65,25 @@ class FitCommand:
             rows = self.rows(table)
             if self.sort is not None:
                 _check_sort(self.sort, rows.columns)
+            if self.labels is not None:
+                ks = self._with_classes(ks, rows)
             if len(rows.x) < max(ks):
                 raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
+            x, weights = rows.evidence()
             selection = jaxgmm.select(
                 applying.drawn_with(self.seed),
-                padded(rows.x),
+                x,
                 ks,
                 forms,
                 criterion=self.criterion,
-                weights=padded(rows.weights),
+                weights=weights,
                 outliers=self.outliers,
                 **self.starts(_STARTS),
                 progress=True,
                 **self.options,
             )
             sound(selection)
-            drawn = rows.x[:, list(selection.columns)], rows.weights
+            drawn = rows.of_columns(list(selection.columns))
             rows, selection = rows.of(selection), rows.told(selection)
             if self.sort is not None:
                 selection = _sorted(selection, self.sort, rows.columns)
@@ -86,8 +93,9 @@ class FitCommand:
             if out is not None:
                 jaxgmm.save(out, mixture, metadata, selection.schema)
             if assign is not None:
-                applying.assign(loaded, table, assign, self.layout, prefix)
-        if figure is not None and (note := draw(figure, selection, drawn[0], rows.columns, drawn[1])):
+                known = applying.Known(self.missing, self.noise, rows.every_label)
+                applying.assign(loaded, table, assign, self.layout, prefix, known)
+        if figure is not None and (note := draw(figure, selection, drawn.record(), rows.columns)):
             rows = dataclasses.replace(rows, notes=[*rows.notes, note])
         unsaved = out is None and assign is None and figure is None
         report.fitted(
@@ -96,9 +104,9 @@ class FitCommand:
 
     def candidates(self, criteria: Collection[str]) -> tuple[list[int], list[str]]:
         """Numbers of components and forms to try, once all options are known to say something."""
-        ks, forms = counts(self.components), _known("--forms", self.forms.split(","), STRUCTURES)
+        ks, forms = counts(self.components or "1:10"), _known("--forms", self.forms.split(","), STRUCTURES)
         _known("--criterion", [self.criterion], criteria)
-        _known("--missing", [self.missing], ("drop", "fail"))
+        _known("--missing", [self.missing], MISSING)
         _known("--outliers", [self.outliers], OUTLIERS)
         _known("--dtype", [self.dtype], ("float32", "float64"))
         _known("--effort", [self.effort], _STARTS)
@@ -118,18 +126,38 @@ class FitCommand:
             missing=self.missing,
             dtype=self.dtype,
             by=by,
+            noise=self.noise,
+            labels=self.labels,
         )
+
+    def _with_classes(self, ks: list[int], rows: Selected) -> list[int]:
+        """Numbers of components of which each class has one: as many as there are classes, if nothing else was said."""
+        n = len(rows.classes)
+        if self.components is None:
+            return [n]
+        if ks[0] < n:
+            raise Problem(
+                f"--components is {self.components!r}; expected {n} or more, as --labels {rows.labelled} has {n} "
+                f"classes with a component each: {', '.join(rows.classes[:20])}{', ...' if n > 20 else ''}.",
+                2,
+            )
+        return ks
 
     def _metadata(
         self, table: Table, rows: Selected, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
     ) -> dict[str, Any]:
         best = selection.winner
+        quantiles = applying.quantiles_of(mixture, rows.x, rows.weights, rows.noise)
         return {
             "created_by": f"jaxgmm {jaxgmm.__version__}",
+            **({"component_names": rows.classes} if rows.classes else {}),
             "fit": {
                 "data": table.name,
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
+                "rows_incomplete": rows.incomplete,
+                "labels": rows.labelled,
+                "noise": rows.errors,
                 "outliers": [place + 1 for place in selection.outliers],
                 "constants": selection.constants,
                 "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
@@ -144,7 +172,7 @@ class FitCommand:
                 "restarts": self.restarts,
                 **self.options,
             },
-            "log_density_quantiles": applying.quantiles_of(mixture, rows.x, rows.weights),
+            **({} if quantiles is None else {"log_density_quantiles": quantiles}),
         }
 
 

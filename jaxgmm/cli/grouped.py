@@ -99,6 +99,13 @@ class GroupedCommand:
         fit = self.fit
         if fit.criterion == "cv":
             raise Problem(f"--criterion cv takes no --by; expected one of {', '.join(CRITERIA)}.", 2)
+        apart = {"--missing em": fit.missing == "em", "--labels": fit.labels, "--noise": fit.noise}
+        if refused := [option for option, said in apart.items() if said]:
+            raise Problem(
+                f"{refused[0]} takes no --by: mixtures of groups are fitted to whole rows, exact and without classes. "
+                "Leave one of them out, or fit each group's rows by themselves.",
+                2,
+            )
         if fit.sort not in (None, "weight"):
             raise Problem(
                 f"--sort is {fit.sort!r}; with --by, components are in the order of their weights, the heaviest first. "

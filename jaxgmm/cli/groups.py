@@ -51,8 +51,8 @@ class Groups:
 class GroupReader:
     """Gathers the groups of a table, a part of it after the other: numbers of entries, and each entry once."""
 
-    def __init__(self, table: Table, columns: list[str]) -> None:
-        self._table, self._columns = table, columns
+    def __init__(self, table: Table, columns: list[str], option: str) -> None:
+        self._table, self._columns, self._option = table, columns, option
         self._places = sorted(table.columns.index(name) for name in columns)
         self._known: list[dict[Hashable, int]] = [{} for _ in columns]
         self._codes: list[list[np.ndarray]] = [[] for _ in columns]
@@ -64,7 +64,9 @@ class GroupReader:
             try:
                 found, entries = pd.factorize(frame[name])
             except TypeError:
-                raise Problem(f"--by: entries of column {name!r} of {self._table.name} are no names.", 2) from None
+                raise Problem(
+                    f"{self._option}: entries of column {name!r} of {self._table.name} are no names.", 2
+                ) from None
             numbers = [
                 -1 if (one := self._said(entry)) is None else known.setdefault(one, len(known))
                 for entry in entries.tolist()

@@ -3,7 +3,7 @@
 import collections
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -65,11 +65,13 @@ def numeric_columns(table: Table) -> list[str]:
     raise Problem(f"{table.name}: no rows in it.")
 
 
-def arrays(table: Table, columns: Sequence[str]) -> Iterator[tuple[Part, np.ndarray]]:
+def arrays(table: Table, columns: Sequence[str], infinite: Collection[str] = ()) -> Iterator[tuple[Part, np.ndarray]]:
     """Parts of the table with their numbers (m, d) in float64, NaN where an entry is missing.
 
-    Words are found to the last row before they are an error, so that it names them all.
+    Numbers are finite but in the columns that may be `infinite`. Words are found to the last row before they are an
+    error, so that it names them all.
     """
+    finite = np.array([name not in infinite for name in columns], bool)
     layout, before, integers = _layout(table), 0, True
     found: dict[str, collections.Counter[str]] = {}
     for part in table.parts():
@@ -79,8 +81,8 @@ def arrays(table: Table, columns: Sequence[str]) -> Iterator[tuple[Part, np.ndar
             if len(words):
                 found.setdefault(name, collections.Counter()).update(words.astype(str))
         integers = integers and bool(np.all((values == np.round(values)) | np.isnan(values)))
-        if np.isinf(values).any():
-            row, place = np.argwhere(np.isinf(values))[0]
+        if (wrong := np.isinf(values) & finite).any():
+            row, place = np.argwhere(wrong)[0]
             raise Problem(
                 f"{table.name}: row {before + row + 1} of column {columns[place]!r} is infinite; leave it out."
             )

@@ -50,16 +50,35 @@ def fitted(
                 "passed_over": None if selection.passed_over is None else str(selection.passed_over),
                 "rows": len(rows.x),
                 "rows_dropped": rows.dropped,
+                "rows_incomplete": rows.incomplete,
                 "rows_duplicated": rows.duplicates,
                 "missing": rows.missing,
                 "columns": rows.columns,
                 "columns_unused": rows.unused,
+                "noise": rows.errors,
+                "labels": _classes(rows),
                 "notes": [*rows.notes, *selection.notes(first=1)],
             }
         )
         return
     console = _console(stderr=to_stderr)
     _left_out(console, rows, len(rows.x) + len(selection.outliers))
+    if rows.incomplete:
+        what = "1 row has" if rows.incomplete == 1 else f"{rows.incomplete} rows have"
+        console.print(
+            f"{what} missing entries and {_is(rows.incomplete)} fitted by what there is ({missing(rows.missing)})."
+        )
+    if rows.errors:
+        exact = [name for name in rows.columns if name not in rows.errors]
+        beside = f"; {_listed(exact, console)} {'is' if len(exact) == 1 else 'are'} taken as exact" if exact else ""
+        console.print(f"Standard errors: {_listed(list(rows.errors.values()), console)}{beside}.")
+    if rows.labels is not None:
+        known = _classes(rows)["rows"]
+        told = ", ".join(f"{name} ({number})" for name, number in known.items())
+        n_rows = sum(known.values())
+        console.print(
+            f"{n_rows} of {len(rows.x)} rows have a class in {rows.labelled}, the components in this order: {told}."
+        )
     if rows.duplicates:
         what = "1 row is like another" if rows.duplicates == 1 else f"{rows.duplicates} rows are like others"
         console.print(f"{what} before in every column that is used; all of them count.")
@@ -203,8 +222,27 @@ def scored(summary: dict[str, Any], *, json: bool) -> None:
         return
     noted(summary["notes"])
     lacking = f", {summary['rows_missing']} with missing entries" if summary["rows_missing"] else ""
-    _console(stderr=True).print(
+    console = _console(stderr=True)
+    console.print(
         f"{summary['anomalies']} of {summary['rows']} rows{lacking}: log-density below {summary['threshold']:.6g}."
+    )
+    if n := summary["rows_not_compared"]:
+        console.print(
+            f"{n} {'row has' if n == 1 else 'rows have'} missing entries and a log-density of fewer columns, which is "
+            "not compared with that of whole rows; --threshold compares all."
+        )
+
+
+def imputed(summary: dict[str, Any], *, json: bool) -> None:
+    """How many entries were filled; for people beside the table, which may be on standard output."""
+    if json:
+        _print_json(summary)
+        return
+    noted(summary["notes"])
+    entries, n = summary["entries"], summary["rows"]
+    rows = "1 row" if n == 1 else f"{n} rows"
+    _console(stderr=True).print(
+        f"Filled the missing entries of {rows} ({missing(entries)})." if n else "There are no missing entries to fill."
     )
 
 
@@ -226,8 +264,22 @@ def _left_out(console: Console, rows: "Selected", n_remain: int) -> None:
     if rows.unused:
         console.print(f"Columns not used: {_listed(rows.unused, console)}.")
     if rows.dropped:
-        what = "1 row with missing entries is" if rows.dropped == 1 else f"{rows.dropped} rows with missing entries are"
-        console.print(f"{what} left out; {n_remain} remain ({missing(rows.missing)}).")
+        what = "nothing to fit" if rows.partial else "missing entries"
+        what = f"1 row with {what} is" if rows.dropped == 1 else f"{rows.dropped} rows with {what} are"
+        columns = "" if rows.partial else f" ({missing(rows.missing)})"
+        console.print(f"{what} left out; {n_remain} remain{columns}.")
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _classes(rows: "Selected") -> Any:
+    """The classes of the rows that are fitted, in the order of the components, and how many rows have each."""
+    if rows.labels is None:
+        return None
+    counts = np.bincount(rows.labels[rows.labels >= 0], minlength=len(rows.classes)).tolist()
+    return {"column": rows.labelled, "rows": dict(zip(rows.classes, counts, strict=True))}
 
 
 def _groups_of(number: int) -> str:
@@ -250,7 +302,7 @@ def _components(console: Console, model: "Loaded") -> None:
     deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)).T.tolist()
     means = means.T.tolist()
     fixed = [
-        ("component", [str(place) for place in range(len(weights))]),
+        ("component", model.component_names or [str(place) for place in range(len(weights))]),
         ("weight", [f"{weight:.4f}" for weight in weights]),
     ]
     n_shown = _COLUMNS if console.is_terminal else len(model.columns)
@@ -280,6 +332,7 @@ def _described(model: "Loaded") -> dict[str, Any]:
     return {
         "n_components": model.mixture.n_components,
         "columns": model.columns,
+        **({"component_names": model.component_names} if model.component_names else {}),
         "weights": weights,
         "means": means,
         "covariances": covariances,

@@ -244,7 +244,7 @@ def _writing_parquet(draft: str, layout: Layout, kind: str, added: list[str], te
 @contextlib.contextmanager
 def _writing_arrays(draft: str, layout: Layout, kind: str, added: list[str], text: Text | None) -> Iterator[Write]:
     parts: list[pd.DataFrame] = []
-    yield lambda new, part=None: parts.append(new[added])
+    yield lambda new, part=None: parts.append(joined(new, part)[added])
     whole = pd.concat(parts, ignore_index=True)
     arrays = {name: _plain(whole[name]) for name in added}
     with open(draft, "wb") as file:
@@ -255,7 +255,9 @@ def _writing_arrays(draft: str, layout: Layout, kind: str, added: list[str], tex
 
 
 def _plain(column: pd.Series) -> np.ndarray:
-    """Missing numbers as NaN, missing integers as -1, missing truths as false."""
+    """Missing numbers as NaN, missing integers as -1, missing truths as false; of words, their places in the order."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(np.int64)
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.fillna(False).to_numpy(bool)
     if pd.api.types.is_integer_dtype(column.dtype):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxgmm.cli.layout import Layout
@@ -138,6 +139,29 @@ class Text:
             line = re.sub(_QUOTED.format(marks=re.escape(separator)), r"\1", line)
         return line.count(separator) + 1 - self.width
 
+    def replaced(self, line: str, entries: dict[int, str]) -> str:
+        """The line, filled up to the width of a row, with other entries at these places and all else as it stands."""
+        mark = re.escape(self.recognised.layout.separator or ",")
+        blank = mark == re.escape(" ")
+        field = re.compile(r'[ \t]*("(?:[^"]|"")*"[^ \t]*|[^ \t]+)' if blank else rf'(?: *"(?:[^"]|"")*")?[^{mark}]*')
+        body = line.rstrip(_ENDS)
+        body += "" if blank else -self.longer(line) * (self.recognised.layout.separator or ",")
+        spans: list[tuple[int, int]] = []
+        start = 0
+        while len(spans) < self.width and (found := field.match(body, start)):
+            spans.append(found.span(1) if blank else found.span())
+            start = found.end() + (not blank)
+        for place in sorted(entries, reverse=True):
+            first, last = spans[place]
+            body = body[:first] + entries[place] + body[last:]
+        return body + line[len(line.rstrip(_ENDS)) :]
+
+    def written(self, value: Any) -> str:
+        """A number as this text has it."""
+        layout = self.recognised.layout
+        plain = str(value).replace(".", layout.decimal or ".")
+        return f'"{plain}"' if layout.decimal == layout.separator else plain
+
     def _refuse_longer(self, lines: list[str], before: int) -> None:
         separator = self.recognised.layout.separator or ","
         blank, most = separator == " ", self.width - 1
@@ -200,9 +224,15 @@ def writer(file: Any, layout: Layout, source: Text | None) -> Write:
             cells = source.read(part.lines, dtype=str, na_values=[]).set_axis(part.frame.columns, axis=1)
             joined(new, Part(cells)).to_csv(file, header=first, **options)
         else:
-            if first and source.recognised.head is not None:
+            head = source.recognised.head
+            if new.columns.empty:
+                lines = [head, *part.lines] if first and head is not None else part.lines
+                file.writelines(line.rstrip(_ENDS) + newline for line in lines)
+                first = False
+                return
+            if first and head is not None:
                 names = pd.DataFrame(columns=new.columns).to_csv(**options)
-                file.write(source.recognised.head.rstrip(_ENDS) + separator + names)
+                file.write(head.rstrip(_ENDS) + separator + names)
             ends = new.to_csv(header=False, **options).splitlines(keepends=True)
             for line, end in zip(part.lines, ends, strict=True):
                 lost = -source.longer(line) * separator
@@ -215,6 +245,29 @@ def writer(file: Any, layout: Layout, source: Text | None) -> Write:
 def joined(new: pd.DataFrame, part: Part | None) -> pd.DataFrame:
     """Columns of a part, if there is one, and more beside them."""
     return new if part is None else pd.concat([part.frame, new], axis=1)
+
+
+def replaced(text: Text | None, part: Part, columns: dict[str, np.ndarray]) -> Part:
+    """A part of a table with numbers in the place of entries of these columns, where they are not NaN."""
+    frame = part.frame.copy()
+    for name, values in columns.items():
+        there = ~np.isnan(values)
+        numeric = pd.api.types.is_numeric_dtype(frame[name].dtype)
+        if not numeric and text is not None:
+            values = np.array([text.written(value) for value in values], object)
+        elif pd.api.types.is_integer_dtype(frame[name].dtype):
+            # Integers that are there stay what they are in a type that has fractions.
+            frame[name] = frame[name].astype("Float64")
+        frame[name] = frame[name].mask(there, pd.Series(values, index=frame.index))
+    if text is None or part.lines is None:
+        return Part(frame)
+    entries: list[dict[int, str]] = [{} for _ in part.lines]
+    for name, values in columns.items():
+        place = part.frame.columns.get_loc(name)
+        for row in np.flatnonzero(~np.isnan(values)).tolist():
+            entries[row][place] = text.written(values[row])
+    lines = [text.replaced(line, new) if new else line for line, new in zip(part.lines, entries, strict=True)]
+    return Part(frame, lines)
 
 
 def _lines(path: str, name: str, comment: str, separator: str | None, comments: Comments) -> Iterator[str]:

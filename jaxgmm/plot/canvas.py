@@ -1,13 +1,15 @@
 """What a picture is drawn from: checked mixtures and rows, the region it shows, and the grid over it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxgmm.ground import containers, frames
+from jaxgmm.ground import containers, frames, known
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_mixture, check_rows, check_stack
 from jaxgmm.model.scale import scale_of
 from jaxgmm.plot import style
@@ -32,25 +34,35 @@ _ADVICE = {
 
 
 class Rows(NamedTuple):
-    """Rows that are present: `x` (n, d) and `weights` (n,), which average one.
+    """Rows that are present: `x` (n, d), NaN where an entry is not seen, and `weights` (n,), which average one.
 
-    `names` of the columns, if known; `near`, from where to where most rows are in each.
+    `names` of the columns, if known; `near`, from where to where most rows are in each; `evidence`, all that is known
+    of the rows.
     """
 
     x: np.ndarray
     weights: np.ndarray
     names: list[str] | None
     near: tuple[np.ndarray, np.ndarray]
+    evidence: Evidence
 
     def of(self, chosen: np.ndarray) -> "Rows":
         """These rows."""
-        return self._replace(x=self.x[chosen], weights=self.weights[chosen])
+        evidence = jax.tree.map(lambda array: array[chosen], self.evidence)
+        return self._replace(x=self.x[chosen], weights=self.weights[chosen], evidence=evidence)
 
     def columns(self, columns: list[int]) -> "Rows":
         """These columns."""
         low, high = self.near
         names = self.names and [self.names[column] for column in columns]
-        return Rows(self.x[:, columns], self.weights, names, (low[columns], high[columns]))
+        near = low[columns], high[columns]
+        return Rows(self.x[:, columns], self.weights, names, near, self.evidence.of_columns(columns))
+
+    @property
+    def known(self) -> Any:
+        """What a mixture is asked about: the rows themselves where nothing else is known of them."""
+        others = dataclasses.replace(self.evidence, x=None, weights=None)  # type: ignore[arg-type]
+        return self.evidence if jax.tree.leaves(others) else self.x
 
     def shown(self) -> "Rows":
         """As many of the rows as can be seen: the same ones each time, in an order of no meaning."""
@@ -87,15 +99,23 @@ def single(mixture: Any, n_columns: int | None = None) -> Mixture:
 
 
 def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
-    """The rows that have weight, and the mixture in their floating point type."""
+    """The rows that have weight and an entry that is seen, and the mixture in their floating point type."""
     names = frames.names_of(x)
     x = containers.plain("x", x) if names else x
     mixture, rows = check_rows(mixture, x, weights)
-    kept = np.asarray(rows.weights) > 0
-    values, present = np.asarray(rows.x)[kept], np.asarray(rows.weights)[kept]
+    # On the host, where no operation is a program of its own.
+    told: Evidence = jax.device_get(dataclasses.replace(rows.without_patterns(), shards=None))
+    kept = told.weights > 0
+    kept = kept if told.seen is None else kept & told.seen.any(axis=1)
+    if not kept.any():
+        raise ValueError("x has no row with an entry that is seen; expected one at least, or there is nothing to draw.")
+    told = jax.tree.map(lambda array: array[kept], told)
+    values = np.asarray(told.x) if told.seen is None else np.where(told.seen, told.x, np.nan)
+    present = np.asarray(told.weights)
     columns = [str(name) for name in names] or None
     some = _thinned(len(values))
-    return mixture, Rows(values, present / present.mean(), columns, near(values[some], present[some]))
+    ends = near(values[some], present[some])
+    return mixture, Rows(values, present / present.mean(), columns, ends, told)
 
 
 def _thinned(n: int) -> np.ndarray:
@@ -110,6 +130,12 @@ def lower_quantile(values: np.ndarray, weights: np.ndarray, quantile: Any) -> fl
     order = np.argsort(values)
     below = np.cumsum(weights[order]) - weights[order]
     return float(values[order][below <= quantile * weights.sum()][-1])
+
+
+def _lower(values: np.ndarray, weights: np.ndarray, share: Any) -> float:
+    """The same of the values that are no NaN; infinite if there are none."""
+    seen = ~np.isnan(values)
+    return lower_quantile(values[seen], weights[seen], share) if seen.any() else np.inf
 
 
 def deviations(mixture: Mixture) -> np.ndarray:
@@ -135,12 +161,14 @@ def near(x: np.ndarray, weights: np.ndarray, scale: np.ndarray | None = None) ->
     if len(x) < _MANY:
         return np.full(x.shape[1], -np.inf), np.full(x.shape[1], np.inf)
     share = np.clip(3 / len(x), _SHARE, 0.25)
+    gaps = np.isnan(x)
     low, high = (
-        np.array([sign * lower_quantile(sign * column, weights, share) for column in x.T.astype(float)])
-        for sign in (1, -1)
+        np.array([sign * _lower(sign * column, weights, share) for column in x.T.astype(float)]) for sign in (1, -1)
     )
-    # Where most rows hold one value, as in a column of zeros, the scale knows of the others.
-    scale = np.asarray(scale_of(x, weights), float) if scale is None else scale
+    if scale is None:
+        # Where most rows hold one value, as in a column of zeros, the scale knows of the others.
+        rows = known.evidence(x, weights, missing=gaps if gaps.any() else "error", arranged=False)
+        scale = np.asarray(scale_of(rows), float)
     reach = _FAR * np.maximum(high - low, 3 * scale)
     return low - reach, high + reach
 

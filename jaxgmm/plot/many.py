@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground import checks
+from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import Given, read
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
@@ -257,7 +258,8 @@ def _draw(ax: "Axes", panel: _Panel, room: int, most: int) -> bool:
     filled = np.minimum(np.arange(room), len(present) - 1)
     scale = scale_of(x[filled], np.where(np.arange(room) < len(present), weights[filled], 0))
     near = canvas.near(x[weights > 0], weights[weights > 0], np.asarray(scale, float))
-    every = canvas.Rows(x, panel.weights[present] / panel.weights[present].mean(), panel.labels, near)
+    own: Any = panel.weights[present]
+    every = canvas.Rows(x, own / own.mean(), panel.labels, near, Evidence(x, own))
     rows = every.of(weights > 0)
     if panel.mixture is None:
         _bare(ax, rows)

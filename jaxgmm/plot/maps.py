@@ -122,7 +122,7 @@ def uncertainty(
     style.frame(ax, plane)
     if rows is not None:
         shown = rows.shown()
-        scatter.points(ax, mixture, shown, mixture.responsibilities(shown.x), soft=False)
+        scatter.points(ax, mixture, shown, mixture.responsibilities(shown.known), soft=False)
         style.label(ax, rows.names)
         scatter.outside(ax, rows)
     if colorbar:
@@ -140,11 +140,12 @@ def anomalies(
 ) -> "Axes":
     """The rows of `x` that are less probable than a threshold, over the log-density in two columns.
 
-    All anomalous rows are shown, up to 10,000; of the others, as many as `assignment` shows.
+    All anomalous rows are shown, up to 10,000; of the others, as many as `assignment` shows. A row of which one entry
+    is seen has a density in one column, which is not compared.
 
     Args:
         mixture: of any family, with two columns.
-        x: (n, 2), a frame or an array; the names of a frame's columns are put on the axes.
+        x: (n, 2), a frame or an array, whose names of columns are put on the axes; or what `jaxgmm.rows` makes of them.
         threshold: log-density below which a row is anomalous. By default the `quantile` of the rows' own.
         quantile: the share of the rows' weight, from 0 to 1, that may lie below the threshold.
         ax: where to draw; by default a new figure.
@@ -158,8 +159,12 @@ def anomalies(
         ImportError: without matplotlib.
     """
     mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
-    value = np.asarray(mixture.log_prob(rows.x), float)
-    bound = canvas.lower_quantile(value, rows.weights, quantile) if threshold is None else float(threshold)
+    value = np.asarray(mixture.log_prob(rows.known), float)
+    whole = ~np.isnan(rows.x).any(axis=1)
+    if threshold is None and not whole.any():
+        raise ValueError("x has no row whose entries are all seen; expected some for the quantile, or a threshold.")
+    of_whole = value[whole], rows.weights[whole]
+    bound = canvas.lower_quantile(*of_whole, quantile) if threshold is None else float(threshold)
     ax = style.axes(ax)
     plane = canvas.plane(mixture, rows, ax)
     image = np.maximum(plane.image(mixture.log_prob(plane.points)), _NOTHING)
@@ -172,7 +177,7 @@ def anomalies(
             plane.first, plane.second, image, levels=[bound], colors="black", linewidths=1.2, linestyles="dashed"
         )
     style.frame(ax, plane)
-    odd = value < bound
+    odd = whole & (value < bound)
     scatter.plain(ax, rows.of(~odd).shown())
     marked = rows.of(odd).shown()
     ax.scatter(
@@ -187,7 +192,7 @@ def anomalies(
     )
     style.label(ax, rows.names)
     scatter.outside(ax, rows)
-    style.legend(ax, _handles(int(odd.sum()), odd.size))
+    style.legend(ax, _handles(int(odd.sum()), int(whole.sum())))
     return ax
 
 

@@ -26,8 +26,8 @@ def histogram(
 
     Args:
         mixture: of any family, with one column. That of several columns has `mixture.marginal([i])`.
-        x: (n, 1), a frame or an array; the name of a frame's column is put on the axis. All rows are counted; those far
-            from most of the others at the edge.
+        x: (n, 1), a frame or an array; the name of a frame's column is put on the axis; or what `jaxgmm.rows` makes of
+            them. All rows are counted whose entry is seen; those far from most of the others at the edge.
         ax: where to draw; by default a new figure.
         bins: as `numpy.histogram_bin_edges` takes them; what it chooses by itself it chooses without weights.
         weights: (n,), weights of the rows. Rows of weight 0 are left out.
@@ -59,11 +59,12 @@ def pairs(
 
     On the diagonal the density of each column over its histogram, as `histogram` draws it; below it the components'
     ellipses, which hold 50 and 95 % of each, over the rows as `assignment` shows them. Rows have the colour of their
-    most probable component in all columns together. Those far from most of the others are counted on the diagonal.
+    most probable component in all columns together, or in those that are seen. Those far from most of the others are
+    counted on the diagonal.
 
     Args:
         mixture: with d columns, from 2 to 12.
-        x: (n, d), a frame or an array.
+        x: (n, d), a frame or an array, or what `jaxgmm.rows` makes of them.
         names: of the columns, d strings. By default those of a frame.
         axes: (d, d) of matplotlib's; by default those of a new figure. What is above the diagonal is switched off.
         weights: (n,), weights of the rows. Rows of weight 0 are left out.
@@ -86,7 +87,7 @@ def pairs(
     grid = _grid(axes, d)
     low, high = canvas.extent(mixture, rows, canvas.OVER_ROWS)
     shown = None if rows is None else rows.shown()
-    responsibilities = None if shown is None else mixture.responsibilities(shown.x)
+    responsibilities = None if shown is None else mixture.responsibilities(shown.known)
     for i, j in np.ndindex(d, d):
         ax: Any = grid[i, j]
         if j > i:
@@ -111,7 +112,8 @@ def pairs(
 
 def curves(ax: "Axes", mixture: Mixture, rows: canvas.Rows | None, bins: Any, low: Any, high: Any) -> list[Any]:
     """A mixture in one column over its rows: its line, and those of the components where there are several."""
-    if rows is not None:
+    if rows is not None and not np.isnan(rows.x).all():
+        rows = rows.of(~np.isnan(rows.x[:, 0]))
         values = rows.x[:, 0].astype(float)
         edges = _edges(values[(values >= low) & (values <= high)], bins)
         # A density over all rows, whether or not there is a bar over them.

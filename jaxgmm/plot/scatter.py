@@ -23,24 +23,37 @@ _ARROWS = {
 }
 _SIDES = {"ha": ("center", "right", "left"), "va": ("center", "top", "bottom")}
 _NOTE = "rows outside"
+# How long a tick is, as a share of the axes.
+_TICK = 0.03
 
 
-def assignment(mixture: Mixture, x: Any, ax: "Axes | None" = None, soft: bool = True, weights: Any = None) -> "Axes":
+def assignment(
+    mixture: Mixture,
+    x: Any,
+    ax: "Axes | None" = None,
+    soft: bool = True,
+    weights: Any = None,
+    errors: bool = False,
+) -> "Axes":
     """The rows of `x` in two columns, each in the colour of its component.
 
     The axes follow where most rows are: those far from these are counted at the edge, unless limits that the caller has
     set beforehand show them.
+
+    A row of which one entry alone is seen is a tick at the edge, at that entry and in the colour that it says.
 
     Up to 1,000 rows have the marker of their most probable component too. Of more than 10,000 rows, 10,000 are shown,
     the same ones each time; many points are small, transparent, and stored as an image in vector graphics.
 
     Args:
         mixture: with two columns.
-        x: (n, 2), a frame or an array; the names of a frame's columns are put on the axes.
+        x: (n, 2), a frame or an array, whose names of columns are put on the axes; or what `jaxgmm.rows` makes of them.
         ax: where to draw; by default a new figure.
         soft: mix the colours of the components in proportion to the responsibilities. Otherwise each row has the
             colour of its most probable component.
         weights: (n,), weights of the rows, shown as the areas of their markers. Rows of weight 0 are left out.
+        errors: draw one standard error of rows with noise: bars along the columns, or ellipses where errors are given
+            as covariances.
 
     Returns:
         The axes, with a legend for two to seven components.
@@ -53,7 +66,9 @@ def assignment(mixture: Mixture, x: Any, ax: "Axes | None" = None, soft: bool = 
     ax = style.axes(ax)
     shown = rows.shown()
     canvas.aim(mixture, rows, ax)
-    points(ax, mixture, shown, mixture.responsibilities(shown.x), soft)
+    points(ax, mixture, shown, mixture.responsibilities(shown.known), soft)
+    if errors:
+        uncertain(ax, shown)
     outside(ax, rows)
     style.label(ax, rows.names)
     key(ax, mixture, len(shown.x))
@@ -68,24 +83,79 @@ def points(
     colors = [style.color(rank) for rank in range(responsibilities.shape[1])]
     labels = np.argmax(responsibilities, axis=1)
     filled = style.blend(responsibilities if soft else np.eye(len(colors))[labels], colors)
-    if len(rows.x) > canvas.N_MARKED:
-        _points(ax, rows, size=size, c=filled)
-        return
     n = len(rows.x)
+    _ticks(ax, rows, filled)
+    whole = _whole(rows)
+    if n > canvas.N_MARKED:
+        _points(ax, rows.of(whole), n, size, c=filled[whole])
+        return
     for label in np.unique(labels).tolist():
-        chosen = labels == label
+        chosen = (labels == label) & whole
         _points(ax, rows.of(chosen), n, size, c=filled[chosen], marker=style.marker(label))
 
 
 def plain(ax: "Axes", rows: canvas.Rows, size: float = 1.0) -> None:
     """Rows in two columns that say nothing about components."""
-    _points(ax, rows, size=size, c=style.NEUTRAL)
+    from matplotlib.colors import to_rgb
+
+    n = len(rows.x)
+    _ticks(ax, rows, np.tile(to_rgb(style.NEUTRAL), (n, 1)))
+    _points(ax, rows.of(_whole(rows)), n, size, c=style.NEUTRAL)
+
+
+def uncertain(ax: "Axes", rows: canvas.Rows) -> None:
+    """One standard error of rows in two columns around what is seen of them."""
+    from matplotlib.collections import EllipseCollection, LineCollection
+
+    noise = rows.evidence.noise
+    if noise is None:
+        return
+    whole = _whole(rows)
+    x, noise = rows.x[whole].astype(float), np.asarray(noise, float)[whole]
+    look: dict[str, Any] = {"edgecolors": style.NEUTRAL, "linewidths": 0.6, "alpha": 0.5, "zorder": 0.9}
+    if noise.ndim == 2:
+        reach = np.sqrt(noise)[:, :, None] * np.eye(2)
+        bars = np.stack([x[:, None] - reach, x[:, None] + reach], axis=2).reshape(-1, 2, 2)
+        ax.add_collection(LineCollection(bars.tolist(), **look), autolim=False)
+        return
+    variances, directions = np.linalg.eigh(noise)
+    minor, major = 2 * np.sqrt(np.maximum(variances, 0)).T
+    angles = np.degrees(np.arctan2(directions[:, 1, 1], directions[:, 0, 1]))
+    outlines = EllipseCollection(
+        major, minor, angles, units="xy", offsets=x, offset_transform=ax.transData, facecolors="none", **look
+    )
+    ax.add_collection(outlines, autolim=False)
+
+
+def _whole(rows: canvas.Rows) -> np.ndarray:
+    return ~np.isnan(rows.x).any(axis=1)
+
+
+def _ticks(ax: "Axes", rows: canvas.Rows, colors: np.ndarray) -> None:
+    """Rows of which one of two entries is seen, at the edge along which it is known where they are."""
+    from matplotlib.collections import LineCollection
+
+    for column, transform in enumerate((ax.get_xaxis_transform(), ax.get_yaxis_transform())):
+        chosen = np.isnan(rows.x[:, 1 - column]) & ~np.isnan(rows.x[:, column])
+        if not chosen.any():
+            continue
+        at = rows.x[chosen, column].astype(float)
+        ends = np.tile([[0.0, 0.0], [_TICK, _TICK]], (len(at), 1, 1))
+        ends[:, :, column] = at[:, None]
+        alpha = np.clip(50 / np.sqrt(len(at)), 0.3, 0.9)
+        ticks = LineCollection(
+            ends.tolist(), colors=colors[chosen], linewidths=1.0, alpha=alpha, transform=transform, zorder=1.5
+        )
+        ax.add_collection(ticks, autolim=False)
+        ax.update_datalim(np.stack([at, at], axis=1), updatex=column == 0, updatey=column == 1)
+        ax.autoscale_view()
 
 
 def outside(ax: "Axes", rows: canvas.Rows) -> None:
     """Count at the edges of the axes the rows in one or two columns that are not within them."""
     limits = np.array([ax.get_xlim(), ax.get_ylim()])[: rows.x.shape[1]]
     sides = np.sign(rows.x - np.clip(rows.x, *np.sort(limits, axis=1).T)) * np.sign(limits[:, 1] - limits[:, 0])
+    sides = np.where(np.isnan(sides), 0, sides)
     # A picture drawn over another one of the same rows counts them again.
     for note in [text for text in ax.texts if text.get_gid() == _NOTE]:
         note.remove()
