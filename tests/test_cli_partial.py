@@ -268,6 +268,24 @@ def test_an_error_that_says_nothing_is_a_gap(run):
     assert told["rows"] == int(np.sum(table[["a", "b"]].notna().all(axis=1) & np.isfinite(table["se_a"])))
 
 
+def test_a_row_with_nothing_but_a_constant_is_not_counted(run):
+    table = frame().loc[13:, ["a", "b"]].assign(site=7.0)
+    table.loc[20, ["a", "b"]], table.loc[21] = np.nan, np.nan
+    table.to_csv("rows.csv", index=False)
+    out, said, code = run("fit", "rows.csv", "-k", "1", *FAST, "--missing", "em", "-o", "one.npz")
+    assert code == 0, said
+    assert f"2 rows with nothing to fit are left out; {len(table) - 2} remain." in out
+    gaps = table[["a", "b"]].isna().sum()
+    assert (
+        f"fitted by what there is ({', '.join(f'{name} {n}' for name, n in gaps.sort_values()[::-1].items())})." in out
+    )
+    metadata = jaxgmm.load_metadata("one.npz")["fit"]
+    rows = jaxgmm.rows(table[["a", "b"]].to_numpy(), missing="nan")
+    assert metadata["rows"] == int(np.sum(rows.counted)) == len(table) - 2
+    expected = float(jaxgmm.bic(jaxgmm.load("one.npz"), rows))
+    assert metadata["criterion_value"] == pytest.approx(expected, rel=1e-12)
+
+
 WRONG = {
     "data.csv": "a,b,se_a,kind\n1,2,0.5,x\n3,,0.1,y\n5,6,0.2,\n",
     "negative.csv": "a,b,se_a\n1,2,0.5\n3,4,-0.1\n",

@@ -65,9 +65,8 @@ def fitted(
     _left_out(console, rows, len(rows.x) + len(selection.outliers))
     if rows.incomplete:
         what = "1 row has" if rows.incomplete == 1 else f"{rows.incomplete} rows have"
-        console.print(
-            f"{what} missing entries and {_is(rows.incomplete)} fitted by what there is ({missing(rows.missing)})."
-        )
+        used = {name: n for name, n in rows.missing.items() if name in (*rows.columns, *rows.errors.values())}
+        console.print(f"{what} missing entries and {_is(rows.incomplete)} fitted by what there is ({missing(used)}).")
     if rows.errors:
         exact = [name for name in rows.columns if name not in rows.errors]
         beside = f"; {_listed(exact, console)} {'is' if len(exact) == 1 else 'are'} taken as exact" if exact else ""

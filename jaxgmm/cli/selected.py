@@ -205,9 +205,14 @@ class Selected:
 
     def of(self, selection: jaxgmm.Selection) -> "Selected":
         """Those of the rows and columns that the candidates were fitted to."""
+        columns = list(selection.columns)
         remain = np.ones(len(self.x), bool)
         remain[list(selection.outliers)] = False
-        return self._taken(remain, list(selection.columns))
+        # Where all that is seen of a row is a constant.
+        nothing = remain & np.isnan(self.x[:, columns]).all(axis=1)
+        nothing = nothing if self.labels is None else nothing & (self.labels < 0)
+        taken = self._taken(remain & ~nothing, columns)
+        return dataclasses.replace(taken, dropped=self.dropped + int(np.sum(nothing)))
 
     def of_columns(self, columns: list[int]) -> "Selected":
         """All rows, in these columns."""
