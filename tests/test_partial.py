@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 import slow_reference as reference
 
@@ -459,3 +460,16 @@ def test_infinity_is_no_gap():
     x = np.array([[np.inf, 1.0], [np.nan, 2.0]])
     with pytest.raises(ValueError, match="x is NaN or infinite in 1 of 2 rows: 0"):
         jaxgmm.rows(x, missing="nan")
+
+
+def test_names_of_noise_are_not_passed_over():
+    frame = pandas.DataFrame(np.ones((4, 2)), columns=["a", "b"])
+    with pytest.raises(TypeError, match=r"noise has columns with names, 'a', 'b'.*schema\.rows\(frame, noise=noise\)"):
+        jaxgmm.rows(np.eye(4, 2), noise=frame)
+
+
+def test_one_value_far_out_does_not_set_rows_aside_in_which_its_column_is_not_seen():
+    x = np.where(gaps(), values()[0], np.nan)
+    x[0, 1] = np.finfo(dtype()).max ** 0.6
+    table = jaxgmm.select(KEY, jaxgmm.rows(x, missing="nan"), K, "diag", n_restarts=4)
+    assert table.outliers == (0,)

@@ -120,12 +120,15 @@ def _seen(x: Any, missing: Any) -> Any:
 
 
 def _filled(x: Any, seen: Any, present: Any) -> Any:
-    """With a number of its own column in the place of every entry that is not seen, 0 if it has none."""
+    """With a number of its own column in the place of every entry that is not seen, its least one, or 0 without any.
+
+    Whatever looks at values alone, for their digits or their range, then finds nothing that is not there.
+    """
     xp = _library(x, seen, present)
     values = x if xp is jnp else np.asarray(x)
     some = seen & xp.isfinite(values)
     some = some if present is None else some & present[:, None]
-    place = xp.argmax(some, axis=0)
+    place = xp.argmin(xp.where(some, xp.abs(values), np.inf), axis=0)
     own = xp.where(xp.any(some, axis=0), values[place, np.arange(values.shape[1])], 0).astype(values.dtype)
     shards = Shards.of(x) if isinstance(x, jax.Array) and xp is np else None
     if shards is None:

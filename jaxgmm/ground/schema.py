@@ -84,6 +84,7 @@ class Schema:
         missing: Any = "error",
         noise: Any = None,
         labels: Any = None,
+        label_of_component: Any = None,
         log_evidence: Any = None,
     ) -> Any: ...
 
@@ -95,6 +96,7 @@ class Schema:
         missing: Any = "error",
         noise: Any = None,
         labels: Any = None,
+        label_of_component: Any = None,
         log_evidence: Any = None,
     ) -> Any:
         """Rows (n, d) with the columns of this schema, in its order, and what else is known of them.
@@ -104,8 +106,8 @@ class Schema:
 
         Args:
             frame: as for `of`.
-            weights, missing, noise, labels, log_evidence: as for `jaxgmm.rows`. Variances in a frame are found by the
-                names of their columns as well, and so is what is `missing`.
+            weights, missing, noise, labels, label_of_component, log_evidence: as for `jaxgmm.rows`. Variances in a
+                frame are found by the names of their columns as well, and so is what is `missing`.
 
         Returns:
             An array of numpy, or, if anything else is known of the rows, what `jaxgmm.rows` makes of that.
@@ -123,14 +125,22 @@ class Schema:
         """
         x = self._found("frame", frame)
         plain = isinstance(missing, str) and missing == "error"
-        if plain and all(given is None for given in (weights, noise, labels, log_evidence)):
+        others = weights, noise, labels, label_of_component, log_evidence
+        if plain and all(given is None for given in others):
             return x
         if frames.names_of(missing):
             missing = self._found("missing", missing)
         if frames.names_of(noise):
             noise = self._found("noise", noise)
         return known.evidence(
-            x, weights, labels, missing=missing, noise=noise, log_evidence=log_evidence, arranged=False
+            x,
+            weights,
+            labels,
+            label_of_component=label_of_component,
+            missing=missing,
+            noise=noise,
+            log_evidence=log_evidence,
+            arranged=False,
         )
 
     def _found(self, what: str, frame: Any) -> np.ndarray:

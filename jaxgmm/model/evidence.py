@@ -70,7 +70,8 @@ def rows(
     >>> f"{found.means[0, 1]:.1f}"
     '3.0'
     """
-    check_unnamed(x)
+    for name, given in (("x", x), ("noise", noise), ("missing", missing)):
+        check_unnamed(given, name)
     return known.evidence(
         x,
         weights,

@@ -335,15 +335,16 @@ def check_rows(
     return checks.common_dtype(mixture, known.of_components(rows, shares.present(mixture.log_weights)))
 
 
-def check_unnamed(x: Any) -> None:
+def check_unnamed(x: Any, name: str = "x") -> None:
     """Refuse names of columns: a pytree can hold none to compare them with, and their order may be another one."""
     names = frames.names_of(x)
     if len(names) > 1:
         shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+        instead = "schema.rows(x) in the place of x" if name == "x" else f"schema.rows(frame, {name}={name})"
         raise TypeError(
-            f"x has columns with names, {shown}, and a mixture knows none, so that their order cannot be checked. "
-            "Write schema.rows(x) in the place of x, with schema = jaxgmm.Schema.of(frame) of the frame that the "
-            "mixture was made from. A Selection has it as its schema, and jaxgmm.load_schema reads it from a file."
+            f"{name} has columns with names, {shown}, and a mixture knows none, so that their order cannot be checked. "
+            f"Write {instead}, with schema = jaxgmm.Schema.of(frame) of the frame that the mixture was made from. A "
+            "Selection has it as its schema, and jaxgmm.load_schema reads it from a file."
         )
 
 

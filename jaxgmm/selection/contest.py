@@ -100,6 +100,8 @@ class Contest:
             return Seen(far, suspect, doubtful, np.asarray(mixture.weights), np.asarray(mixture.means))
 
         x, present = np.asarray(rows.x), np.asarray(rows.weights) > 0
+        if rows.seen is not None:
+            x = np.where(np.asarray(rows.seen), x, np.nan)
         scale = np.asarray(self.plans[first[0]].scale)
         look = standing_alone(x, present, scale, seen(ends[first].best.mixture, present), most)
         try:

@@ -130,6 +130,8 @@ def _without_company(x: np.ndarray, seen: Seen, n: int, scale: np.ndarray) -> np
     def distances(row: np.ndarray, others: np.ndarray) -> np.ndarray:
         # In float64, and relative to the farthest, so that no square is infinite.
         gaps = (row.astype(np.float64) - others) / scale
+        # What is not seen of one of them does not set them apart.
+        gaps = np.where(np.isnan(gaps), 0, gaps)
         most = np.maximum(np.max(np.abs(gaps), axis=1), np.finfo(float).tiny)
         return most * np.sqrt(np.sum((gaps / most[:, None]) ** 2, axis=1))
 

@@ -93,6 +93,8 @@ class Call:
         """Which rows (N,) of the data sets stand alone, no more than so many (c,) of each."""
         sets = group.sets
         x, present, alone = sets.x, sets.weights > 0, np.zeros(len(sets.x), bool)
+        if "seen" in sets.beside:
+            x = np.where(sets.beside["seen"], x, np.nan)
         ks = np.array([self.ks[place] for place in chosen.count])
         fine = np.flatnonzero(np.isfinite(chosen.value))
         best = {form: group.found[form].best.mixture for form in group.found}
