@@ -73,11 +73,8 @@ CELLS = [
     if (kind == "gaps" or "student" not in form) and (kind in ("gaps", "all of it") or form in ("full", "tied", "diag"))
 ]
 cells = pytest.mark.parametrize(("form", "kind"), CELLS, ids=lambda one: one)
-few = pytest.mark.parametrize(
-    ("form", "kind"),
-    [("full", "gaps"), ("full", "all of it"), ("tied", "noise"), ("diag", "all of it"), ("student_t full", "gaps")],
-    ids=lambda one: one,
-)
+FEW = [("full", "gaps"), ("full", "all of it"), ("tied", "noise"), ("diag", "all of it"), ("student_t full", "gaps")]
+few = pytest.mark.parametrize(("form", "kind"), FEW, ids=lambda one: one)
 
 
 def rows_of(kind, places=slice(None)):
@@ -135,8 +132,9 @@ def test_densities_and_a_step_are_those_of_the_reference(form, kind):
     mixture, rows, want = mixture_of(form), rows_of(kind), expected(kind)
     joint = reference.log_joint(parameters(form), want)
     assert_close(mixture.log_prob(rows), np.logaddexp.reduce(joint, axis=1), "close")
-    assert_close(mixture.responsibilities(rows), reference.responsibilities(parameters(form), want), "close")
-    assert_close(jaxgmm.log_likelihood(mixture, rows), reference.log_likelihood(parameters(form), want), "close")
+    if (form, kind) in FEW:
+        assert_close(mixture.responsibilities(rows), reference.responsibilities(parameters(form), want), "close")
+        assert_close(jaxgmm.log_likelihood(mixture, rows), reference.log_likelihood(parameters(form), want), "close")
     after = step(mixture, rows)
     structure = form.split()[-1]
     there = reference.em_step(parameters(form), want, structure, expanded="student" in form)
@@ -145,7 +143,9 @@ def test_densities_and_a_step_are_those_of_the_reference(form, kind):
         assert_close(found, right, "close", scale=3)
 
 
-@cells
+@pytest.mark.parametrize(
+    ("form", "kind"), [cell for cell in CELLS if cell in FEW or cell[1] == "gaps"], ids=lambda x: x
+)
 def test_traced_split_and_repeated_it_is_the_same(form, kind):
     """Under `jit`, where patterns cannot be seen; half and half is the whole; a weight is so many rows."""
     mixture, rows = mixture_of(form), rows_of(kind)
@@ -287,7 +287,7 @@ def test_the_derivative_in_the_weight_of_an_absent_row_is_what_it_would_add():
 
 
 @pytest.mark.parametrize(
-    ("form", "kind"), [cell for cell in CELLS if cell[0] in ("full", "tied", "diag", "student_t full")], ids=lambda x: x
+    ("form", "kind"), [*FEW, ("full", "noise of some"), ("diag", "gaps"), ("spherical", "all of it")], ids=lambda x: x
 )
 def test_true_values_are_those_of_the_reference(form, kind):
     mixture, rows, want = mixture_of(form), rows_of(kind), expected(kind)
