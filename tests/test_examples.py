@@ -29,7 +29,13 @@ SHORT = {
     "density_network": ({"N_STEPS": 50}, "mixture density"),
     "digits_classifier": ({"N_SPLITS": 1, "N_COMPONENTS": [1], "N_RESTARTS": 1}, "mixtures, k = 1        accuracy 98."),
     "embedding": ({"N_STEPS": 3, "N_SPLITS": 1}, "learned"),
+    "error_bars": ({"N_STARS": 400, "N_RESTARTS": 2, "SIZES": [1.0], "SAID": [1.5]}, "errors times 1.0"),
+    "few_labels": (
+        {"N_DRAWS": 1, "PER_DIGIT": [1], "WRONG": [0.0, 0.2]},
+        "labels that are wrong       0%     20%",
+    ),
     "generation": ({"N_COMPONENTS": [1, 5], "FLOORS": [0.1], "N_RESTARTS": 1}, "mixture of 5 components"),
+    "incomplete_survey": ({"N_DRAWS": 1, "N_RESTARTS": 4, "SHARES": [0.2]}, "without gaps: 0.960", "at random: 86"),
     "influence": ({"N_ROWS": 136, "N_RESTARTS": 4}, "influence against refits:"),
     "latent_prior": ({"N_STEPS": 30}, "mixture of ten"),
     "many_fits": ({"N_GENES": 400, "N_LOOPED": 10}, "800 fits"),
