@@ -122,7 +122,7 @@ class Family(Geometry, Kernel):
     def with_kernel_of_parts(self, rows: Evidence, use: Callable[[Kernel, Evidence], T]) -> T:
         """`use(kernel, rows)` for rows of which only a part is known: entries are unseen, or have errors.
 
-        `rows` are in blocks; they may come back with more in them that the kernel `read`s. By default a family is asked
+        `rows` are in blocks; they may come back with more in them for the kernel's `read`. By default a family is asked
         for whole rows alone.
         """
         what = "gaps" if rows.noise is None else "noise"

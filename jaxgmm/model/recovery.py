@@ -76,7 +76,7 @@ def impute(mixture: Mixture, x: Any) -> Float[Array, "n d"]:
         (n, d), in the units of the data.
 
     Raises:
-        As `denoise`.
+        TypeError, ValueError, NotImplementedError: as `denoise`.
 
     >>> import jax.numpy as jnp, jaxgmm
     >>> rising = [[1.0, 0.9], [0.9, 1.0]]
@@ -103,7 +103,7 @@ def sample_missing(key: jax.Array, mixture: Mixture, x: Any) -> Float[Array, "n 
         (n, d), in the units of the data.
 
     Raises:
-        As `denoise`.
+        TypeError, ValueError, NotImplementedError: as `denoise`.
 
     Source: Rubin (1987), Multiple Imputation for Nonresponse in Surveys.
 
