@@ -17,6 +17,8 @@ scikit-learn has two methods for the same task. ``LabelSpreading`` hands labels 
 # component where its labelled rows are, and the fit moves it to where the rows are. There is a generous floor under the
 # variances. The settings of the peers are the best of a few that were tried, by this very table.
 
+import warnings
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,6 +28,9 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from sklearn.svm import SVC
 
 import jaxgmm
+
+# scikit-learn 1.11 means to take away the probabilities that self-training asks its machine for.
+warnings.filterwarnings("ignore", ".*probability", FutureWarning)
 
 N_COLUMNS = 12
 N_DRAWS = 3  # of the rows that have labels
