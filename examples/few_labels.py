@@ -62,7 +62,9 @@ def mixture_of(labels):
 
 methods = {
     "mixture": lambda labels: mixture_of(labels).predict(x),
-    "label spreading": lambda labels: LabelSpreading(kernel="knn", alpha=0.8).fit(x, labels).transduction_,
+    "label spreading": lambda labels: (
+        LabelSpreading(kernel="knn", alpha=0.8, max_iter=200).fit(x, labels).transduction_
+    ),
     "self-training": lambda labels: (
         SelfTrainingClassifier(SVC(C=10, probability=True, random_state=0)).fit(x, labels).predict(x)
     ),
