@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,22 @@ class Kernel(ABC):
     @abstractmethod
     def statistics(self, rows: Any, responsibilities: Float[Array, "n k"]) -> Any:
         """Sums over rows that `maximize` needs besides the counts: a tree of arrays that adds up over rows."""
+
+    def true_values(self, rows: Any) -> tuple[Float[Array, "k d n"], Float[Array, "k d d n"]]:
+        """Mean and covariance of the true values of each row under each component, where only parts are known."""
+        self._cannot("true_values")
+
+    def roots_of_true_values(
+        self, rows: Any, chosen: Int[Array, " n"]
+    ) -> tuple[Float[Array, "n d"], Float[Array, "d d n"], Float[Array, " n"]]:
+        """Mean and a root of the covariance of the true values of each row, and its squared distance.
+
+        Under the component that is `chosen` for it, and but for what stretches its covariance.
+        """
+        self._cannot("roots_of_true_values")
+
+    def _cannot(self, name: str) -> NoReturn:
+        raise NotImplementedError(f"{type(self).__name__} has no {name}, which parts of rows are completed by.")
 
     def finish(self, counts: Float[Array, " k"], sums: Any) -> Any:
         """What `maximize` takes, from `statistics` summed over all rows of a pass."""

@@ -95,7 +95,6 @@ class RowKernel(_PartsKernel):
         return _Scaled.of(means, deviations, rows)
 
     def true_values(self, rows: "_Known") -> tuple[Float[Array, "k d n"], Float[Array, "k d d n"]]:
-        """Mean and covariance of the true values of each row under each component."""
         components = self.components
         factor = self._factor()
         half = linalg.einsum("kij,kjln->kiln", factor, rows.remains)
@@ -108,10 +107,6 @@ class RowKernel(_PartsKernel):
     def roots_of_true_values(
         self, rows: "_Known", chosen: Int[Array, " n"]
     ) -> tuple[Float[Array, "n d"], Float[Array, "d d n"], Float[Array, " n"]]:
-        """Mean and a root of the covariance of the true values of each row, and its squared distance.
-
-        Under the component that is `chosen` for it, and but for what stretches its covariance.
-        """
         places = jnp.arange(chosen.size)
         means, factor = self.components.means[chosen], self._factor()[chosen]
         mean, squares = rows.mean[chosen, :, places], rows.squares[chosen, places]

@@ -17,6 +17,9 @@ from jaxgmm.ground.shards import Shards
 
 T = TypeVar("T")
 
+# So many times as long as a whole row takes one with gaps in a block of its pattern, and, for each column, one alone.
+_WITH_GAPS, _ALONE = 4, 2
+
 # Numbers one block may spread to inside a kernel, and its fewest and most rows. On a CPU a few megabytes, which stay in
 # the cache: matrix products want at least some hundred rows at a time, and gain nothing from more than two thousand. An
 # accelerator starts every operation of a block anew, which takes it as long as its work on some thousand rows.
@@ -74,6 +77,12 @@ class Evidence:
     def n(self) -> int:
         """Number of rows, with what fills up the last of blocks."""
         return math.prod(self.x.shape[:-1])
+
+    @property
+    def numbers(self) -> float:
+        """How many there are in whole rows that take as long to pass over as these."""
+        each = 1 if not self.partial else _WITH_GAPS if self.patterns is not None else _ALONE * self.x.shape[-1]
+        return float(each * self.x.size)
 
     @property
     def n_here(self) -> int:

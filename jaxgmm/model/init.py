@@ -119,7 +119,7 @@ def from_responsibilities(
 
 @program(
     static=("form", "method"),
-    work=lambda key, rows, regularization, present, scale, **kind: 5 * present.size * rows.x.size,
+    work=lambda key, rows, regularization, present, scale, **kind: 5 * present.size * rows.numbers,
 )
 def _init(
     key: jax.Array,

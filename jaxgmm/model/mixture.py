@@ -426,7 +426,7 @@ def with_kernel(
 
 def of_passes(number: int) -> Callable[..., float]:
     """The work of so many passes of a mixture over rows, for programs that take both first."""
-    return lambda mixture, rows, *others, **options: number * mixture.n_components * rows.x.size
+    return lambda mixture, rows, *others, **options: number * mixture.n_components * rows.numbers
 
 
 @program(work=of_passes(1))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.families.parts import RowKernel
+from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
@@ -130,7 +130,7 @@ def _seen(rows: Evidence) -> Bool[Array, "n d"]:
 
 @program(work=of_passes(4))
 def _denoise(mixture: Mixture, rows: Evidence) -> TrueValues:
-    def block(given: tuple[Array, RowKernel], rows: Evidence) -> tuple[Array, Array]:
+    def block(given: tuple[Array, Kernel], rows: Evidence) -> tuple[Array, Array]:
         log_weights, kernel = given
         known = kernel.read(rows)
         responsibilities = posterior(log_weights, kernel.log_prob(known), rows)[1]
@@ -148,7 +148,7 @@ def _denoise(mixture: Mixture, rows: Evidence) -> TrueValues:
 
 @program(work=of_passes(4))
 def _impute(mixture: Mixture, rows: Evidence) -> Float[Array, "n d"]:
-    def block(given: tuple[Array, RowKernel], rows: Evidence) -> Array:
+    def block(given: tuple[Array, Kernel], rows: Evidence) -> Array:
         log_weights, kernel = given
         known = kernel.read(rows)
         responsibilities = posterior(log_weights, kernel.log_prob(known), rows)[1]

@@ -151,7 +151,7 @@ def select_components(
 
 @program(
     static=("most", "criterion"),
-    work=lambda plan, key, rows, ks, *, most, criterion: 20 * plan.n_restarts * ks.size * most * rows.x.size,
+    work=lambda plan, key, rows, ks, *, most, criterion: 20 * plan.n_restarts * ks.size * most * rows.numbers,
 )
 def best_of_components(
     plan: Plan, key: jax.Array, rows: Evidence, ks: Int[Array, " m"], *, most: int, criterion: str

@@ -225,7 +225,7 @@ class Call:
 
 def _work(plan: Plan, key: jax.Array, chunk: Chunk, ks: Any, *, most: int, criterion: str) -> float:
     """That of some chunks: there are programs for each form and length, and the best ones take memory to compile."""
-    own = 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.rows.x.size
+    own = 20.0 * plan.n_restarts * ks.shape[1] * most * chunk.rows.numbers
     return own if chunk.is_alone else max(own * _CHUNKS, _AT_LEAST)
 
 

@@ -252,7 +252,7 @@ def fit_restarts(
     return best_of_restarts(plan, checks.key(key), rows, present)
 
 
-@program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.x.size)
+@program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.numbers)
 def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[Array, " k"]) -> Restarts:
     """`fit_restarts` by a plan, of the components that are present."""
     gapless, columns = standard(rows, plan.scale)

@@ -66,7 +66,7 @@ class Chunk:
     def work(self) -> float:
         """Numbers that a call looks at, and more where it is one of many calls; by shapes alone."""
         calls = 1 if self.is_alone else _CHUNKS[1][1] if self.number.shape[0] < _CHUNKS[2][1] else math.inf
-        return float(calls * self.rows.x.size)
+        return float(calls * self.rows.numbers)
 
 
 @dataclasses.dataclass(frozen=True)

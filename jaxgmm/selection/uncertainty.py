@@ -314,7 +314,7 @@ METHODS: dict[str, Callable[[np.random.Generator, np.ndarray, int], np.ndarray]]
 
 
 def _work(mixture: Mixture, rows: Evidence, **options: Any) -> float:
-    return float(_REFITS * _STEPS * mixture.n_components * rows.x.size)
+    return float(_REFITS * _STEPS * mixture.n_components * rows.numbers)
 
 
 @program(static=("acceleration", "block_size", "one_by_one"), work=_work)
