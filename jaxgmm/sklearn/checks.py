@@ -47,7 +47,7 @@ def said(value: Any) -> Any:
 
 
 def row_counts(estimator: Any, sample_weight: Any, n: int) -> np.ndarray:
-    """How many rows each of n rows counts for in a criterion."""
+    """How many rows each of n rows counts for in a criterion, if anything is known of it."""
     if sample_weight is None and estimator._is_weighted:
         raise ValueError(
             "The estimator was fitted with sample_weight, and a criterion of rows that all count once would be one of "
@@ -71,13 +71,21 @@ def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) ->
         )
     # In units of the largest, so that sums neither over- nor underflow.
     weights = (weights / (weights.max() if np.any(weights > 0) else 1)).astype(X.dtype)
-    present = int(np.count_nonzero(weights))
+    told = ~np.isnan(X).reshape(len(X), -1).all(axis=1)
+    present = int(np.count_nonzero(weights * told))
     if present < n_components:
         raise ValueError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {present}"
-            + (" of positive weight" if present < len(weights) else "")
+            + (" of positive weight" if np.any(weights == 0) else "")
+            + (" with an entry that is not missing" if not told.all() else "")
         )
     return weights
+
+
+def checked_counts(sample_weight: Any, X: np.ndarray, n_components: Any) -> np.ndarray:
+    """Weights of the rows as they are, in the dtype of X: criteria count by them. Checked as by `checked_weights`."""
+    checked_weights(sample_weight, X, int(np.min(n_components)))
+    return _check_sample_weight(said(sample_weight), X, dtype=X.dtype)
 
 
 def checked_start(estimator: Any, X: np.ndarray) -> Parameters:

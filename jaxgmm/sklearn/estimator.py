@@ -11,6 +11,7 @@ import sklearn.mixture
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.ground.padding import padded
@@ -24,8 +25,9 @@ from jaxgmm.sklearn.checks import (
     row_counts,
     said,
 )
+from jaxgmm.sklearn.evidence import labels_of, padded_rows
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of
-from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em
+from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em, seeds_of
 from jaxgmm.sklearn.seeding import SEEDINGS
 from jaxgmm.sklearn.verbose import Runner, told
 
@@ -34,12 +36,22 @@ _SHORTEST, _LONGEST = 128, 2**20
 
 
 class GaussianMixture(sklearn.mixture.GaussianMixture):
-    """`sklearn.mixture.GaussianMixture`, computed by jaxgmm, with `sample_weight`.
+    """`sklearn.mixture.GaussianMixture`, computed by jaxgmm, with what it lacks.
 
     Parameters, attributes and methods have scikit-learn's names, defaults and meanings, and from the same start it
     takes the same steps. A `random_state` draws the same start, in which every row already belongs to some component.
     Rows are filled up to a few lengths by rows of weight 0, so data of any length compile few programs. float64 data
     are computed in float64, whatever JAX's own setting, and float32 data in float32; results are numpy arrays.
+
+    Beside scikit-learn's, rows may have `sample_weight`, gaps, `noise` of their own, and for some of them a label.
+
+    Args:
+        missing: "error", or "em" for NaN in X that stands for an entry that is missing: the likelihood is that of the
+            entries that are there, in fits by exact EM, and in scores and predictions. A row without any has density 1.
+
+    All others are scikit-learn's. Where rows have gaps, noise or labels, `init_params` names the library's own
+    seedings, as `jaxgmm.init` has them: on standardised columns, by the entries that are there, from labels if there
+    are some.
 
     >>> import numpy as np
     >>> from jaxgmm.sklearn import GaussianMixture
@@ -47,41 +59,104 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     >>> estimator = GaussianMixture(n_components=2, random_state=0).fit(x, sample_weight=[1, 1, 1, 2, 2, 2])
     >>> sorted(estimator.weights_.round(3).tolist())
     [0.333, 0.667]
+    >>> gaps = np.array([[1, 2], [1, 4], [np.nan, 0], [10, 2], [10, 4], [10, np.nan]])
+    >>> estimator = GaussianMixture(n_components=2, missing="em", random_state=0).fit(gaps, [0, -1, -1, 1, -1, -1])
+    >>> estimator.predict([[1, np.nan], [10, np.nan]]).tolist()
+    [0, 1]
     """
 
+    _parameter_constraints = {  # noqa: RUF012
+        **sklearn.mixture.GaussianMixture._parameter_constraints,
+        "missing": [StrOptions({"error", "em"})],
+    }
+
+    def __init__(
+        self,
+        n_components: Any = 1,
+        *,
+        covariance_type: Any = "full",
+        tol: Any = 1e-3,
+        reg_covar: Any = 1e-6,
+        max_iter: Any = 100,
+        n_init: Any = 1,
+        init_params: Any = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: Any = False,
+        verbose: Any = 0,
+        verbose_interval: Any = 10,
+        missing: Any = "error",
+    ) -> None:
+        super().__init__(
+            n_components,
+            covariance_type=covariance_type,
+            tol=tol,
+            reg_covar=reg_covar,
+            max_iter=max_iter,
+            n_init=n_init,
+            init_params=init_params,
+            weights_init=weights_init,
+            means_init=means_init,
+            precisions_init=precisions_init,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+            verbose_interval=verbose_interval,
+        )
+        self.missing = missing
+
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, noise: Any = None) -> "GaussianMixture":
         """The likeliest of `n_init` fits by EM.
 
         Args:
             X: rows (n, d), n >= 2.
-            y: not used.
+            y: labels (n,), if it holds -1, which marks rows without one, and else whole numbers from 0 on: the
+                component that a row is known to be of, as in `sklearn.semi_supervised`. A labelled row counts
+                log w_y + log p_y(x) in the likelihood. Any other y is not used, as in scikit-learn: not one without
+                -1, nor one of fractions, NaN or names. Scores never use it.
             sample_weight: weight of each row (n,), not negative; a row of weight 2 counts as two, one of weight 0 is
                 absent. Default ones.
+            noise: variance of the error of each entry (n, d), or its covariance in each row (n, d, d), in squared units
+                of X: the components are those of the values without their errors. An infinite variance is a gap. In a
+                pipeline it is passed by metadata routing, after `set_fit_request(noise=True)`. Default none.
 
         Returns:
             The estimator itself, fitted.
 
         Raises:
-            ValueError: parameters or data that are not as scikit-learn takes them; or no fit has ended with
-                covariances above rounding.
+            ValueError: parameters or data that are not as scikit-learn takes them, noise that is negative or of another
+                shape, or a label that is no component; or no fit has ended with covariances above rounding.
             TypeError: a subclass overrides a step of the fit.
 
         Warns:
             ConvergenceWarning: the likeliest fit did not converge within `max_iter` steps. Where every fit met rows
                 of likelihood 0, `lower_bound_` is -inf and the parameters are those before.
+
+        Sources: Ghahramani & Jordan (1994), NIPS 6, for gaps; Bovy, Hogg & Roweis (2011), Ann. Appl. Stat. 5, for
+        noise; McLachlan & Peel (2000), Finite Mixture Models, section 2.19, for labels.
         """
         check_nothing_overridden(self)
-        X = validate_data(self, said(X), dtype=[np.float64, np.float32], ensure_min_samples=2)
+        X = self._checked(X, ensure_min_samples=2)
         weights = checked_weights(sample_weight, X, self.n_components)
         given = checked_start(self, X)
         before = self.warm_start and hasattr(self, "converged_")
         if before:
             check_previous_fit(self, X)
         random = check_random_state(self.random_state)
-        rows, counts, real = padded(X), padded(weights), X.dtype.type
+        labels = labels_of(y, X, self.n_components)
+        with jax.enable_x64(X.dtype == np.float64):
+            rows = padded_rows(X, weights, labels=labels, noise=noise)
+        in_part, real = rows.partial or labels is not None, X.dtype.type
 
         def start() -> np.ndarray:
+            if in_part:
+                with jax.enable_x64(X.dtype == np.float64):
+                    key = jax.random.key(random.randint(np.iinfo(np.int32).max))
+                    seeds = seeds_of(key, rows, n_components=self.n_components, method=self.init_params)
+                    return np.asarray(seeds, np.int32)
             # An absent row would still decide on what scale scikit-learn's k-means is done.
             there = weights > 0
             shares = None if sample_weight is None else weights[there]
@@ -94,7 +169,6 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
             with jax.enable_x64(X.dtype == np.float64):
                 end = run_em(
                     rows,
-                    counts,
                     start,
                     parameters,
                     real(bound),
@@ -120,43 +194,48 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         self._is_weighted = sample_weight is not None
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
-        """`fit`, then `predict` of the same rows."""
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, noise: Any = None) -> np.ndarray:
+        """`fit`, then `predict` of the same rows; that of a row with a label is its label."""
+        self.fit(X, y, sample_weight=sample_weight, **_if_given(noise))
+        found = self.predict(X, **_if_given(noise))
+        labels = labels_of(y, found, self.n_components)
+        return found if labels is None else np.where(labels < 0, found, labels)
 
-    def score_samples(self, X: Any) -> np.ndarray:
-        """Log-density of each row (n,), natural logarithm."""
-        return self._evaluate(log_prob, X)
+    def score_samples(self, X: Any, noise: Any = None) -> np.ndarray:
+        """Log-density of each row (n,), natural logarithm; of what is measured, if rows have `noise` as in `fit`."""
+        return self._evaluate(log_prob, X, noise)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean over rows of their log-density, with `sample_weight` their weighted mean."""
-        values = self.score_samples(X)
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, noise: Any = None) -> float:
+        """Mean over rows of their log-density, with `sample_weight` their weighted mean; `noise` as in `fit`."""
+        values = self.score_samples(X, **_if_given(noise))
         if sample_weight is None:
             return float(np.mean(values))
         weights = checked_weights(sample_weight, values)
         present = weights > 0
         return float(np.average(values[present], weights=weights[present]))
 
-    def bic(self, X: Any, sample_weight: Any = None) -> float:
-        """Bayesian information criterion, lower is better; rows count `sample_weight` times each.
+    def bic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
+        """Bayesian information criterion, lower is better; rows count `sample_weight` times each, `noise` as in `fit`.
+
+        Rows without any entry do not count.
 
         Raises:
             ValueError: without `sample_weight`, after a fit that had it.
         """
-        total, n = self._total(X, sample_weight)
+        total, n = self._total(X, sample_weight, noise)
         return -2 * total + self._n_parameters() * math.log(n)
 
-    def aic(self, X: Any, sample_weight: Any = None) -> float:
-        """Akaike information criterion, lower is better; rows and errors as for `bic`."""
-        return -2 * self._total(X, sample_weight)[0] + 2 * self._n_parameters()
+    def aic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
+        """Akaike information criterion, lower is better; rows, noise and errors as for `bic`."""
+        return -2 * self._total(X, sample_weight, noise)[0] + 2 * self._n_parameters()
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Most probable component of each row (n,)."""
-        return np.argmax(self.predict_proba(X), axis=1)
+    def predict(self, X: Any, noise: Any = None) -> np.ndarray:
+        """Most probable component of each row (n,); `noise` as in `fit`."""
+        return np.argmax(self.predict_proba(X, **_if_given(noise)), axis=1)
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Posterior probability of each component for each row (n, k); rows sum to one."""
-        return self._evaluate(responsibilities, X)
+    def predict_proba(self, X: Any, noise: Any = None) -> np.ndarray:
+        """Posterior probability of each component for each row (n, k); rows sum to one. `noise` as in `fit`."""
+        return self._evaluate(responsibilities, X, noise)
 
     @property
     def schema_(self) -> Schema | None:
@@ -168,21 +247,31 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     # Whether the latest fit had weights; attributes that a user sets are of no fit.
     _is_weighted = False
 
-    def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+    def _total(self, X: Any, sample_weight: Any, noise: Any) -> tuple[float, float]:
         """Log-likelihood of the rows, and how many they are."""
-        values = self.score_samples(X)
+        values = self.score_samples(X, **_if_given(noise))
         counts = row_counts(self, sample_weight, len(values))
+        if self.missing == "em" or noise is not None:
+            X = self._checked(X, reset=False)
+            with jax.enable_x64(X.dtype == np.float64):
+                told = padded_rows(X, np.ones(len(X), X.dtype), noise=noise).counted[: len(X)] > 0
+            counts = np.where(told, counts, 0)
         return float(np.sum(counts * np.where(counts > 0, values, 0), dtype=np.float64)), float(counts.sum())
 
-    def _evaluate(self, program: Any, X: Any) -> np.ndarray:
+    def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
         check_is_fitted(self)
         check_nothing_overridden(self)
-        X = validate_data(self, said(X), dtype=[np.float64, np.float32], reset=False)
+        X = self._checked(X, reset=False)
         dtype = np.result_type(X.dtype, np.asarray(self.means_).dtype)
-        rows = padded(X.astype(dtype, copy=False))
         with jax.enable_x64(dtype == np.float64):
+            rows = padded_rows(X.astype(dtype, copy=False), noise=noise)
             values = program(self._parameters(dtype), rows, covariance_type=self.covariance_type)
         return np.array(values)[: len(X)]
+
+    def _checked(self, X: Any, **options: Any) -> np.ndarray:
+        """Rows as floating point numbers, with NaN only where entries may be missing."""
+        finite = "allow-nan" if self.missing == "em" else True
+        return validate_data(self, said(X), dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)
 
     def _parameters(self, dtype: Any) -> Parameters:
         # From the attributes that scikit-learn's own methods read, which users may set.
@@ -218,7 +307,13 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.array_api_support = False
+        tags.input_tags.allow_nan = self.missing == "em"
         return tags
+
+
+def _if_given(noise: Any) -> dict[str, Any]:
+    """As a keyword, only if it is given: methods that a subclass has of its own need not know it."""
+    return {} if noise is None else {"noise": noise}
 
 
 def _quiet(run: Runner, first: tuple[Parameters, Any], steps: int, start: np.ndarray | None) -> Run:

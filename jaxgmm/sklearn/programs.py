@@ -19,6 +19,7 @@ from jaxgmm.model.init import from_shares, standard
 from jaxgmm.model.mixture import Mixture, block_size_of
 from jaxgmm.model.objective import Objective
 from jaxgmm.model.scale import floor_of
+from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
 
@@ -146,12 +147,20 @@ class Changes(Loop):
 
 
 @program(
+    static=("n_components", "method"),
+    work=lambda key, rows, n_components, **options: 5 * n_components * rows.x.size,
+)
+def seeds_of(key: jax.Array, rows: Evidence, *, n_components: int, method: str) -> Int[Array, " n"]:
+    """The component that each row starts in, by the library's own seedings, which take rows that are known in part."""
+    return SEEDINGS[method](key, standard(rows)[1], jnp.ones(n_components, bool))
+
+
+@program(
     static=("n_components", "covariance_type", "history_size"),
-    work=lambda x, *others, n_components, **options: 30 * n_components * x.size,
+    work=lambda rows, *others, n_components, **options: 30 * n_components * rows.x.size,
 )
 def run_em(
-    x: Float[Array, "n d"],
-    weights: Float[Array, " n"],
+    rows: Evidence,
     seeds: Int[Array, " n"] | Float[Array, "n k"] | None,
     given: Parameters,
     bound: Float[Array, ""],
@@ -167,13 +176,14 @@ def run_em(
 
     `seeds` are the component of each row, or its shares in all of them.
     """
-    least = jnp.asarray((_ROUNDINGS * jnp.finfo(x.dtype).eps) ** 2, x.dtype)
+    dtype, weights = rows.x.dtype, rows.weights
+    least = jnp.asarray((_ROUNDINGS * jnp.finfo(dtype).eps) ** 2, dtype)
     objective = Ridge(reg_covar)
-    rows, columns = standard(Evidence(x, weights))
+    rows, columns = standard(rows)
     floor = floor_of(columns.scale, least)
     start = given
     if seeds is not None:
-        shares = jax.nn.one_hot(seeds, n_components, dtype=x.dtype) if seeds.ndim == 1 else seeds
+        shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
         seeded = Parameters.of(
             from_shares(rows, columns, shares, floor, objective, form=Gaussian.form(covariance_type))
         )
@@ -183,9 +193,9 @@ def run_em(
     blank = Run(
         parameters=Parameters.of(mixture),
         bound=bound,
-        bounds=jnp.zeros((history_size,), x.dtype),
+        bounds=jnp.zeros((history_size,), dtype),
         n_iter=jnp.zeros((), jnp.int32),
-        change=jnp.full((), jnp.inf, x.dtype),
+        change=jnp.full((), jnp.inf, dtype),
         degenerate=jnp.zeros((n_components,), bool),
     )
     loop = Changes(objective, floor, jnp.sum(weights), tol, max_iter)
@@ -194,15 +204,15 @@ def run_em(
 
 
 @program(static=("covariance_type",))
-def log_prob(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, " n"]:
+def log_prob(parameters: Parameters, rows: Evidence, *, covariance_type: str) -> Float[Array, " n"]:
     """Log-density of each row."""
-    return parameters.mixture(covariance_type).log_prob(x)
+    return parameters.mixture(covariance_type).log_prob(rows)
 
 
 @program(static=("covariance_type",))
-def responsibilities(parameters: Parameters, x: Float[Array, "n d"], *, covariance_type: str) -> Float[Array, "n k"]:
+def responsibilities(parameters: Parameters, rows: Evidence, *, covariance_type: str) -> Float[Array, "n k"]:
     """Posterior probability of each component."""
-    return parameters.mixture(covariance_type).responsibilities(x)
+    return parameters.mixture(covariance_type).responsibilities(rows)
 
 
 def _fields(parameters: Parameters) -> tuple[Any, Any, Any]:
