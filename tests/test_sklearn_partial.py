@@ -10,6 +10,7 @@ import polars
 import pytest
 import sklearn
 import sklearn.mixture
+import slow_reference as slow
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -21,7 +22,6 @@ from sklearn.utils.estimator_checks import check_estimator
 import jaxgmm
 from jaxgmm.sklearn import GaussianMixture, from_sklearn
 
-import slow_reference as slow
 from compilations import counted
 from tolerance import once
 

@@ -84,7 +84,7 @@ def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) ->
 
 def checked_counts(sample_weight: Any, X: np.ndarray, n_components: Any) -> np.ndarray:
     """Weights of the rows as they are, in the dtype of X: criteria count by them. Checked as by `checked_weights`."""
-    checked_weights(sample_weight, X, int(np.min(n_components)))
+    checked_weights(sample_weight, X, int(min(np.ravel(n_components), default=1)))
     return _check_sample_weight(said(sample_weight), X, dtype=X.dtype)
 
 
