@@ -286,6 +286,24 @@ def test_a_row_with_nothing_but_a_constant_is_not_counted(run):
     assert metadata["criterion_value"] == pytest.approx(expected, rel=1e-12)
 
 
+def test_groups_are_fitted_by_what_there_is_of_them(run):
+    table = frame().assign(gene=np.where(np.arange(N) % 3 == 0, "p", "q"))
+    table.loc[N] = {"gene": "empty"}
+    table.to_csv("groups.csv", index=False)
+    run("fit", "groups.csv", "--by", "gene", "-k", "1:2", *FAST, *KNOWN, "--columns", "b,a", "--out", "models.csv")
+    found = pd.read_csv("models.csv").set_index("gene")
+    assert "has no row with an entry" in found.loc["empty", "status"]
+    for number, gene in enumerate(("p", "q")):
+        mine = (table["gene"] == gene).to_numpy()[:N]
+        whole = record(table.loc[: N - 1])
+        taken = mine & np.asarray(whole.seen).any(axis=1)
+        rows = jax.tree.map(lambda leaf, taken=taken: leaf[taken], whole)
+        with jax.enable_x64(True):
+            alone = jaxgmm.select_many(jax.random.key(0), {number: rows}, (1, 2), "diag", n_restarts=2)
+        assert found.loc[gene, "n_components"] == alone.n_components[0]
+        assert found.loc[gene, "log_likelihood"] == pytest.approx(alone.log_likelihood[0], rel=1e-6)
+
+
 WRONG = {
     "data.csv": "a,b,se_a,kind\n1,2,0.5,x\n3,,0.1,y\n5,6,0.2,\n",
     "negative.csv": "a,b,se_a\n1,2,0.5\n3,4,-0.1\n",
@@ -304,8 +322,6 @@ WRONG = {
         ("fit data.csv --labels kind,a", 2, "--labels is 'kind,a'; expected one column"),
         ("fit data.csv --labels kind -k 1:3 --missing em", 2, "expected 2 or more, as --labels kind has 2 classes"),
         ("fit data.csv --labels kind --sort weight", 2, "--sort and --labels both say"),
-        ("fit data.csv --by kind --missing em", 2, "--missing em takes no --by"),
-        ("fit data.csv --by kind --noise se_", 2, "--noise takes no --by"),
         ("fit data.csv --by kind --labels kind", 2, "--labels takes no --by"),
         ("fit data.csv --missing maybe", 2, "--missing is 'maybe'; expected some of drop, fail, em"),
         ("predict MODEL data.csv --missing maybe", 2, "--missing is 'maybe'; expected one of drop, fail, em"),

@@ -22,6 +22,7 @@ CASES = {
     "gradient": "gradient",
     "derivative": "derivative",
     "likelihood": "likelihood",
+    "partial": "partial",
     "cold_start": "cold_start",
     "growth": "growth",
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import READ_SEPARATORS, Table, format_of, opened, writing
 from jaxgmm.cli.text import Part
+from jaxgmm.ground.known import filled
 from jaxgmm.selection.components import CRITERIA
 
 # Starts of each candidate of each group.
@@ -62,6 +64,7 @@ class GroupedCommand:
             assert groups is not None
             self._check_labels(groups, prefix)
             sets, shares, places = _sets(rows, groups, weighted=self.fit.weights is not None)
+            lengths = np.bincount(groups.owner[rows.places], minlength=len(groups))
             # All of them are in these now, in another order: no view of what is to be let go.
             rows = dataclasses.replace(rows, x=np.zeros((0, len(rows.columns))), places=np.zeros(0, int))
             selections = jaxgmm.select_many(
@@ -78,14 +81,15 @@ class GroupedCommand:
                 **self.fit.options,
             )
             # They have rows in the table, each with a missing entry.
-            empty = {n: "has no row without a missing entry" for n in selections.errors if not len(sets[n])}
+            what = "has no row with an entry" if self.fit.missing == "em" else "has no row without a missing entry"
+            empty = {n: what for n in selections.errors if not lengths[n]}
             selections = dataclasses.replace(
                 selections, schema=jaxgmm.Schema(rows.columns), errors=selections.errors | empty
             )
             if out is not None:
                 self._write(selections, groups, table, out, prefix)
             if assign is not None:
-                found = _assigned(selections, sets, places, len(groups.owner))
+                found = _assigned(selections, sets, lengths, places, len(groups.owner))
                 applying.extend(table, assign, self.fit.layout, applying.assigned(prefix), _beside(table, *found))
         if figure is not None:
             draw_groups(figure, selections)
@@ -99,11 +103,10 @@ class GroupedCommand:
         fit = self.fit
         if fit.criterion == "cv":
             raise Problem(f"--criterion cv takes no --by; expected one of {', '.join(CRITERIA)}.", 2)
-        apart = {"--missing em": fit.missing == "em", "--labels": fit.labels, "--noise": fit.noise}
-        if refused := [option for option, said in apart.items() if said]:
+        if fit.labels:
             raise Problem(
-                f"{refused[0]} takes no --by: mixtures of groups are fitted to whole rows, exact and without classes. "
-                "Leave one of them out, or fit each group's rows by themselves.",
+                "--labels takes no --by: mixtures of groups have components in the order of their weights. Leave one "
+                "of them out, or fit each group's rows by themselves.",
                 2,
             )
         if fit.sort not in (None, "weight"):
@@ -133,27 +136,40 @@ class GroupedCommand:
             write(whole)
 
 
-def _sets(
-    rows: Selected, groups: Groups, *, weighted: bool
-) -> tuple[list[np.ndarray], list[np.ndarray] | None, np.ndarray]:
-    """The rows of each group, in the order of the table, their weights if they have any, and where all these stand."""
+def _sets(rows: Selected, groups: Groups, *, weighted: bool) -> tuple[list[Any], list[np.ndarray] | None, np.ndarray]:
+    """The rows of each group, in the order of the table, their weights if they have any, and where all these stand.
+
+    As records where they have gaps or errors, which have the weights in them.
+    """
     owner = groups.owner[rows.places]
     order = np.argsort(owner, kind="stable")
     ends = np.cumsum(np.bincount(owner, minlength=len(groups)))[:-1]
-    shares = np.split(rows.weights[order], ends) if weighted else None
-    return np.split(rows.x[order], ends), shares, rows.places[order]
+    sets, shares = np.split(rows.x[order], ends), np.split(rows.weights[order], ends)
+    if not rows.incomplete and rows.noise is None:
+        return sets, shares if weighted else None, rows.places[order]
+    noise = [None] * len(sets) if rows.noise is None else np.split(rows.noise[order], ends)
+    records = [_record(*one) for one in zip(sets, shares, noise, strict=True)]
+    return records, None, rows.places[order]
+
+
+def _record(x: np.ndarray, weights: np.ndarray, noise: np.ndarray | None) -> jaxgmm.Evidence:
+    """What is known of the rows of a group, in numpy; what is wrong with it is for others to say."""
+    seen: Any = ~np.isnan(x)
+    values: Any = filled(x, seen, None) if len(x) else x
+    given: Any = weights
+    return jaxgmm.Evidence(values, given, seen=seen, noise=cast(Any, noise))
 
 
 def _assigned(
-    selections: jaxgmm.Selections, sets: list[np.ndarray], places: np.ndarray, n: int
+    selections: jaxgmm.Selections, sets: list[Any], lengths: np.ndarray, places: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Component and probability of n rows, -1 and NaN where there is none; those of the groups are at `places`."""
     component, probability = np.full(n, -1, np.int32), np.full(n, np.nan)
-    ends = np.cumsum([len(x) for x in sets])
+    ends = np.cumsum(lengths)
     # Some groups at a time, as there are several numbers for each row.
     for part in np.split(np.arange(len(sets)), np.flatnonzero(np.diff(ends // _AT_A_TIME)) + 1):
         found = selections.assign({int(number): sets[number] for number in part})
-        here = places[ends[part[0]] - len(sets[part[0]]) : ends[part[-1]]]
+        here = places[ends[part[0]] - lengths[part[0]] : ends[part[-1]]]
         component[here], probability[here] = found["component"], found["probability"]
     return component, probability
 

@@ -53,7 +53,7 @@ def evidence(
     if noise is not None:
         noise, seen = _noise(noise, seen, table.array.shape, present, dtype)
     if seen is not None:
-        table = table._replace(array=_filled(table.array, seen, present))
+        table = table._replace(array=filled(table.array, seen, present))
     if log_evidence is not None:
         log_evidence = _log_evidence(log_evidence, n, present, dtype)
     x = table.narrowed(present, extent).finite(present)
@@ -119,7 +119,7 @@ def _seen(x: Any, missing: Any) -> Any:
     return ~(mask if isinstance(mask, jax.core.Tracer) else np.asarray(mask))
 
 
-def _filled(x: Any, seen: Any, present: Any) -> Any:
+def filled(x: Any, seen: Any, present: Any) -> Any:
     """With a number of its own column in the place of every entry that is not seen, its least one, or 0 without any.
 
     Whatever looks at values alone, for their digits or their range, then finds nothing that is not there.
