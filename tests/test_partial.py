@@ -428,7 +428,7 @@ def test_families_that_have_no_such_densities_say_so():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"x is NaN or infinite in 1 of 4 rows: 0\. .*Write jaxgmm\.rows\(x, missing='nan'\) in the place of x"),
+        ({}, r"x is NaN or infinite in 1 of 4 rows: 0\. .*or write jaxgmm\.rows\(x, missing='nan'\) in the place of x"),
         ({"missing": "drop"}, r"missing is 'drop'; expected 'error', 'nan' where NaN stands for what is missing"),
         ({"missing": np.zeros(4, bool)}, r"missing has shape \(4,\); expected that of x, \(4, 2\)"),
         ({"missing": np.zeros((4, 2))}, r"missing is an array of dtype float64; expected truths"),
@@ -438,6 +438,7 @@ def test_families_that_have_no_such_densities_say_so():
             {"missing": "nan", "noise": np.tile([[1.0, 2.0], [2.0, 1.0]], (4, 1, 1))},
             r"noise is not as it must be in 3 of 4 rows.*without negative eigenvalues",
         ),
+        ({"missing": "nan", "noise": np.tile(np.diag([1e12, -5.0]), (4, 1, 1))}, r"noise is not as it must be in 4"),
         ({"missing": "nan", "log_evidence": np.zeros(4)}, r"log_evidence has shape \(4,\); expected \(4, k\)"),
         (
             {"missing": "nan", "log_evidence": np.array([[0.0, 1.0], [-np.inf, -np.inf], [0, 0], [0, 0]])},
@@ -460,6 +461,98 @@ def test_infinity_is_no_gap():
     x = np.array([[np.inf, 1.0], [np.nan, 2.0]])
     with pytest.raises(ValueError, match="x is NaN or infinite in 1 of 2 rows: 0"):
         jaxgmm.rows(x, missing="nan")
+
+
+def test_absent_rows_may_be_known_to_be_impossible():
+    """Of weight 0: a label of no component, and errors of negative variance."""
+    x, mixture = values()[0], mixture_of("full")
+    weights = np.ones(N)
+    weights[3] = 0
+    plain = jaxgmm.e_step(mixture, x, weights)
+    labels, noise = np.full(N, -1), np.zeros((N, D))
+    labels[3], noise[3] = 7, -1
+    labelled = jaxgmm.rows(x, weights, labels=labels)
+    assert_same(jaxgmm.e_step(mixture, labelled), plain)
+    assert_same(jaxgmm.e_step(mixture, jaxgmm.rows(x, weights, noise=noise)), plain)
+    assert_close(mixture.responsibilities(labelled)[3], WEIGHTS, "exact")
+
+
+def test_numbers_beside_what_is_traced():
+    x, mixture, noise = values()[0].astype(dtype()), mixture_of("full"), jnp.ones((N, D), dtype())
+    missing = np.where(gaps(), x, np.nan)
+    pairs = [
+        (lambda noise: jaxgmm.rows(x, noise=noise), noise),
+        (lambda weights: jaxgmm.rows(missing, weights, missing="nan"), jnp.ones(N, dtype())),
+        (lambda mask: jaxgmm.rows(x, missing=mask), jnp.asarray(~gaps())),
+    ]
+    for make, given in pairs:
+        value = jax.jit(lambda given, make=make: jaxgmm.log_likelihood(mixture, make(given)))(given)
+        assert_close(value, jaxgmm.log_likelihood(mixture, make(np.asarray(given))), "close")
+
+
+@pytest.mark.parametrize("matrix", ["zero", "one direction", "one column"])
+def test_errors_without_a_density_have_derivatives(matrix):
+    """In covariances of errors that are singular: none at all, in one direction, and of one column."""
+    if dtype() is not np.float64:
+        pytest.skip("finite differences need float64")
+    along = {"zero": np.zeros(D), "one direction": np.arange(1.0, D + 1), "one column": np.eye(D)[0]}[matrix]
+    x, mixture = values()[0][:20], mixture_of("full")
+    noise, way = np.tile(np.outer(along, along), (20, 1, 1)), np.tile(np.eye(D), (20, 1, 1))
+    value = jax.jit(lambda noise: jaxgmm.log_likelihood(mixture, jaxgmm.rows(x, noise=noise)))
+    # From one side, as there are no errors on the other.
+    away = [value(noise + step * way) for step in (0, 1e-4, 2e-4)]
+    expected = (-3 * away[0] + 4 * away[1] - away[2]) / 2e-4
+    assert_close(jnp.sum(jax.grad(value)(jnp.asarray(noise)) * way), expected, "converged", scale=10)
+
+
+@pytest.mark.parametrize("wrong", [-np.eye(D), np.diag([np.nan, 1, 1, 1]), np.eye(D) + np.nan * np.eye(D, k=1)])
+def test_what_is_no_covariance_is_not_finite_under_jit(wrong):
+    noise = np.tile(np.eye(D), (N, 1, 1))
+    noise[0] = wrong
+    fitted = jax.jit(lambda x, noise: jaxgmm.fit(mixture_of("full"), jaxgmm.rows(x, noise=noise), max_iter=2).status)
+    assert fitted(values()[0], noise) == jaxgmm.Status.NON_FINITE
+
+
+def test_errors_of_any_size_are_errors():
+    """Far larger than numbers can hold beside what they hide, and of covariances that have no density."""
+    small = {np.float32: 1e-30, np.float64: 1e-200}[dtype()]
+    for form, covariance in (("diag", [[small, small]]), ("full", [np.eye(2) * small])):
+        mixture = jaxgmm.from_parameters([1.0], [[0.0, 0.0]], covariance, form)
+        for large in (1e9, 1e30):
+            rows = jaxgmm.rows([[0.0, 0.0]], noise=[[large, small]])
+            expected = -np.log(2 * np.pi) - (np.log(large) + np.log(2 * small)) / 2
+            assert_close(mixture.log_prob(rows)[0], expected, "close")
+            found = jaxgmm.denoise(mixture, rows)
+            np.testing.assert_allclose(found.variances[0], [small, small / 2], rtol=1e-3)
+    rng = np.random.default_rng(0)
+    roots = rng.normal(size=(500, 9, 8)).astype(np.float32)
+    noise, x = roots @ roots.transpose(0, 2, 1), rng.normal(size=(500, 9))
+    mixture = jaxgmm.from_parameters([1.0], [np.zeros(9)], [0.1 * np.eye(9)])
+    right = reference.log_density(x, np.ones((500, 9), bool), noise.astype(float), np.zeros((1, 9)), [0.1 * np.eye(9)])
+    assert_close(
+        mixture.log_prob(jaxgmm.rows(x.astype(dtype()), noise=noise)),
+        right[:, 0],
+        {np.float32: "close", np.float64: "converged"}[dtype()],
+    )
+
+
+def test_what_is_known_of_so_many_components_is_of_no_others():
+    rows = jaxgmm.rows(values()[0], log_evidence=np.zeros((N, 2)))
+    table = jaxgmm.select(KEY, rows, (1, 2), "diag", n_restarts=2)
+    assert table.winner.n_components == 2
+    assert "log_evidence has 2 columns, one for each component, and a candidate is to try 1" in table.ranked[-1].status
+    for verb in (jaxgmm.select_components, jaxgmm.select_many):
+        with pytest.raises(ValueError, match=r"log_evidence has 2 columns.*is to try 1 of them"):
+            verb(KEY, rows if verb is jaxgmm.select_components else [rows], [1, 2], "diag")
+    with pytest.raises(ValueError, match=r"label_of_component has 3 entries.*fit_many is to try 2"):
+        jaxgmm.fit_many(KEY, [jaxgmm.rows(values()[0], labels=[0] * N, label_of_component=(0, 0, 1))], 2)
+
+
+def test_a_record_is_complete():
+    rows = jaxgmm.rows(values()[0])
+    for beside in ({"noise": np.ones((N, D))}, {"missing": "nan"}, {"log_evidence": np.zeros((N, 2))}):
+        with pytest.raises(TypeError, match=f"{next(iter(beside))} stands beside x, which are rows made by"):
+            jaxgmm.rows(rows, **beside)
 
 
 def test_names_of_noise_are_not_passed_over():

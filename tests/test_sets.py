@@ -91,9 +91,16 @@ def test_what_is_no_data_set_is_refused(xs, options, error, message):
         read(xs, **options)
 
 
-def test_rows_with_labels_are_refused():
-    with pytest.raises(NotImplementedError, match=r"jaxgmm\.rows made"):
-        read([jaxgmm.rows(jnp.ones((2, 1)))])
+def test_records_say_of_all_rows_what_is_known_of_some():
+    x = np.ones((2, 1), np.float32)
+    some = jaxgmm.rows(x, labels=[0, -1]), jaxgmm.rows(x, noise=np.ones((2, 1, 1))), x
+    (sets,) = read(list(some)).sets
+    assert sets.beside.keys() == {"labels", "seen", "noise"}
+    assert sets.beside["labels"].tolist() == [0, -1, -1, -1, -1, -1]
+    assert sets.beside["noise"].ravel().tolist() == [0, 0, 1, 1, 0, 0]
+    assert sets.beside["seen"].all()
+    with pytest.raises(ValueError, match=r"made of rows of shape \(2, 1\); expected a sequence of such"):
+        read(some[0])
 
 
 def test_traced_sets_are_refused():

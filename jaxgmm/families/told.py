@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import linalg
@@ -63,10 +64,10 @@ class Scaled(Told):
             gain = root = seen.astype(away.dtype)[None]
             left = 1 - gain
         else:
-            ratio = jnp.where(seen, rows.noise.T / scale / scale, 0)
+            ratio, shrinks = _noise_in_units(rows.noise, seen, scale)
+            away, log_scale = away * shrinks, log_scale + jnp.log1p(ratio) / 2 - jnp.log(shrinks)
             gain = jnp.where(seen, 1 / (1 + ratio), 0)
-            root, log_scale = jnp.sqrt(gain), log_scale + jnp.log1p(ratio) / 2
-            left = jnp.where(seen, ratio * gain, 1)
+            root, left = jnp.sqrt(gain), jnp.where(seen, ratio * gain, 1)
         return cls(
             squares=_squares(away * root),
             half_log_det=jnp.sum(jnp.where(seen, log_scale, 0), axis=1),
@@ -92,8 +93,9 @@ class Scaled(Told):
 class Solved(Told):
     """Where columns are correlated: `mean` (k, d, n) of z, and `left` (k, d, d, n), 1 - H.
 
-    Columns are taken in one after the other, each a measurement of z (Kalman's update), for all rows at once. Where
-    components share their covariance, 1 stands for k in `left`.
+    Columns are taken in one after the other, each a measurement of z (Kalman's update), for all rows at once; or, where
+    errors are correlated, eliminated one after the other. Where components share their covariance, 1 stands for k in
+    `left`.
     """
 
     squares: Leaf
@@ -109,24 +111,23 @@ class Solved(Told):
         # In units of the columns, so that no square over- or underflows.
         unit = jnp.max(jnp.abs(factor), axis=2)
         seen, away = seen_of(rows).T, _differences(means, rows) / unit[:, :, None]
-        # What each column measures of z.
-        asks = (factor / unit[:, :, None])[..., None]
-        variances = jnp.zeros((1, d, 1), factor.dtype)
-        if rows.noise is not None and rows.noise.ndim == 2:
-            variances = rows.noise.T / unit[:, :, None] / unit[:, :, None]
-        elif rows.noise is not None:
-            # Errors that may be correlated are unknowns like z, and are told apart from it by nothing else.
-            noise = jnp.where(seen[:, None] & seen[None, :], jnp.moveaxis(rows.noise, 0, -1), 0)
-            root = linalg.semidefinite_root(noise) / unit[:, :, None, None]
-            asks = jnp.concatenate([jnp.broadcast_to(asks, root.shape), root], axis=2)
-        found = _measured(jnp.broadcast_to(seen, (d, rows.x.shape[0])), away, asks, variances)
-        log_unit = jnp.sum(jnp.where(seen, jnp.log(unit)[:, :, None], 0), axis=1)
+        factor = factor / unit[:, :, None]
+        log_unit = jnp.log(unit)[:, :, None]
+        if rows.noise is not None and rows.noise.ndim == 3:
+            noise = jnp.moveaxis(rows.noise, 0, -1) / unit[:, :, None, None] / unit[:, None, :, None]
+            found = _eliminated(seen, away, factor, noise)
+        else:
+            variances = jnp.zeros((1, d, 1), factor.dtype)
+            if rows.noise is not None:
+                variances, shrinks = _noise_in_units(rows.noise, seen, unit[:, :, None])
+                away, log_unit = away * shrinks, log_unit - jnp.log(shrinks)
+            found = _measured(jnp.broadcast_to(seen, (d, rows.x.shape[0])), away, factor, variances)
         return cls(
             squares=found.squares,
-            half_log_det=found.half_log_det + log_unit,
+            half_log_det=found.half_log_det + jnp.sum(jnp.where(seen, log_unit, 0), axis=1),
             n_columns=jnp.sum(seen, axis=0),
-            mean=found.mean[:, :d],
-            left=found.left[:, :d, :d],
+            mean=found.mean,
+            left=found.left,
         )
 
     @property
@@ -157,19 +158,20 @@ class _Measured:
 def _measured(
     seen: Bool[Array, "d n"],
     away: Float[Array, "k d n"],
-    asks: Float[Array, "_ d m _"],
+    factor: Float[Array, "_ d d"],
     variances: Float[Array, "_ d _"],
 ) -> _Measured:
-    """What columns tell of m unknowns of mean 0, variance 1 and no correlation, each with an error of its own.
+    """What columns tell of z, each with an error of its own: column j is row j of the factor times z.
 
-    Column j of row i is `asks[:, j, :, i]` times the unknowns. `away` is what was found.
+    `away` is what was found.
     """
-    k, _, n = away.shape
-    each, m = asks.shape[0], asks.shape[2]
+    k, d, n = away.shape
+    each = factor.shape[0]
     least = _ROUNDINGS * float(jnp.finfo(away.dtype).eps)
 
     def column(told: _Measured, given: tuple[Array, Array, Array, Array]) -> tuple[_Measured, None]:
         seen, found, ask, variance = given
+        ask = ask[:, :, None]
         shadow = jnp.sum(told.left * ask[:, None], axis=2)
         expected = jnp.sum(told.mean * ask, axis=1)
         # An equation that follows from those before, but for rounding, tells nothing.
@@ -189,11 +191,70 @@ def _measured(
     nothing = _Measured(
         squares=jnp.zeros((k, n), away.dtype),
         half_log_det=jnp.zeros((each, n), away.dtype),
-        mean=jnp.zeros((k, m, n), away.dtype),
-        left=jnp.broadcast_to(jnp.eye(m, dtype=away.dtype)[:, :, None], (each, m, m, n)),
+        mean=jnp.zeros((k, d, n), away.dtype),
+        left=jnp.broadcast_to(jnp.eye(d, dtype=away.dtype)[:, :, None], (each, d, d, n)),
     )
-    columns = seen, jnp.swapaxes(away, 0, 1), jnp.swapaxes(asks, 0, 1), jnp.swapaxes(variances, 0, 1)
+    columns = seen, jnp.swapaxes(away, 0, 1), jnp.swapaxes(factor, 0, 1), jnp.swapaxes(variances, 0, 1)
     return jax.lax.scan(column, nothing, columns)[0]
+
+
+def _eliminated(
+    seen: Bool[Array, "d n"],
+    away: Float[Array, "k d n"],
+    factor: Float[Array, "_ d d"],
+    noise: Float[Array, "_ d d n"],
+) -> _Measured:
+    """The same where errors may be correlated: by the Cholesky factor C of the covariance of what is seen.
+
+    C^-1 times the factor and what was found, by columns for all rows at once.
+    """
+    (k, d, _), each = away.shape, factor.shape[0]
+    identity = jnp.asarray(np.eye(d, dtype=factor.dtype)[:, :, None])
+    # No covariance has a negative variance.
+    variances = jnp.moveaxis(jnp.diagonal(noise, axis1=1, axis2=2), -1, 1)
+    wrong = jnp.any(seen & ~(variances >= 0), axis=1)
+    noise = jnp.where(wrong[:, None, None], jnp.nan, noise)
+    covariance = linalg.einsum("kij,klj->kil", factor, factor)[..., None] + noise
+    covariance = jnp.where(seen[:, None] & seen[None, :], covariance, identity)
+    # Columns of what is given before its rows, so that rows of all of them lie side by side.
+    told = jnp.where(seen, jnp.swapaxes(factor, 1, 2)[..., None], 0)
+    found = away[:, None] if each == k else away[None]
+    places = np.arange(d)[:, None]
+    least = _ROUNDINGS * float(jnp.finfo(away.dtype).eps) * jnp.diagonal(covariance, axis1=1, axis2=2)
+
+    def column(rest: Float[Array, "_ c d n"], given: tuple[Array, Array]) -> tuple[Array, Array]:
+        place, least = given
+        row = jax.lax.dynamic_index_in_dim(rest, place, 2, keepdims=False)
+        pivot = jnp.sqrt(jnp.maximum(jax.lax.dynamic_index_in_dim(row, place, 1, keepdims=False), least))
+        row = row / pivot[:, None]
+        below = jax.lax.dynamic_index_in_dim(rest, place, 1, keepdims=False) / pivot[:, None]
+        below = jnp.where(places > place, below, 0)
+        return jnp.where(places == place, row[:, :, None], rest - below[:, None] * row[:, :, None]), pivot
+
+    start = jnp.concatenate([covariance, jnp.broadcast_to(told, covariance.shape), found], axis=1)
+    rest, pivots = jax.lax.scan(column, start, (jnp.arange(d), jnp.moveaxis(least, -1, 0)))
+    told, white = rest[:, d : 2 * d], rest[:, 2 * d :]
+    white = white[:, 0] if each == k else white[0]
+    return _Measured(
+        squares=_squares(white),
+        half_log_det=jnp.sum(jnp.log(pivots), axis=0),
+        mean=jnp.sum(told * white[:, None], axis=2),
+        left=identity - jnp.sum(told[:, :, None] * told[:, None], axis=3),
+    )
+
+
+def _noise_in_units(
+    noise: Float[Array, "n d"], seen: Bool[Array, "d _"], scale: Float[Array, "_ d 1"]
+) -> tuple[Float[Array, "_ d n"], Float[Array, "_ d n"]]:
+    """Variances of errors over squares of a scale, no more than there are numbers for; by what to shrink the rest.
+
+    An error and what it was made in shrink alike where the former is too large.
+    """
+    most = float(jnp.finfo(noise.dtype).max) ** 0.8
+    ratio = noise.T / scale / scale
+    beyond = ratio > most
+    shrinks = jnp.where(beyond, scale * (math.sqrt(most) / jnp.sqrt(jnp.where(beyond, noise.T, 1))), 1)
+    return jnp.where(seen, jnp.where(beyond, most, ratio), 0), jnp.where(seen, shrinks, 1)
 
 
 def seen_of(rows: Evidence) -> Any:

@@ -379,8 +379,8 @@ class Table(NamedTuple):
             advice = "Remove them, or give them weight 0." if name == "x" else ""
             if advice and np.isnan(np.asarray(x, float)[np.asarray(present) & np.ones(len(x), bool)]).any():
                 advice = (
-                    "Write jaxgmm.rows(x, missing='nan') in the place of x to fit what is there of such rows, remove "
-                    "them, or give them weight 0."
+                    "Remove them, give them weight 0, or write jaxgmm.rows(x, missing='nan') in the place of x, which "
+                    "takes what is there of them."
                 )
             good = np.isfinite(np.asarray(x, float))
             bad = ~good.all(axis=1) & np.asarray(present)

@@ -39,9 +39,14 @@ def evidence(
     that can be seen.
     """
     if isinstance(x, Evidence):
-        beside = [name for name, given in (("weights", weights), ("labels", labels)) if given is not None]
+        others = {"weights": weights, "labels": labels, "noise": noise, "log_evidence": log_evidence}
+        others |= {"label_of_component": label_of_component}
+        beside = [name for name, given in others.items() if given is not None]
+        if not isinstance(missing, str) or missing != "error":
+            beside.append("missing")
         if beside:
-            raise TypeError(f"{beside[0]} stand beside x, which are rows made by jaxgmm.rows: give {beside[0]} there.")
+            verb = "stand" if beside[0] in ("weights", "labels") else "stands"
+            raise TypeError(f"{beside[0]} {verb} beside x, which are rows made by jaxgmm.rows: give {beside[0]} there.")
         return _again(x, n_columns, extent, weighted, arranged)
     table = checks.table("x", x, n_columns)
     n = table.array.shape[0]
@@ -125,7 +130,7 @@ def filled(x: Any, seen: Any, present: Any) -> Any:
     Whatever looks at values alone, for their digits or their range, then finds nothing that is not there.
     """
     xp = _library(x, seen, present)
-    values = x if xp is jnp else np.asarray(x)
+    values = xp.asarray(x)
     some = seen & xp.isfinite(values)
     some = some if present is None else some & present[:, None]
     place = xp.argmin(xp.where(some, xp.abs(values), np.inf), axis=0)
@@ -140,7 +145,8 @@ def filled(x: Any, seen: Any, present: Any) -> Any:
 def _noise(value: Any, seen: Any, shape: tuple[int, int], present: Any, dtype: Any) -> tuple[Array, Any]:
     """Variances or covariances of errors, and which entries are seen: not those whose error has infinite variance."""
     noise: Any = checks.real_array("noise", value)
-    noise = noise if noise.dtype == dtype else noise.astype(dtype)
+    given = noise.dtype
+    noise = noise if given == dtype else noise.astype(dtype)
     n, d = shape
     if noise.shape not in ((n, d), (n, d, d)):
         raise ValueError(
@@ -151,25 +157,36 @@ def _noise(value: Any, seen: Any, shape: tuple[int, int], present: Any, dtype: A
     xp = jnp if traced else _library(seen, present)
     noise = noise if traced or xp is jnp else np.asarray(noise)
     variances = noise if noise.ndim == 2 else xp.diagonal(noise, axis1=1, axis2=2)
+    if xp is np and dtype == np.float32 and np.any(np.isinf(variances) & np.isfinite(_variances(value))):
+        raise ValueError(
+            "noise holds finite variances that float32 has no number for. Give x and its noise in another unit, inf "
+            "for entries that are as good as missing, or turn on JAX's 64-bit mode."
+        )
     seen = xp.ones(shape, bool) if seen is None else seen
     seen = seen & (variances < np.inf) | seen & xp.isnan(variances)
     told = seen if noise.ndim == 2 else seen[:, :, None] & seen[:, None, :]
     noise = xp.where(told, noise, 0)
     if xp is np:
-        _check_noise(noise, np.ones(n, bool) if present is None else present)
+        _check_noise(noise, np.ones(n, bool) if present is None else present, given)
     return jnp.asarray(noise), seen
 
 
-def _check_noise(noise: np.ndarray, present: np.ndarray) -> None:
-    """Raise for what cannot be variances, or covariance matrices."""
+def _variances(value: Any) -> np.ndarray:
+    given = np.asarray(value, np.float64)
+    return given if given.ndim == 2 else np.diagonal(given, axis1=1, axis2=2)
+
+
+def _check_noise(noise: np.ndarray, present: np.ndarray, given: Any) -> None:
+    """Raise for what cannot be variances, or covariance matrices that were given with digits of such a type."""
     if noise.ndim == 2:
         bad = ~(noise >= 0).all(axis=1) & present
         wanted = "variances of the errors, in squared units of x; standard errors are to be squared"
     else:
         bad = ~np.isfinite(noise).all(axis=(1, 2)) & present
+        bad |= (np.diagonal(noise, axis1=1, axis2=2) < 0).any(axis=1) & present
         sound = np.where((present & ~bad)[:, None, None], noise, 0)
         largest = np.maximum(np.abs(sound).max(axis=(1, 2)), np.finfo(noise.dtype).tiny)[:, None, None]
-        rounding = 1e3 * np.finfo(noise.dtype).eps
+        rounding = 1e3 * max(float(np.finfo(dtype).eps) for dtype in (noise.dtype, given))
         uneven = np.abs(sound - np.swapaxes(sound, 1, 2)) > rounding * largest
         least = np.linalg.eigvalsh(np.asarray(sound / largest, np.float64))[:, 0]
         bad |= uneven.any(axis=(1, 2)) | (least < -rounding)
@@ -273,6 +290,21 @@ def _classes(value: Any, labels: Any) -> tuple[int, ...]:
     if not classes or min(classes) < 0:
         raise ValueError(f"label_of_component is {value!r}; expected classes from 0 on, one for each component.")
     return classes
+
+
+def check_sizes(rows: Evidence, sizes: Any, verb: str) -> None:
+    """Raise where what is known of the rows is of so many components, and others are to be tried."""
+    if rows.log_evidence is not None:
+        name, size, what = "log_evidence", rows.log_evidence.shape[-1], "columns"
+    elif rows.classes is not None:
+        name, size, what = "label_of_component", len(rows.classes), "entries"
+    else:
+        return
+    if other := [k for k in sizes if k not in (0, size)]:
+        raise ValueError(
+            f"{name} has {size} {what}, one for each component, and {verb} is to try {other[0]} of them; expected "
+            f"n_components = {size} alone."
+        )
 
 
 def of_components(rows: Evidence, present: Any) -> Evidence:

@@ -144,8 +144,11 @@ class Evidence:
 def _blocks(rows: Evidence, block_size: int) -> Evidence:
     """The rows of one device in blocks."""
     x, weights = _with_stand_ins(rows.shards, rows.x, rows.weights)
-    noise, log_evidence = (_sound_where_absent(array, weights) for array in (rows.noise, rows.log_evidence))
-    rows = dataclasses.replace(rows, x=x, weights=weights, noise=noise, log_evidence=log_evidence)
+    noise, log_evidence = _noise_where_absent(rows.noise, weights), rows.log_evidence
+    if log_evidence is not None:
+        log_evidence = jnp.where((weights > 0)[:, None] | (log_evidence < jnp.inf), log_evidence, 0)
+    labels = None if rows.labels is None else jnp.where(weights > 0, rows.labels, -1)
+    rows = dataclasses.replace(rows, x=x, weights=weights, labels=labels, noise=noise, log_evidence=log_evidence)
     if rows.patterns is None:
         others = dataclasses.replace(rows, weights=None)  # type: ignore[arg-type]
         blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), others)
@@ -156,12 +159,15 @@ def _blocks(rows: Evidence, block_size: int) -> Evidence:
     return dataclasses.replace(blocks, weights=jnp.where(there, blocks.weights, 0), seen=blocks.seen[:, :1])
 
 
-def _sound_where_absent(array: Array | None, weights: Float[Array, " n"]) -> Array | None:
-    """0 for what is no number in rows that are absent; what is one says what they would do if they were there."""
-    if array is None:
+def _noise_where_absent(noise: Array | None, weights: Float[Array, " n"]) -> Array | None:
+    """0 for what is none in rows that are absent; what is some says what they would do if they were there."""
+    if noise is None:
         return None
-    present = jnp.reshape(weights > 0, (-1, *(1 for _ in array.shape[1:])))
-    return jnp.where(present | (array < jnp.inf), array, 0)
+    variances = noise if noise.ndim == 2 else jnp.diagonal(noise, axis1=1, axis2=2)
+    sound = jnp.all((variances >= 0) & (variances < jnp.inf), axis=1)
+    if noise.ndim == 3:
+        sound = sound & jnp.all(jnp.isfinite(noise), axis=(1, 2))
+    return jnp.where(jnp.reshape((weights > 0) | sound, (-1, *(1 for _ in noise.shape[1:]))), noise, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -368,6 +368,8 @@ def posterior(
         joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, otherwise))
         # The one component that a row may be of may be absent, and still is its answer.
         otherwise = jnp.where(possible & jnp.all(otherwise == -jnp.inf, axis=0), 0, otherwise)
+        # Where a label is of none, the weights answer.
+        otherwise = jnp.where(jnp.any(possible, axis=0), otherwise, log_weights)
     top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
     impossible = top == -jnp.inf
     joint = jnp.where(impossible, otherwise, joint)

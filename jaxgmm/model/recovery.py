@@ -141,7 +141,16 @@ def _denoise(mixture: Mixture, rows: Evidence) -> TrueValues:
         within = jnp.where(responsibilities.T[:, None, None] > 0, covariances, 0)
         within = linalg.einsum("nk,kijn->nij", responsibilities, within)
         between = linalg.einsum("kin,kjn->nij", responsibilities.T[:, None] * away, away)
-        return mean, within + between
+        covariance = within + between
+        variances = jnp.diagonal(covariance, axis1=1, axis2=2)
+        # What is known exactly is so but for rounding.
+        covariance = (
+            covariance + jnp.eye(mean.shape[1], dtype=mean.dtype) * (jnp.maximum(variances, 0) - variances)[:, None]
+        )
+        if rows.noise is not None:
+            return mean, covariance
+        seen = _seen(rows)
+        return jnp.where(seen, rows.x, mean), jnp.where(seen[:, :, None] | seen[:, None, :], 0, covariance)
 
     return TrueValues(*_over(mixture, rows, block))
 

@@ -124,7 +124,10 @@ def _n_parameters(mixture: Mixture, value: Float[Array, ""]) -> Float[Array, ""]
 
 
 def _n_rows(mixture: Mixture, x: Any, weights: Any) -> Float[Array, ""]:
-    return jnp.sum(check_rows(mixture, x, weights)[1].counted)
+    rows = check_rows(mixture, x, weights)[1]
+    total = jnp.sum(rows.counted)
+    # Of no rows there is no criterion.
+    return total if rows.seen is None else jnp.where(total > 0, total, jnp.nan)
 
 
 @program(static=("block_size",), work=of_passes(1))

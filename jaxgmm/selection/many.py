@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import read
@@ -90,6 +90,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
+    known.check_sizes(sets.evidence(np.arange(1), 1), np.unique(counts).tolist(), "fit_many")
     plan = Plan.of(
         sets.x.dtype,
         (most, d),

@@ -193,6 +193,8 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
         # Of a column that is never seen.
         least, most = (np.where(seen.any(axis=0), one, np.nan) for one in (least, most))
     constant, wrong = ranges(least, most)
+    if np.isnan(least).all():
+        raise ValueError("x has no entry that is seen in rows of positive weight. There is nothing to fit.")
     if constant.all():
         raise ValueError(
             f"x has no column that varies: every row is {x[0].tolist()}. There is nothing that a mixture could tell."

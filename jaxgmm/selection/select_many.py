@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, known
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.components import CRITERIA
@@ -99,6 +99,8 @@ def select_many(
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     given = read(xs, weights, by, "select_many")
+    for part in given.sets:
+        known.check_sizes(part.evidence(np.arange(1), 1), ks, "select_many")
     if chunk_size is not None:
         chunk_size = checks.count("chunk_size", chunk_size)
     plan_of = functools.partial(

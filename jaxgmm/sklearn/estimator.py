@@ -149,6 +149,9 @@ class GaussianMixture(sklearn.mixture.GaussianMixture):
         labels = labels_of(y, X, self.n_components)
         with jax.enable_x64(X.dtype == np.float64):
             rows = padded_rows(X, weights, labels=labels, noise=noise)
+        if rows.seen is not None:
+            # An error of infinite variance is a gap as well.
+            checked_weights(sample_weight, np.where(np.asarray(rows.seen)[: len(X)], X, np.nan), self.n_components)
         in_part, real = rows.partial or labels is not None, X.dtype.type
 
         def start() -> np.ndarray:

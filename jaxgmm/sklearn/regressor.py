@@ -100,7 +100,8 @@ class MixtureRegressor(RegressorMixin, BaseEstimator):
         X, y = self._checked(X, y, multi_output=True, y_numeric=True)
         counts = checked_counts(sample_weight, X, self.n_components)
         self._flat = y.ndim == 1
-        table = np.column_stack([X, y.astype(X.dtype)])
+        # In the wider of their types, so that neither loses digits.
+        table = np.column_stack([X, y]).astype(np.result_type(X, y, np.float32), copy=False)
         self._joint = Joint.fitted(
             table,
             counts,
