@@ -292,12 +292,12 @@ def _classes(value: Any, labels: Any) -> tuple[int, ...]:
     return classes
 
 
-def check_sizes(rows: Evidence, sizes: Any, verb: str) -> None:
-    """Raise where what is known of the rows is of so many components, and others are to be tried."""
-    if rows.log_evidence is not None:
-        name, size, what = "log_evidence", rows.log_evidence.shape[-1], "columns"
-    elif rows.classes is not None:
-        name, size, what = "label_of_component", len(rows.classes), "entries"
+def check_sizes(log_evidence: Any, classes: tuple[int, ...] | None, sizes: Any, verb: str) -> None:
+    """Raise where what is known of rows is of so many components, and others are to be tried."""
+    if log_evidence is not None:
+        name, size, what = "log_evidence", log_evidence.shape[-1], "columns"
+    elif classes is not None:
+        name, size, what = "label_of_component", len(classes), "entries"
     else:
         return
     if other := [k for k in sizes if k not in (0, size)]:

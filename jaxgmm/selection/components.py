@@ -127,7 +127,7 @@ def select_components(
     ks, most = _counts(n_components, max_components)
     rows = known.of_components(rows, np.ones(most, bool))
     if not isinstance(ks, jax.core.Tracer):
-        known.check_sizes(rows, np.asarray(ks).tolist(), "select_components")
+        known.check_sizes(rows.log_evidence, rows.classes, np.asarray(ks).tolist(), "select_components")
     plan = Plan.of(
         rows.x.dtype,
         (most, rows.x.shape[1]),

@@ -176,7 +176,7 @@ class Contest:
 
     def _attempt(self, rows: Evidence, number: int, pair: Pair) -> Restarts | str:
         try:
-            known.check_sizes(rows, [pair[1]], "a candidate")
+            known.check_sizes(rows.log_evidence, rows.classes, [pair[1]], "a candidate")
             known.of_components(rows, self._present(pair))
         except ValueError as unknown:
             return str(unknown)

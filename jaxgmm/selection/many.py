@@ -90,7 +90,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    known.check_sizes(sets.evidence(np.arange(1), 1), np.unique(counts).tolist(), "fit_many")
+    known.check_sizes(sets.beside.get("log_evidence"), sets.classes, np.unique(counts).tolist(), "fit_many")
     plan = Plan.of(
         sets.x.dtype,
         (most, d),

@@ -100,7 +100,7 @@ def select_many(
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     given = read(xs, weights, by, "select_many")
     for part in given.sets:
-        known.check_sizes(part.evidence(np.arange(1), 1), ks, "select_many")
+        known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many")
     if chunk_size is not None:
         chunk_size = checks.count("chunk_size", chunk_size)
     plan_of = functools.partial(
