@@ -396,7 +396,7 @@ def test_many_of_them_are_each_of_them():
     for place, rows in enumerate(whole):
         alone = jaxgmm.fit_restarts(jax.random.fold_in(KEY, place), rows, K, "full", n_restarts=1, tol=1e-9).best
         assert_close(many.best.log_likelihood[place], alone.log_likelihood, "converged", scale=1e-3)
-    table = jaxgmm.select_many(KEY, parts, (2, 3), "diag", n_restarts=2)
+    table = jaxgmm.select_many(KEY, parts, (3,), "diag", n_restarts=2)
     assert np.all(table.n_components > 0)
 
 
