@@ -290,7 +290,7 @@ def test_groups_are_fitted_by_what_there_is_of_them(run):
     table = frame().assign(gene=np.where(np.arange(N) % 3 == 0, "p", "q"))
     table.loc[N] = {"gene": "empty"}
     table.to_csv("groups.csv", index=False)
-    run("fit", "groups.csv", "--by", "gene", "-k", "1:2", *FAST, *KNOWN, "--columns", "b,a", "--out", "models.csv")
+    run("fit", "groups.csv", "--by", "gene", "-k", "2", *FAST, *KNOWN, "--columns", "b,a", "--out", "models.csv")
     found = pd.read_csv("models.csv").set_index("gene")
     assert "has no row with an entry" in found.loc["empty", "status"]
     for number, gene in enumerate(("p", "q")):
@@ -299,7 +299,7 @@ def test_groups_are_fitted_by_what_there_is_of_them(run):
         taken = mine & np.asarray(whole.seen).any(axis=1)
         rows = jax.tree.map(lambda leaf, taken=taken: leaf[taken], whole)
         with jax.enable_x64(True):
-            alone = jaxgmm.select_many(jax.random.key(0), {number: rows}, (1, 2), "diag", n_restarts=2)
+            alone = jaxgmm.select_many(jax.random.key(0), {number: rows}, 2, "diag", n_restarts=2)
         assert found.loc[gene, "n_components"] == alone.n_components[0]
         assert found.loc[gene, "log_likelihood"] == pytest.approx(alone.log_likelihood[0], rel=1e-6)
 

@@ -39,8 +39,8 @@ def test_every_form(name):
 
 @pytest.mark.parametrize("name", composition.OF_ROWS)
 def test_every_kind_of_rows(name):
-    """Beside plain ones, which every form is tried with."""
-    for kind in composition.ROWS.keys() - {"plain"}:
+    """Beside plain ones, which every form is tried with; noise and log-evidence are in all of it."""
+    for kind in composition.ROWS.keys() - {"plain", "noise", "log_evidence"}:
         message = composition.tried(composition.OF_ROWS[name], CASES[0], composition.ROWS[kind])
         assert not message or (name == "likelihood_ratio_test" and name in message)
 
