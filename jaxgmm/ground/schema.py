@@ -113,9 +113,8 @@ class Schema:
             An array of numpy, or, if anything else is known of the rows, what `jaxgmm.rows` makes of that.
 
         Raises:
-            TypeError: no frame, or a column holds no numbers.
-            ValueError: a column is not there, or more than once.
-            As `jaxgmm.rows`, of what is known beside the frame.
+            TypeError, ValueError: no frame, a column holds no numbers, is not there, or more than once; or as
+                `jaxgmm.rows`, of what is known beside the frame.
 
         >>> import jaxgmm, pandas
         >>> schema = jaxgmm.Schema(["width", "height"])
