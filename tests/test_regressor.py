@@ -133,8 +133,12 @@ def test_bic_chooses_and_a_search_may():
 
 
 def test_types_and_pickles():
-    narrow = MixtureRegressor().fit(X.astype(np.float32), Y)
-    assert narrow.predict(X.astype(np.float32)).dtype == np.float32
+    few_digits = X.astype(np.float32)
+    narrow = MixtureRegressor().fit(few_digits, Y.astype(np.float32))
+    assert narrow.predict(few_digits).dtype == np.float32
+    # The digits of y are not those of X.
+    offset = MixtureRegressor().fit(few_digits, 1e9 + Y).predict(few_digits) - 1e9
+    np.testing.assert_allclose(offset, narrow.predict(few_digits), atol=1e-3)
     wide = MixtureRegressor(2, random_state=0).fit(X, Y)
     expected = wide.predict(X)
     assert expected.dtype == np.float64
