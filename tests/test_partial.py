@@ -280,7 +280,9 @@ def test_derivatives_of_the_likelihood_and_of_a_fit(form, kind):
 
 
 def test_the_derivative_in_the_weight_of_an_absent_row_is_what_it_would_add():
+    """With the label that it has, also where that is not where the row lies."""
     rows, mixture = rows_of("all of it"), mixture_of("full")
+    rows = dataclasses.replace(rows, labels=jnp.where(rows.weights == 0, jnp.arange(N) % K, rows.labels))
     slopes = jax.grad(lambda weights: jaxgmm.log_likelihood(mixture, dataclasses.replace(rows, weights=weights)))(
         rows.weights
     )
@@ -400,6 +402,15 @@ def test_many_of_them_are_each_of_them():
         assert_close(many.best.log_likelihood[place], alone.log_likelihood, "converged", scale=1e-3)
     table = jaxgmm.select_many(KEY, parts, (3,), "diag", n_restarts=2)
     assert np.all(table.n_components > 0)
+
+
+def test_a_data_set_of_which_nothing_is_seen_cannot_be_fitted():
+    nothing, some = jaxgmm.rows(np.full((20, D), np.nan), missing="nan"), values()[0][:20]
+    many = jaxgmm.fit_many(KEY, [nothing, some], 2, "diag")
+    assert many.best.status[0] == jaxgmm.Status.NON_FINITE
+    assert many.best.status[1] != jaxgmm.Status.NON_FINITE
+    table = jaxgmm.select_many(KEY, [nothing, some], 1, "diag", n_restarts=1)
+    assert table.status[0] == "ERROR: has no entry that is seen"
 
 
 def test_patterns_are_blocks_of_rows_that_lack_the_same():

@@ -149,6 +149,8 @@ class Solved(Told):
 
 @record
 class _Measured:
+    """What `Solved` is made of: `squares` (k, n), `half_log_det` (k, n), `mean` (k, d, n), `left` (k, d, d, n)."""
+
     squares: Leaf
     half_log_det: Leaf
     mean: Leaf

@@ -157,10 +157,10 @@ def _noise(value: Any, seen: Any, shape: tuple[int, int], present: Any, dtype: A
     xp = jnp if traced else _library(seen, present)
     noise = noise if traced or xp is jnp else np.asarray(noise)
     variances = noise if noise.ndim == 2 else xp.diagonal(noise, axis1=1, axis2=2)
-    if xp is np and dtype == np.float32 and np.any(np.isinf(variances) & np.isfinite(_variances(value))):
+    if xp is np and np.any(np.isinf(variances) & np.isfinite(_variances(value))):
         raise ValueError(
-            "noise holds finite variances that float32 has no number for. Give x and its noise in another unit, inf "
-            "for entries that are as good as missing, or turn on JAX's 64-bit mode."
+            f"noise holds finite variances that {dtype} has no number for. Give x and its noise in another unit, or "
+            "inf for entries that are as good as missing."
         )
     seen = xp.ones(shape, bool) if seen is None else seen
     seen = seen & (variances < np.inf) | seen & xp.isnan(variances)
@@ -172,7 +172,8 @@ def _noise(value: Any, seen: Any, shape: tuple[int, int], present: Any, dtype: A
 
 
 def _variances(value: Any) -> np.ndarray:
-    given = np.asarray(value, np.float64)
+    """As they were given (n, d)."""
+    given = np.asarray(value) if isinstance(value, jax.Array) else containers.plain("noise", value)
     return given if given.ndim == 2 else np.diagonal(given, axis1=1, axis2=2)
 
 

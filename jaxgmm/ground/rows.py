@@ -147,8 +147,7 @@ def _blocks(rows: Evidence, block_size: int) -> Evidence:
     noise, log_evidence = _noise_where_absent(rows.noise, weights), rows.log_evidence
     if log_evidence is not None:
         log_evidence = jnp.where((weights > 0)[:, None] | (log_evidence < jnp.inf), log_evidence, 0)
-    labels = None if rows.labels is None else jnp.where(weights > 0, rows.labels, -1)
-    rows = dataclasses.replace(rows, x=x, weights=weights, labels=labels, noise=noise, log_evidence=log_evidence)
+    rows = dataclasses.replace(rows, x=x, weights=weights, noise=noise, log_evidence=log_evidence)
     if rows.patterns is None:
         others = dataclasses.replace(rows, weights=None)  # type: ignore[arg-type]
         blocks = jax.tree.map(lambda array: into_blocks(array, block_size, "edge"), others)

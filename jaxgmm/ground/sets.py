@@ -324,15 +324,18 @@ def _sound(sets: Sets, dtype: Any) -> tuple[Sets, dict[int, str]]:
     bad = ~np.isfinite(sets.x).all(axis=1) & ~absent
     n_bad = np.bincount(owner[bad], minlength=n)
     totals = np.bincount(owner, sets.weights, minlength=n)
+    told = np.bincount(owner, np.where(_told(sets), sets.weights, 0), minlength=n)
     if (totals > np.finfo(dtype).max).any():
         place = sets.numbers[int(np.argmax(totals))]
         raise ValueError(f"data set {place}: weights add up to more than {np.dtype(dtype)} can hold.")
     faults: dict[int, str] = {}
-    for place in np.flatnonzero((n_bad > 0) | (totals == 0)).tolist():
+    for place in np.flatnonzero((n_bad > 0) | (told == 0)).tolist():
         if sets.lengths[place] == 0:
             text = "has no rows"
         elif n_bad[place]:
             text = f"is NaN or infinite in {n_bad[place]} of {sets.lengths[place]} rows"
+        elif totals[place] > 0:
+            text = "has no entry that is seen"
         else:
             text = "has no row of positive weight"
         faults[int(sets.numbers[place])] = text
@@ -344,6 +347,14 @@ def _sound(sets: Sets, dtype: Any) -> tuple[Sets, dict[int, str]]:
         with np.errstate(over="ignore"):
             x = x.astype(dtype)
     return dataclasses.replace(sets, x=x.astype(dtype, copy=False), weights=weights), faults
+
+
+def _told(sets: Sets) -> np.ndarray:
+    """Of which rows something is seen, or the component known, (N,)."""
+    if "seen" not in sets.beside:
+        return np.ones(len(sets.x), bool)
+    told = sets.beside["seen"].any(axis=1)
+    return np.asarray(told | (sets.beside["labels"] >= 0) if "labels" in sets.beside else told)
 
 
 def _check_digits(sets: Sets, dtype: Any) -> None:

@@ -466,7 +466,7 @@ def _map_posterior(mixture: Mixture, rows: Evidence, pick: Callable[[Array, Arra
         return map_rows(block, given, rows, block_size_of(mixture, rows), rows.shards)
 
     def of_blocks(kernel: Kernel, blocks: Evidence) -> Array:
-        return jax.lax.map(functools.partial(block, (mixture.log_weights, kernel)), blocks)
+        return jax.lax.map(jax.checkpoint(functools.partial(block, (mixture.log_weights, kernel))), blocks)
 
     if rows.patterns is None:
         return with_kernel(mixture.components, mixture.n_components, rows, of)

@@ -28,7 +28,7 @@ class MixtureImputer(TransformerMixin, BaseEstimator):
     Args:
         n_components: number of components, or several of them, of which the one of the lowest BIC is taken.
         form: what components are, as `form` of `jaxgmm.init`: "full", "tied", "diag", "spherical", or such as
-            `jaxgmm.StudentT.form("full")`, which rows far out move less.
+            `jaxgmm.StudentT.form("full", nu=4)`, which rows far out move less.
         n_restarts: number of starts of each fit, where there are several components.
         regularization: floor under every covariance, relative to the square of the scale of each column, as in
             `jaxgmm.fit`. Rows that are no more than a few times the columns want a larger one.

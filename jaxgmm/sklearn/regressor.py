@@ -25,8 +25,8 @@ class MixtureRegressor(RegressorMixin, BaseEstimator):
         n_components: number of components, or several of them, of which the one of the lowest BIC of X and y is taken.
             By what predicts best: `GridSearchCV`.
         form: what components are, as `form` of `jaxgmm.init`: "full" or "tied", or such as
-            `jaxgmm.StudentT.form("full")`, which rows far out move less. Under "diag" and "spherical", X tells only the
-            component.
+            `jaxgmm.StudentT.form("full", nu=4)`, which rows far out move less. Under "diag" and "spherical", X tells
+            only the component.
         n_restarts: number of starts of each fit, where there are several components.
         regularization: floor under every covariance, relative to the square of the scale of each column, as in
             `jaxgmm.fit`. Rows that are no more than a few times the columns want a larger one.
