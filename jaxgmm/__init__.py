@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxgmm.divergences.estimates import Estimate, kl_divergence
     from jaxgmm.divergences.l2 import l2_distance
     from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
+    from jaxgmm.families.conjugate import NormalWishart
     from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gaussian import Gaussian
     from jaxgmm.families.student_t import StudentT
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from jaxgmm.model.free import Free
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
-    from jaxgmm.model.objective import Objective, Posterior
+    from jaxgmm.model.objective import Objective, Posterior, Prior, Variational
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
+    from jaxgmm.model.proportions import Dirichlet, StickBreaking
     from jaxgmm.model.recovery import TrueValues, denoise, impute, sample_missing
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
     from jaxgmm.model.scale import scale_of
@@ -57,6 +59,7 @@ __all__ = [
     "Bounds",
     "Candidate",
     "ComponentSelection",
+    "Dirichlet",
     "Each",
     "Estimate",
     "Evidence",
@@ -71,10 +74,12 @@ __all__ = [
     "LikelihoodRatioTest",
     "LoadError",
     "Mixture",
+    "NormalWishart",
     "Objective",
     "Parameters",
     "PassedOver",
     "Posterior",
+    "Prior",
     "Restarts",
     "Scale",
     "Scales",
@@ -85,10 +90,12 @@ __all__ = [
     "Stability",
     "Statistics",
     "Status",
+    "StickBreaking",
     "StudentT",
     "Transport",
     "Tril",
     "TrueValues",
+    "Variational",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -156,6 +163,11 @@ _PLACES = {
     "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
+    "NormalWishart": "families.conjugate",
+    "StickBreaking": "model.proportions",
+    "Dirichlet": "model.proportions",
+    "Variational": "model.objective",
+    "Prior": "model.objective",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
     "Scales": "covariance.scales",

@@ -203,7 +203,11 @@ def by_rows() -> dict[str, dict[str, str]]:
     return {name: {kind: tried(verb, CASES[0], rows) for kind, rows in ROWS.items()} for name, verb in OF_ROWS.items()}
 
 
-OBJECTIVES: dict[str, Any] = {"likelihood": None, "Posterior": jaxgmm.Posterior(concentration=2.0)}
+OBJECTIVES: dict[str, Any] = {
+    "likelihood": None,
+    "Posterior": jaxgmm.Posterior(),
+    "Variational": jaxgmm.Variational(),
+}
 CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     "fit": lambda case, objective: jax.eval_shape(
         lambda mixture, x: jaxgmm.fit(mixture, x, objective=objective), case.mixture(), jnp.asarray(case.data(N))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxgmm
-from jaxgmm import Posterior, Status
+from jaxgmm import Dirichlet, Posterior, Prior, Status
 
 from cases import CASES
 from tolerance import assert_close, dtype, tolerance
@@ -24,13 +24,18 @@ def case(request):
     return request.param
 
 
+def of_weights(concentration):
+    """A prior of the weights alone, which any family takes."""
+    return Posterior(Prior(Dirichlet(concentration), None))
+
+
 def log_prior(mixture, concentration):
     return float(np.sum((np.broadcast_to(concentration, (3,)) - 1) * np.log(np.asarray(mixture.weights, np.float64))))
 
 
 def test_it_never_falls_and_says_what_it_reached(case):
     x = case.data()
-    result = jaxgmm.fit(case.start(), x, objective=Posterior(SOME))
+    result = jaxgmm.fit(case.start(), x, objective=of_weights(SOME))
     assert int(result.status) == Status.CONVERGED
     history = np.asarray(result.history)[: int(result.n_iter) + 1]
     assert np.all(np.diff(history) >= 0)
@@ -43,7 +48,7 @@ def test_it_never_falls_and_says_what_it_reached(case):
 def test_weights_are_the_mode_given_the_rows(case, unit):
     """As if so many more rows were of each component, whatever the weights of the others are measured in."""
     x = case.data()
-    result = jaxgmm.fit(case.start(), x, unit * np.ones(600), objective=Posterior(1 + unit * (SOME - 1)), tol=0)
+    result = jaxgmm.fit(case.start(), x, unit * np.ones(600), objective=of_weights(1 + unit * (SOME - 1)), tol=0)
     counts = np.sum(np.asarray(result.mixture.responsibilities(x), np.float64), axis=0)
     expected = (counts + SOME - 1) / (600 + np.sum(SOME) - 3)
     assert_close(result.mixture.weights, expected, "close" if dtype() is np.float64 else "converged", scale=0.1)
@@ -52,13 +57,13 @@ def test_weights_are_the_mode_given_the_rows(case, unit):
 
 def test_its_gradient_is_zero_at_the_fixed_point(case):
     x = case.data()
-    result = jaxgmm.fit(case.start(), x, objective=Posterior(SOME), tol=0, max_iter=5000)
+    result = jaxgmm.fit(case.start(), x, objective=of_weights(SOME), tol=0, max_iter=5000)
 
     @jax.jit
     @jax.grad
     def gradient(free):
         mixture = free.constrain()
-        value = jaxgmm.log_likelihood(mixture, x) + Posterior(jnp.asarray(SOME)).penalty(mixture)
+        value = jaxgmm.log_likelihood(mixture, x) + of_weights(jnp.asarray(SOME)).penalty(mixture)
         return value / x.shape[0]
 
     likeliest = jaxgmm.fit(case.start(), x, tol=0, max_iter=5000).mixture
@@ -75,7 +80,7 @@ def test_its_gradient_is_zero_at_the_fixed_point(case):
 def test_a_flat_prior_is_the_likelihood(case):
     x = case.data()
     plain = jaxgmm.fit(case.start(), x)
-    flat = jaxgmm.fit(case.start(), x, objective=Posterior(np.ones(3)))
+    flat = jaxgmm.fit(case.start(), x, objective=of_weights(np.ones(3)))
     jax.tree.map(functools.partial(assert_close, kind="converged"), flat.mixture, plain.mixture)
     assert_close(flat.objective, plain.objective, "exact", scale=100)
     assert plain.objective == plain.log_likelihood
@@ -91,15 +96,17 @@ def test_derivatives_are_those_of_refits(case):
 
     @jax.jit
     def readout(t):
-        objective = Posterior(jnp.asarray(SOME) + 3 * t)
+        objective = of_weights(jnp.asarray(SOME) + 3 * t)
         moved = weights * (1 + 0.1 * t)
         result = jaxgmm.fit(start, x + 0.1 * t * way, moved, objective=objective, tol=0, max_iter=5000)
         return jnp.stack(
             [jnp.sum(jnp.sin(result.mixture.means)), result.mixture.weights[0], result.objective, result.log_likelihood]
         )
 
-    step = 1e-3
-    expected = (readout(step) - readout(-step)) / (2 * step)
+    # Where a fit comes to rest is known to the root of rounding; so wide steps, and no error of their squares.
+    step = 5e-3
+    near, far = (readout(times * step) - readout(-times * step) for times in (1, 2))
+    expected = (8 * near - far) / (12 * step)
 
     @jax.jit
     def derivatives(t):
@@ -116,8 +123,8 @@ def test_derivatives_are_those_of_refits(case):
 def test_permuting_components_permutes_nothing_else(case):
     x, order = case.data(), np.array([2, 0, 1])
     start = case.start()
-    result = jaxgmm.fit(start, x, objective=Posterior(SOME))
-    other = jaxgmm.fit(start.take(order), x, objective=Posterior(SOME[order]))
+    result = jaxgmm.fit(start, x, objective=of_weights(SOME))
+    other = jaxgmm.fit(start.take(order), x, objective=of_weights(SOME[order]))
     assert_close(other.objective, result.objective, "exact", scale=100)
     assert_close(other.mixture.weights, result.mixture.weights[order], "converged", scale=0.1)
 
@@ -133,9 +140,9 @@ def test_under_vmap_and_without_compiling_again():
     @jax.jit
     def fitted(a):
         traces.append(None)
-        return jaxgmm.fit(start, x, objective=Posterior(a))
+        return jaxgmm.fit(start, x, objective=of_weights(a))
 
-    together = jax.vmap(lambda a: jaxgmm.fit(start, x, objective=Posterior(a)))(several)
+    together = jax.vmap(lambda a: jaxgmm.fit(start, x, objective=of_weights(a)))(several)
     for place, a in enumerate(several):
         alone = fitted(a)
         assert_close(together.objective[place], alone.objective, "exact", scale=100)
@@ -148,13 +155,13 @@ def test_under_vmap_and_without_compiling_again():
 def test_absent_components_stay_absent_and_others_keep_a_weight():
     x = jnp.asarray(CASES[0].data(200))
     start = jaxgmm.init(KEY, x, 2, max_components=3)
-    result = jaxgmm.fit(start, x, objective=Posterior(5.0))
-    few = jaxgmm.fit(start.take([0, 1]), x, objective=Posterior(5.0))
+    result = jaxgmm.fit(start, x, objective=of_weights(5.0))
+    few = jaxgmm.fit(start.take([0, 1]), x, objective=of_weights(5.0))
     assert float(result.mixture.weights[2]) == 0
     assert result.mixture.n_parameters == few.mixture.n_parameters
     assert_close(result.objective, few.objective, "exact", scale=100)
     far = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [1e4, 1e4]], [1.0, 1.0], "spherical")
-    kept = jaxgmm.fit(far, x, objective=Posterior(5.0))
+    kept = jaxgmm.fit(far, x, objective=of_weights(5.0))
     assert float(jaxgmm.fit(far, x).mixture.weights[1]) == 0
     assert_close(kept.mixture.weights[1], 4 / (200 + 8), "close")
     assert int(kept.status) == Status.DEGENERATE
@@ -163,7 +170,7 @@ def test_absent_components_stay_absent_and_others_keep_a_weight():
 def test_restarts_selection_and_gradient_fits_climb_it():
     case = CASES[0]
     x = case.data()
-    objective = Posterior(80.0)
+    objective = of_weights(80.0)
     found = jaxgmm.fit_restarts(KEY, x, 3, n_restarts=8, objective=objective, tol=1e-8)
     again = jaxgmm.fit(found.best.mixture, x, objective=objective)
     assert_close(found.best.objective / 600, again.objective / 600, "exact", scale=1000)
@@ -186,7 +193,7 @@ def test_labels_and_a_prior():
     x, labels = mixture.sample_with_labels(KEY, 300)
     known = jnp.where(jnp.arange(300) < 30, labels, -1)
     rows = jaxgmm.rows(x, labels=known)
-    result = jaxgmm.fit(case.init(KEY, rows), rows, objective=Posterior(30.0), tol=0)
+    result = jaxgmm.fit(case.init(KEY, rows), rows, objective=of_weights(30.0), tol=0)
     counts = np.array(result.mixture.responsibilities(x), np.float64)
     counts[:30] = np.eye(3)[np.asarray(labels[:30])]
     expected = (counts.sum(axis=0) + 29) / (300 + 87)
@@ -197,10 +204,10 @@ def test_labels_and_a_prior():
 @pytest.mark.parametrize(
     ("objective", "error", "message"),
     [
-        (Posterior(0.5), ValueError, "concentration is 0.5; expected numbers not below 1"),
-        (Posterior([1.0, 2.0, np.nan]), ValueError, "expected numbers not below 1"),
-        (Posterior([1.0, 2.0]), ValueError, r"concentration has shape \(2,\); expected a single number, or \(3,\)"),
-        (Posterior("flat"), TypeError, "concentration has dtype"),
+        (of_weights(0.5), ValueError, "concentration is 0.5; expected numbers not below 1"),
+        (of_weights([1.0, 2.0, np.nan]), ValueError, "expected numbers not below 1"),
+        (of_weights([1.0, 2.0]), ValueError, r"concentration has shape \(2,\); expected a single number, or \(3,\)"),
+        (of_weights("flat"), TypeError, "concentration has dtype"),
         (2.0, TypeError, "objective is of type float; expected None for the likelihood, or an objective"),
         (Posterior, TypeError, "objective is of type type"),
     ],
@@ -218,6 +225,6 @@ def test_the_prior_decides_where_rows_say_little():
     """A component of few rows is drawn towards an even share, the more the stronger the prior is."""
     x = jnp.asarray(np.concatenate([np.random.default_rng(0).normal(size=190), [9.0] * 5, [9.5] * 5]))[:, None]
     start = jaxgmm.from_parameters([0.9, 0.1], [[0.0], [9.0]], [1.0, 0.1], "spherical")
-    least = [float(jaxgmm.fit(start, x, objective=Posterior(a)).mixture.weights.min()) for a in (1.0, 10.0, 100.0)]
+    least = [float(jaxgmm.fit(start, x, objective=of_weights(a)).mixture.weights.min()) for a in (1.0, 10.0, 100.0)]
     expected = [(10 + a - 1) / (200 + 2 * (a - 1)) for a in (1.0, 10.0, 100.0)]
     assert_close(least, expected, "close", scale=tolerance("close"))

@@ -53,6 +53,11 @@ class Factor(ABC):
     def batch(self) -> str:
         """ "k" where there is a root for each component, and "" where there is one: the axis as products name it."""
 
+    @property
+    @abstractmethod
+    def wishart(self) -> tuple[int, int, int]:
+        """What conjugate distributions one precision has: of which dimension, how many, and degrees that a row adds."""
+
     @abstractmethod
     def dense(self) -> Float[Array, "*b d d"]:
         """The covariance matrices."""

@@ -53,6 +53,10 @@ class Scale(Factor):
     def batch(self) -> str:
         return "k" if self.scale.ndim == 1 else ""
 
+    @property
+    def wishart(self) -> tuple[int, int, int]:
+        return 1, 1, self.n_columns
+
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None, None] * jnp.eye(self.n_columns, dtype=self.scale.dtype)
 

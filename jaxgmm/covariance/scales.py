@@ -57,6 +57,10 @@ class Scales(Factor):
     def batch(self) -> str:
         return "k" if self.scale.ndim == 2 else ""
 
+    @property
+    def wishart(self) -> tuple[int, int, int]:
+        return 1, self.scale.shape[-1], 1
+
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None] * jnp.eye(self.scale.shape[-1], dtype=self.scale.dtype)
 

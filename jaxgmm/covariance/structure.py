@@ -71,6 +71,14 @@ class Structure(ABC):
         """The covariances of the components at these places."""
 
     @abstractmethod
+    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        """Which share of a covariance each component has: those of one covariance add up to 1."""
+
+    @abstractmethod
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        """How many rows tell the covariance of each component."""
+
+    @abstractmethod
     def n_parameters(self, n_components: int) -> int:
         """Number of free parameters of that many components together."""
 
@@ -154,6 +162,12 @@ class Each(Expandable):
     def take(self, places: Places) -> "Each":
         return jax.tree.map(lambda leaf: leaf[places], self)
 
+    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        return present.astype(self.factor.half_log_det().dtype)
+
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        return counts
+
     def n_parameters(self, n_components: int) -> int:
         return n_components * self.factor.n_parameters
 
@@ -224,6 +238,13 @@ class Shared(Expandable):
 
     def take(self, places: Places) -> "Shared":
         return self
+
+    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        each = present.astype(self.factor.half_log_det().dtype)
+        return each / jnp.maximum(jnp.sum(each), 1)
+
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        return jnp.broadcast_to(jnp.sum(counts), counts.shape)
 
     def n_parameters(self, n_components: int) -> int:
         return self.factor.n_parameters

@@ -52,6 +52,10 @@ class Tril(Factor):
     def batch(self) -> str:
         return "k" if self.scale_tril.ndim == 3 else ""
 
+    @property
+    def wishart(self) -> tuple[int, int, int]:
+        return self.scale_tril.shape[-1], 1, 1
+
     def dense(self) -> Float[Array, "*b d d"]:
         each = self.batch
         return linalg.einsum(f"{each}ij,{each}lj->{each}il", self.scale_tril, self.scale_tril)

@@ -69,12 +69,14 @@ class Moments:
     """First and second moments about the means of the components they were taken with, summed over rows.
 
     Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it;
-    `mass` (k,), sum of r, None where this is the counts: rows may be weighted in moments as they do not count.
+    `mass` (k,), sum of r, None where this is the counts: rows may be weighted in moments as they do not count;
+    `degrees` (k,), what the second ones are divided by where that is neither.
     """
 
     first: Leaf
     second: Leaf
     mass: Leaf | None = None
+    degrees: Leaf | None = None
 
 
 @record

@@ -68,8 +68,9 @@ class Located(Family):
         mass = counts if statistics.mass is None else jnp.where(alive, statistics.mass, 1)
         shift = jnp.where(alive[:, None], statistics.first / mass[:, None], 0)
         scatter = statistics.second - self._scatter_at(mass, shift)
-        structure, held = self.structure.maximize(mass, scatter, floor, alive)
-        if statistics.mass is not None:
+        degrees = mass if statistics.degrees is None else statistics.degrees
+        structure, held = self.structure.maximize(degrees, scatter, floor, alive)
+        if statistics.mass is not None and statistics.degrees is None:
             # A scatter divided by its mass leads to the same maxima, and sooner, but not along a bound.
             plain = self.structure.maximize(counts, scatter, floor, alive)
             structure, held = pytree.where(jnp.any(held), plain, (structure, held))

@@ -16,7 +16,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes
-from jaxgmm.model.objective import Objective, objective_of
+from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
@@ -87,14 +87,16 @@ def fit(
     mixture, rows = check_rows(mixture, x, weights, scored=False)
     dtype = rows.x.dtype
     with rows.on_devices():
+        scale = scale_from(rows) if scale is None else checks.scale(scale, mixture.n_columns, dtype)
+        climbed = objective_of(objective, mixture.n_components, mixture.n_columns, dtype)
         return _fit(
             mixture,
             rows,
             checks.scalar("tol", tol, dtype),
             checks.steps("max_iter", max_iter),
             checks.scalar("regularization", regularization, dtype),
-            scale_from(rows) if scale is None else checks.scale(scale, mixture.n_columns, dtype),
-            objective_of(objective, mixture.n_components, dtype),
+            scale,
+            within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf),
             scheme=scheme_of(acceleration),
             history_size=checks.count("history_size", history_size),
             block_size=block_size_or_default(block_size, mixture, rows),
@@ -329,15 +331,17 @@ def _fit(
     mixture, tol, unit, blocks, floor, climbed = fixed
     weights = blocks.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
-    climb = Climb(climbed.over(unit), floor, unit, total, tol, max_iter, scheme)
+    climb = Climb(climbed.over(unit).counting(total), floor, unit, total, tol, max_iter, scheme)
     end = climb.run(
-        climb.start(mixture, history_size), lambda mixture, reference: take_statistics(mixture, blocks, reference)
+        climb.start(mixture, history_size),
+        lambda mixture, reference: take_statistics(climb.objective.read_by(mixture), blocks, reference),
     )
     opened = end.opened
     point = opened.here
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     # A component that was absent from the start is no part of the model.
-    degenerate = (point.degenerate | ~(point.counts >= average)) & (mixture.log_weights > -jnp.inf)
+    alone = jnp.zeros_like(point.degenerate) if climb.objective.sustains else ~(point.counts >= average)
+    degenerate = (point.degenerate | alone) & (mixture.log_weights > -jnp.inf)
     fine = end.status != Status.NON_FINITE
     fitted = at_fixed_point(point.mixture, *given, block_size)
     log_likelihood, reached = values_of(climb.reached(point), point.mixture, fitted, rows, objective)

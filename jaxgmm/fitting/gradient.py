@@ -21,7 +21,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
 from jaxgmm.model.mixture import Mixture, check_rows
-from jaxgmm.model.objective import Objective, objective_of
+from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
 
@@ -161,6 +161,8 @@ def fit_gradient(
         kinds = (jax.tree.structure(one) for one in (state.optimizer, jax.eval_shape(rule.init, state.position)))
         if len(set(kinds)) > 1:
             raise ValueError("mixture is a result whose state another kind of optimizer left; expected the same kind.")
+    scale = checks.scale(scale, start.n_columns, dtype)
+    climbed = objective_of(objective, start.n_components, start.n_columns, dtype)
     return _fit_gradient(
         state,
         rows,
@@ -168,8 +170,8 @@ def fit_gradient(
         checks.steps("n_steps", n_steps),
         checks.scalar("tol", tol, dtype),
         checks.scalar("regularization", regularization, dtype),
-        checks.scale(scale, start.n_columns, dtype),
-        objective_of(objective, start.n_components, dtype),
+        scale,
+        within_data(climbed, rows, scale, start.log_weights > -jnp.inf),
         optimizer=rule,
         loss=loss,
         batch_size=batch_size,
@@ -211,8 +213,8 @@ class _Task:
     def of(self, position: Named, rows: Evidence) -> Float[Array, ""]:
         """The loss on these rows."""
         mixture = self.coordinates.leave(position)
-        penalty = self.objective.penalty(mixture)
-        return self.loss(mixture, rows) if penalty is None else self.loss(mixture, rows) - penalty
+        penalty, loss = self.objective.penalty(mixture), self.loss(self.objective.read_by(mixture), rows)
+        return loss if penalty is None else loss - penalty
 
     def floored(self, position: Named) -> tuple[Named, Bool[Array, ""]]:
         """The position, moved to where no covariance is below the floor, and whether it had to be."""
@@ -278,7 +280,7 @@ def _fit_gradient(
         start.coordinates,
         dataclasses.replace(rows, x=whole, weights=weights / total),
         floor,
-        objective.over(unit * total),
+        objective.over(unit * total).counting(jnp.ones((), dtype)),
         tol,
         n_steps,
         key,
@@ -308,7 +310,8 @@ def _fit_gradient(
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     present = start.coordinates.present
     held = mixture.components.floored(_CLOSE_TO_THE_FLOOR * floor, present)[1]
-    degenerate = (held | ~(statistics.counts >= average)) & present
+    alone = jnp.zeros_like(held) if objective.sustains else ~(statistics.counts >= average)
+    degenerate = (held | alone) & present
     status = end.status
     if batch_size is not None:
         change = task.place(end.position, jax.grad(task.whole)(end.position))
@@ -316,12 +319,15 @@ def _fit_gradient(
         status = jnp.where((status == Status.MAX_ITER) & settled, Status.CONVERGED, status)
     fine = (status != Status.NON_FINITE) & jnp.isfinite(statistics.log_likelihood)
     status = jnp.where(fine, jnp.where(jnp.any(degenerate), Status.DEGENERATE, status), Status.NON_FINITE)
-    penalty = objective.penalty(mixture)
-    log_likelihood = unit * statistics.log_likelihood
+    objective = objective.counting(unit * total)
+    penalty, reader = objective.penalty(mixture), objective.read_by(mixture)
+    log_likelihood = reached = unit * statistics.log_likelihood
+    if reader is not mixture:
+        reached = unit * take_statistics(reader, rows.in_blocks(block_size)).log_likelihood
     return GradientResult(
         mixture=mixture,
         log_likelihood=log_likelihood,
-        objective=log_likelihood if penalty is None else log_likelihood + penalty,
+        objective=reached if penalty is None else reached + penalty,
         n_iter=end.n_iter,
         status=status.astype(jnp.int32),
         history=end.history,

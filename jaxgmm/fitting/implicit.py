@@ -151,7 +151,8 @@ def _step(
 ) -> Named:
     """Where EM leads to from there. It leaves absent components as they are, and so does the equation to be solved."""
     mixture = coordinates.leave(position)
-    step, _ = maximize(mixture, take_statistics(mixture, rows), floor, objective)
+    objective = objective.counting(jnp.sum(rows.weights))
+    step, _ = maximize(mixture, take_statistics(objective.read_by(mixture), rows), floor, objective)
     return coordinates.held(coordinates.enter(step))
 
 
@@ -164,13 +165,15 @@ def values_of(
     reached: Float[Array, ""], end: Mixture, fitted: Mixture, rows: Evidence, objective: Objective
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Log-likelihood and objective of what was fitted, from the value that was `reached` at the end of the fit."""
-    penalty = jax.lax.stop_gradient(objective).penalty(jax.lax.stop_gradient(end))
+    objective = objective.counting(jnp.sum(rows.weights))
+    still, stopped = jax.lax.stop_gradient((objective, end))
+    penalty, reader = still.penalty(stopped), objective.read_by(fitted)
     if penalty is None:
         value = with_derivative(reached, fitted, rows)
         return value, value
-    value = with_derivative(reached - penalty, fitted, rows)
     added: Any = objective.penalty(fitted)
-    return value, value + added
+    read = with_derivative(reached - penalty, reader, rows)
+    return (read if reader is fitted else log_likelihood(fitted, rows)), read + added
 
 
 @jax.custom_jvp

@@ -153,11 +153,16 @@ def _work(rows: Evidence) -> float:
     return 0.0 if rows.x.size <= _FEW else math.inf
 
 
-@program(work=_work)
 def scale_from(rows: Evidence) -> Float[Array, " d"]:
     """`scale_of` checked rows."""
+    return spread_from(rows).scale
+
+
+@program(work=_work)
+def spread_from(rows: Evidence) -> Spread:
+    """Center and scale of checked rows; NaN if no row takes part."""
     weights = jnp.where(jnp.all(jnp.isfinite(rows.x), axis=1), rows.weights, 0)
     largest = jax.lax.stop_gradient(jnp.max(weights))
     rows = Evidence(rows.x, weights / jnp.where(largest > 0, largest, 1), seen=rows.seen, shards=rows.shards)
-    scale = spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1]))).scale
-    return jnp.where(largest > 0, scale, jnp.nan)
+    spread = spread_of(rows.in_blocks(block_size_for(rows.n_here, rows.x.shape[1])))
+    return jax.tree.map(lambda leaf: jnp.where(largest > 0, leaf, jnp.nan), spread)

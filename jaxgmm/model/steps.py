@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.families.family import Kernel
-from jaxgmm.ground import checks, pytree
+from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, sum_over_blocks, total_over_blocks
 from jaxgmm.model.mixture import (
@@ -150,23 +150,20 @@ def maximize(
     mixture: Mixture, statistics: Statistics, floor: Float[Array, " d"], objective: Objective = LIKELIHOOD
 ) -> tuple[Mixture, Bool[Array, " k"]]:
     """`m_step` of an objective, and which components it left degenerate: held by the floor, or without rows."""
-    counts, sums = statistics.counts, statistics.sums
-    pseudo_counts, pseudo_sums = objective.pseudo_counts(mixture), objective.pseudo_sums(mixture, counts)
-    if pseudo_sums is not None:
-        sums = pytree.add(sums, pseudo_sums)
+    counts = statistics.counts
     # The components' total weight, not n: rows may belong to none of these components.
     total = jnp.sum(counts)
     # Below this share, sums over rows underflow; NaN counts as alive, so that it shows in the result.
     alive = ~(counts <= total * jnp.sqrt(jnp.finfo(counts.dtype).tiny))
     some = jnp.any(alive)
+    log_weights = objective.log_weights(mixture, counts, alive)
+    sums = objective.sums(mixture, counts, statistics.sums)
+    if objective.sustains:
+        alive = mixture.log_weights > -jnp.inf
     counts = jnp.where(alive, counts, 1)
     components, held = mixture.components.maximize(counts, sums, alive, floor)
-    weighs = alive
-    if pseudo_counts is not None:
-        counts = jnp.where(alive, counts, 0) + pseudo_counts
-        total, weighs = jnp.sum(counts), counts > 0
-        counts = jnp.where(weighs, counts, 1)
-    log_weights = jnp.where(weighs, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
+    if log_weights is None:
+        log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
     return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), held | ~alive
 
 

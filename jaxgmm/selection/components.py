@@ -16,6 +16,7 @@ from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.objective import within_data
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.steps import block_size_or_default
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, completed_log_likelihood
@@ -160,7 +161,7 @@ def best_of_components(
 ) -> ComponentSelection:
     """`select_components` by a plan, with room for the largest number."""
     scale = scale_from(rows) if plan.scale is None else plan.scale
-    given = rows, floor_of(scale, plan.regularization), plan.objective
+    whole, regularization, climbed = rows, plan.regularization, plan.objective
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, key, fixed = jax.lax.stop_gradient((plan, rows, key, scale))
     plan = dataclasses.replace(plan, scale=fixed)
@@ -201,7 +202,7 @@ def best_of_components(
             max_iter=plan.max_iter,
             regularization=plan.regularization,
             scale=plan.scale,
-            objective=plan.objective,
+            objective=within_data(plan.objective, rows, plan.scale, jnp.arange(most) < ks[place]),
             acceleration=plan.acceleration,
             history_size=plan.history_size,
             block_size=plan.block_size,
@@ -216,6 +217,8 @@ def best_of_components(
     chosen = order(tried)[0]
     best: FitResult = jax.tree.map(lambda leaf: leaf[chosen], tried.best)
     size = block_size_or_default(plan.block_size, best.mixture, rows)
+    climbed = within_data(climbed, whole, scale, jnp.arange(most) < ks[chosen])
+    given = whole, floor_of(scale, regularization), climbed
     mixture = at_fixed_point(best.mixture, *given, size)
     log_likelihood, reached = values_of(best.objective, best.mixture, mixture, given[0], given[2])
     best = dataclasses.replace(best, mixture=mixture, log_likelihood=log_likelihood, objective=reached)

@@ -23,7 +23,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.objective import Objective, objective_of
+from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
@@ -148,7 +148,7 @@ class Plan:
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
             scale=checks.scale(scale, shape[1], dtype),
-            objective=objective_of(objective, shape[0], dtype),
+            objective=objective_of(objective, *shape, dtype),
             spurious=jnp.asarray(spurious, bool),
             form=form_of(form),
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
@@ -257,6 +257,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     """`fit_restarts` by a plan, of the components that are present."""
     gapless, columns = standard(rows, plan.scale)
     floor = floor_of(columns.scale, plan.regularization)
+    plan = dataclasses.replace(plan, objective=within_data(plan.objective, rows, columns.scale, present))
     given = rows, floor, plan.objective
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))

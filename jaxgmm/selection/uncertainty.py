@@ -18,7 +18,7 @@ from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture, check_rows, check_stack
-from jaxgmm.model.objective import Objective, objective_of
+from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import scale_from
 from jaxgmm.selection.agreement import align
 from jaxgmm.selection.calls import in_chunks
@@ -227,6 +227,8 @@ def bootstrap(
             "2. Multiply weights that are shares by the number of rows."
         )
     on_cpu = jax.default_backend() == "cpu"
+    scale = scale_from(rows) if scale is None else checks.scale(scale, d, dtype)
+    climbed = objective_of(objective, k, d, dtype)
     call = functools.partial(
         _refits,
         mixture,
@@ -234,8 +236,8 @@ def bootstrap(
         tol=checks.scalar("tol", tol, dtype),
         max_iter=checks.steps("max_iter", max_iter),
         regularization=checks.scalar("regularization", regularization, dtype),
-        scale=scale_from(rows) if scale is None else checks.scale(scale, d, dtype),
-        objective=objective_of(objective, k, dtype),
+        scale=scale,
+        objective=within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf),
         acceleration=acceleration,
         block_size=block_size,
         one_by_one=on_cpu,

@@ -81,13 +81,13 @@ class Ridge(Objective):
 
     amount: Leaf
 
-    def pseudo_sums(self, mixture: Mixture, counts: Float[Array, " k"]) -> Moments:
+    def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Moments) -> Moments:
         # Those of rows of each component that lie, in every column, one standard deviation off its new mean.
         k, d = mixture.means.shape
         away = jnp.sqrt(self.amount) * jnp.broadcast_to(jnp.eye(d, dtype=self.amount.dtype), (k, d, d))
         components: Any = mixture.components
         second = components.covariance.scatter(away, jnp.broadcast_to(counts, (d, k)))
-        return Moments(jnp.zeros_like(mixture.means), second)
+        return dataclasses.replace(sums, second=sums.second + second)
 
 
 @record
