@@ -10,7 +10,7 @@ from jaxgmm.covariance.structure import Structure
 from jaxgmm.families.family import Family
 from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import checks, linalg, special
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import record
 
 
 @record
@@ -38,10 +38,10 @@ class NormalWishart:
     Source: Fraley & Raftery (2007), J. Classif. 24.
     """
 
-    mean: Leaf | None = None
-    pseudo_rows: Leaf = 0.01
-    degrees: Leaf | None = None
-    scatter: Leaf | None = None
+    mean: Any = None
+    pseudo_rows: Any = 0.01
+    degrees: Any = None
+    scatter: Any = None
 
     @property
     def relative(self) -> bool:

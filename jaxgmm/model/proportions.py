@@ -9,7 +9,7 @@ from jax.scipy.special import digamma
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import checks, special
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import record
 
 _NOTHING = -1e30
 
@@ -22,7 +22,7 @@ class Dirichlet:
     about the weights; 1 / k for `Variational`, which leaves components without rows that are not needed.
     """
 
-    concentration: Leaf | None = None
+    concentration: Any = None
 
     def checked(self, n_components: int, dtype: Any) -> "Dirichlet":
         """With its numbers in `dtype`; `ValueError` where they are none that k components can have."""
@@ -105,7 +105,7 @@ class StickBreaking:
     Sources: Blei & Jordan (2006), Bayesian Anal. 1; Kurihara, Welling & Teh (2007), IJCAI 20.
     """
 
-    concentration: Leaf | None = None
+    concentration: Any = None
 
     def checked(self, n_components: int, dtype: Any) -> "StickBreaking":
         """With its number in `dtype`."""
