@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jaxgmm.selection.bootstrap import LikelihoodRatioTest, Stability, likelihood_ratio_test, stability
     from jaxgmm.selection.candidates import Candidate, PassedOver, Selection
     from jaxgmm.selection.components import ComponentSelection, select_components
+    from jaxgmm.selection.credible import Credible, credible
     from jaxgmm.selection.criteria import aic, aicc, bic, icl
     from jaxgmm.selection.many import fit_many
     from jaxgmm.selection.restarts import Restarts, fit_restarts
@@ -59,6 +60,7 @@ __all__ = [
     "Bounds",
     "Candidate",
     "ComponentSelection",
+    "Credible",
     "Dirichlet",
     "Each",
     "Estimate",
@@ -103,6 +105,7 @@ __all__ = [
     "bic",
     "bootstrap",
     "bures_distance",
+    "credible",
     "denoise",
     "e_step",
     "entropy_bounds",
@@ -145,6 +148,8 @@ _PLACES = {
     "Bounds": "divergences.bounds",
     "Candidate": "selection.candidates",
     "ComponentSelection": "selection.components",
+    "Credible": "selection.credible",
+    "Dirichlet": "model.proportions",
     "Each": "covariance.structure",
     "Estimate": "divergences.estimates",
     "Evidence": "ground.rows",
@@ -159,14 +164,11 @@ _PLACES = {
     "LikelihoodRatioTest": "selection.bootstrap",
     "LoadError": "ground.archive",
     "Mixture": "model.mixture",
+    "NormalWishart": "families.conjugate",
     "Objective": "model.objective",
     "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
-    "NormalWishart": "families.conjugate",
-    "StickBreaking": "model.proportions",
-    "Dirichlet": "model.proportions",
-    "Variational": "model.objective",
     "Prior": "model.objective",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
@@ -178,10 +180,12 @@ _PLACES = {
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
     "Status": "fitting.result",
+    "StickBreaking": "model.proportions",
     "StudentT": "families.student_t",
     "Transport": "divergences.wasserstein",
     "Tril": "covariance.tril",
     "TrueValues": "model.recovery",
+    "Variational": "model.objective",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
@@ -189,6 +193,7 @@ _PLACES = {
     "bic": "selection.criteria",
     "bootstrap": "selection.uncertainty",
     "bures_distance": "divergences.wasserstein",
+    "credible": "selection.credible",
     "denoise": "model.recovery",
     "e_step": "model.steps",
     "entropy_bounds": "divergences.bounds",

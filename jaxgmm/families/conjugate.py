@@ -29,8 +29,9 @@ class NormalWishart:
             means.
         degrees: (), above d - 1; by default d + 2.
         scatter: (d, d), the diagonal (d,) of such a matrix, or one number for all of its diagonal, in squared units; by
-            default the squared `scale_of` each column, divided by the number of components to the power 2 / d, so that
-            as many of that size fill the space that the data do.
+            default the squared `scale_of` each column, and for `Posterior` that divided by the number of components to
+            the power 2 / d, so that as many of that size fill the space that the data do. For `Variational` their
+            number is only the largest that there may be.
 
     The default depends on the data by their location and scale alone, so it has no units, and covariances with it need
     no floor: a component without rows has the prior's own.
@@ -71,12 +72,12 @@ class NormalWishart:
         )
 
     def within(
-        self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]
+        self, center: Float[Array, " d"], scale: Float[Array, " d"], n_components: Float[Array, ""]
     ) -> "NormalWishart":
-        """With what the data decide, of components that are `present`."""
+        """With what the data decide, if so many components are to fill the space that they do."""
         scatter, d = self.scatter, scale.size
         if scatter is None:
-            scatter = jnp.diag(scale**2 * jnp.sum(present).astype(scale.dtype) ** (-2 / d))
+            scatter = jnp.diag(scale**2 * n_components ** (-2 / d))
         return type(self)(
             mean=center if self.mean is None else self.mean,
             pseudo_rows=self.pseudo_rows,
@@ -85,7 +86,7 @@ class NormalWishart:
         )
 
     def mode_moments(
-        self, components: Family, counts: Float[Array, " k"], moments: Moments, present: Bool[Array, " k"], unit: Any
+        self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the mode given the rows, in whose weights `unit` is 1."""
         dimension, _, per_row = _structure(components).factor.wishart
@@ -93,7 +94,7 @@ class NormalWishart:
         return self._added(components, counts, moments, present, unit, (self.degrees + dimension + 1) / per_row, known)
 
     def mean_moments(
-        self, components: Family, counts: Float[Array, " k"], moments: Moments, present: Bool[Array, " k"], unit: Any
+        self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the expectation of means and of precisions given the rows and their components."""
         if moments.mass is not None:
@@ -123,9 +124,18 @@ class NormalWishart:
         """
         structure = _structure(components)
         dimension, blocks, per_row = structure.factor.wishart
-        degrees = self.degrees + per_row * structure.pooled(counts)
+        degrees, _ = self.degrees_of(components, counts)
         spread = per_row * blocks * special.log_expectation(degrees, dimension)
         return (spread - components.means.shape[1] / (self.pseudo_rows + counts)) / 2
+
+    def degrees_of(
+        self, components: Family, counts: Float[Array, " k"]
+    ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+        """Degrees of freedom of each precision given so many rows, and of the t distributions that follow from it."""
+        structure = _structure(components)
+        dimension, _, per_row = structure.factor.wishart
+        degrees = self.degrees + per_row * structure.pooled(counts)
+        return degrees, degrees + 1 - dimension
 
     def divergence(
         self, components: Family, counts: Float[Array, " k"], present: Bool[Array, " k"]
@@ -140,7 +150,7 @@ class NormalWishart:
         own = kind.of_covariances(kept, d).half_log_det()
         ratio = 2 / per_row * (own - jnp.broadcast_to(structure.factor.half_log_det(), (k,)))
         spread = special.wishart_divergence(
-            self.degrees + per_row * structure.pooled(counts),
+            self.degrees_of(components, counts)[0],
             self.degrees,
             dimension,
             blocks,

@@ -85,7 +85,7 @@ class Prior:
     """
 
     weights: Any = Dirichlet()
-    components: NormalWishart | None = NormalWishart()
+    components: Any = NormalWishart()
 
 
 @record
@@ -113,7 +113,7 @@ class Posterior(Objective):
     CONVERGED 0.160
     """
 
-    prior: Prior = Prior()
+    prior: Any = Prior()
     unit: Leaf | None = None
 
     @property
@@ -176,7 +176,7 @@ class Variational(Objective):
     2
     """
 
-    prior: Prior = Prior()
+    prior: Any = Prior()
     unit: Leaf | None = None
     total: Leaf | None = None
 
@@ -224,6 +224,14 @@ class Variational(Objective):
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
         return self._components.mean_moments(mixture.components, counts, sums, _present(mixture), _unit(self))
 
+    def log_evidence(self, mixture: Mixture, reached: Float[Array, ""]) -> Float[Array, ""]:
+        """The bound that was `reached` for the evidence of all optima that differ in the order of components alone.
+
+        Components without rows are the same in any order. Of a stick the order is not free.
+        """
+        present, counts = _present(mixture), self.counts(mixture)
+        return reached + self.prior.weights.log_orders(counts, present)
+
     def counts(self, mixture: Mixture) -> Float[Array, " k"]:
         """Weight of the rows that each component has, as the expected weights tell it."""
         if self.total is None:
@@ -232,8 +240,8 @@ class Variational(Objective):
 
     @property
     def _components(self) -> NormalWishart:
-        assert self.prior.components is not None
-        return self.prior.components
+        found: NormalWishart = self.prior.components
+        return found
 
 
 LIKELIHOOD = Objective()
@@ -282,7 +290,8 @@ def _relative(prior: Prior) -> bool:
 def _within(
     prior: Prior, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"], *, flat: bool
 ) -> Prior:
-    components = None if prior.components is None else prior.components.within(center, scale, present)
+    number = jnp.sum(present).astype(scale.dtype) if flat else jnp.ones((), scale.dtype)
+    components = None if prior.components is None else prior.components.within(center, scale, number)
     return Prior(prior.weights.within(present, scale.dtype, flat=flat), components)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import digamma
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import checks, special
@@ -84,6 +84,13 @@ class Dirichlet:
         """KL divergence from the posterior, given so many rows of each component, to the prior."""
         prior = jnp.where(present, self.concentration, 0)
         return special.dirichlet_divergence(jnp.where(present, counts + self.concentration, 0), prior)
+
+    def log_orders(self, counts: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
+        """Logarithm of how many orders of components are the same to the prior and not to the rows."""
+        all_of, idle = jnp.sum(present), jnp.sum(present & (counts < 1))
+        orders = gammaln(1.0 + all_of) - gammaln(1.0 + idle)
+        alike = jnp.all(self.concentration == jnp.ravel(self.concentration)[0])
+        return jnp.where(alike, orders, 0).astype(counts.dtype)
 
     def marginals(
         self, counts: Float[Array, " k"], present: Bool[Array, " k"]
@@ -169,6 +176,10 @@ class StickBreaking:
         prior = jnp.broadcast_to(jnp.stack([jnp.ones_like(self.concentration), self.concentration]), (counts.size, 2))
         each = special.dirichlet_divergence(jnp.stack([a, b], axis=-1), prior)
         return jnp.sum(jnp.where(present, each, 0))
+
+    def log_orders(self, counts: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
+        """0: the first components are those that take most of the stick."""
+        return jnp.zeros((), counts.dtype)
 
     def marginals(
         self, counts: Float[Array, " k"], present: Bool[Array, " k"]

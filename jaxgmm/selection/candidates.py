@@ -14,8 +14,10 @@ from jaxgmm.selection.restarts import Restarts
 if TYPE_CHECKING:
     import pandas
 
-CRITERIA = ("aic", "aicc", "bic", "icl", "cv")
+CRITERIA = ("aic", "aicc", "bic", "icl", "cv", "evidence")
 _COLUMNS = ("form", "n_components", "n_parameters", "log_likelihood", *CRITERIA, "status", "regular", "passed_over")
+# What is not known unless it is asked for.
+_ASKED_FOR = ("cv", "evidence")
 _LISTED = 8
 
 
@@ -35,6 +37,8 @@ class Candidate:
         aic, aicc, bic, icl: information criteria; NaN after an error. These, `log_likelihood` and `cv` are evaluated in
             float64, whatever the rows are in.
         cv: -2 times the total log-likelihood of rows held out, by k-fold cross-validation; NaN if not asked for.
+        evidence: -2 times the bound of the log-evidence that a fit by `Variational` reached, of all orders of its
+            components; NaN if not asked for.
         error: why there is no result, or no `cv`, if so.
     """
 
@@ -51,6 +55,7 @@ class Candidate:
     bic: float = math.nan
     icl: float = math.nan
     cv: float = math.nan
+    evidence: float = math.nan
     error: str | None = None
 
     @property
@@ -154,7 +159,8 @@ class Selection:
         """The table, row by row, the best first; `behind` says how far a candidate is from the winner, 0 for a tie."""
         winner = self.winner
         for candidate in self.ranked:
-            row = {name: getattr(candidate, name) for name in _COLUMNS if name != "cv" or self.criterion == "cv"}
+            names = [name for name in _COLUMNS if name not in _ASKED_FOR or name == self.criterion]
+            row = {name: getattr(candidate, name) for name in names}
             behind = self._value(candidate) - self._value(winner)
             yield row | {"form": str(candidate.form), "behind": 0.0 if self._tie(candidate, winner) else behind}
 
@@ -222,7 +228,8 @@ class Selection:
 
     def _lowest(self, candidate: Candidate) -> float:
         """The criterion at the highest likelihood that is known, spurious or not."""
-        known = 0.0 if self.criterion == "cv" or candidate.passed_over <= self.resolution else candidate.passed_over
+        asked = self.criterion in _ASKED_FOR
+        known = 0.0 if asked or candidate.passed_over <= self.resolution else candidate.passed_over
         return self._value(candidate) - 2 * known
 
     def _tie(self, one: Candidate, other: Candidate) -> bool:

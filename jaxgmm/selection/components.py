@@ -16,13 +16,13 @@ from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.objective import within_data
+from jaxgmm.model.objective import Objective, within_data
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.steps import block_size_or_default
-from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, completed_log_likelihood
+from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, completed_log_likelihood, criterion_of, evidence_of
 from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
 
-CRITERIA = ("aic", "aicc", "bic", "icl")
+CRITERIA = ("aic", "aicc", "bic", "icl", "evidence")
 # A fit goes on that is no further behind than so many times what it is estimated to gain.
 _HOPE = 2
 
@@ -106,7 +106,7 @@ def select_components(
         x: rows (n, d).
         n_components: numbers of components to try (m,), which may be traced. 0 is none: it is not fitted.
         max_components: the largest of them; must be given where they are traced. Static.
-        criterion: "aic", "aicc", "bic" or "icl". Static.
+        criterion: "aic", "aicc", "bic" or "icl"; or "evidence", where the objective is `Variational`. Static.
         weights: of the rows (n,); they count rows. Default ones.
         n_restarts: starts of each number of components. Static.
         screening_tol: `tol` up to which all are fitted; what may then be the best goes on to `tol`.
@@ -148,7 +148,7 @@ def select_components(
         history_size=history_size,
         block_size=block_size,
     )
-    criterion = checks.one_of("criterion", criterion, CRITERIA)
+    criterion = criterion_of(criterion, CRITERIA, objective)
     return best_of_components(plan, checks.key(key), rows, ks, most=most, criterion=criterion)
 
 
@@ -168,11 +168,18 @@ def best_of_components(
     screened = dataclasses.replace(plan, tol=jnp.maximum(plan.tol, plan.screening_tol), n_finalists=plan.n_restarts)
     total = jnp.sum(rows.counted)
 
+    def climbed_by(k: Int[Array, ""]) -> Objective:
+        return within_data(plan.objective, rows, plan.scale, jnp.arange(most) < k)
+
+    def tried_of(best: FitResult, regular: Bool[Array, ""], higher: Float[Array, ""], k: Int[Array, ""]) -> _Tried:
+        objective = climbed_by(k).counting(jnp.sum(rows.weights))
+        return _tried(best, regular, higher, rows, total, criterion, objective)
+
     def started(k: Int[Array, ""]) -> _Tried:
         found = best_of_restarts(screened, jax.random.fold_in(key, k), rows, jnp.arange(most) < k)
         spurious = ~found.regular & (found.status != Status.NON_FINITE) & jnp.isfinite(found.log_likelihood)
         higher = jnp.max(jnp.where(spurious, found.log_likelihood, -jnp.inf))
-        return _tried(found.best, found.regular[found.winner], higher, rows, total, criterion)
+        return tried_of(found.best, found.regular[found.winner], higher, k)
 
     shapes = jax.eval_shape(started, ks[0])
 
@@ -202,7 +209,7 @@ def best_of_components(
             max_iter=plan.max_iter,
             regularization=plan.regularization,
             scale=plan.scale,
-            objective=within_data(plan.objective, rows, plan.scale, jnp.arange(most) < ks[place]),
+            objective=climbed_by(ks[place]),
             acceleration=plan.acceleration,
             history_size=plan.history_size,
             block_size=plan.block_size,
@@ -210,7 +217,7 @@ def best_of_components(
         after = dataclasses.replace(after, n_iter=before.best.n_iter + after.n_iter)
         sound = (after.status != Status.NON_FINITE) & (after.status != Status.DEGENERATE)
         higher = before.log_likelihood + before.passed_over
-        now = _tried(after, before.regular & sound, higher, rows, total, criterion)
+        now = tried_of(after, before.regular & sound, higher, ks[place])
         return jax.tree.map(lambda leaf, new: leaf.at[place].set(new), tried, now)
 
     tried = jax.lax.fori_loop(0, hopeful, further, tried)
@@ -244,6 +251,7 @@ def _tried(
     rows: Evidence,
     total: Float[Array, ""],
     criterion: str,
+    objective: Objective,
 ) -> _Tried:
     """A fit by the criterion, where one with a spurious component reached a likelihood so much `higher`."""
     p = jnp.asarray(best.mixture.n_parameters, total.dtype)
@@ -252,6 +260,7 @@ def _tried(
         "aicc": lambda: aicc_of(best.log_likelihood, p, total),
         "bic": lambda: bic_of(best.log_likelihood, p, total),
         "icl": lambda: bic_of(_completed(best, rows), p, total),
+        "evidence": lambda: evidence_of(objective, best),
     }[criterion]()
     fine = (best.status != Status.NON_FINITE) & jnp.isfinite(value)
     return _Tried(

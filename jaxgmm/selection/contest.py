@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.families.family import Form
 from jaxgmm.fitting.result import FitResult, Status
@@ -16,9 +16,10 @@ from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.objective import Objective, within_data
 from jaxgmm.selection.calls import Bar, side_by_side
 from jaxgmm.selection.candidates import Candidate
-from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, totals
+from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, evidence_of, totals
 from jaxgmm.selection.outliers import Seen, beyond, standing_alone
 from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts, merged
 
@@ -79,6 +80,7 @@ class Contest:
                 bic=float(bic_of(value, p, total, np)),
                 icl=float(bic_of(completed, p, total, np)),
                 cv=held_out,
+                evidence=self._evidence(rows, pair, restarts),
                 error=error,
             )
 
@@ -169,10 +171,18 @@ class Contest:
 
     def _estimate(self, restarts: Restarts, total: float) -> float:
         """The criterion as far as it is known before all is done, from a likelihood in the type of the rows."""
+        if self.criterion == "evidence":
+            return -2 * float(restarts.best.objective)
         value, p = float(restarts.best.log_likelihood), restarts.best.mixture.n_parameters
         if self.criterion in ("bic", "icl"):
             return float(bic_of(value, p, total, np))
         return float(aicc_of(value, p, total, np) if self.criterion == "aicc" else aic_of(value, p))
+
+    def _evidence(self, rows: Evidence, pair: Pair, restarts: Restarts) -> float:
+        if self.criterion != "evidence":
+            return math.nan
+        plan = self.plans[pair[0]]
+        return float(_evidence_of(plan.objective, restarts.best, rows, plan.scale, self._present(pair)))
 
     def _attempt(self, rows: Evidence, number: int, pair: Pair) -> Restarts | str:
         try:
@@ -238,6 +248,13 @@ def _first_line(error: Exception) -> str:
 @program
 def _folded(key: jax.Array, number: Any) -> jax.Array:
     return jax.random.fold_in(key, number)
+
+
+@program
+def _evidence_of(
+    objective: Objective, best: FitResult, rows: Evidence, scale: Any, present: Bool[Array, " k"]
+) -> Float[Array, ""]:
+    return evidence_of(within_data(objective, rows, scale, present).counting(jnp.sum(rows.weights)), best)
 
 
 # One program for all that is asked of a candidate: each operation outside of one would be compiled by itself.

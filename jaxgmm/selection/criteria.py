@@ -1,5 +1,6 @@
 """Information criteria: the misfit of a mixture plus a price for its parameters. Lower is better for all of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxgmm.families.family import Kernel
-from jaxgmm.ground import pytree
+from jaxgmm.fitting.result import FitResult
+from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, sum_over_blocks
 from jaxgmm.model.mixture import Mixture, check_rows, of_passes, posterior, with_kernel
@@ -106,6 +108,23 @@ def aicc_of(log_likelihood: Any, n_parameters: Any, n_rows: Any, xp: Any = jnp) 
 def bic_of(log_likelihood: Any, n_parameters: Any, n_rows: Any, xp: Any = jnp) -> Any:
     """BIC from a total log-likelihood, by the functions of numpy or JAX."""
     return n_parameters * xp.log(n_rows) - 2 * log_likelihood
+
+
+def evidence_of(objective: Any, best: FitResult) -> Float[Array, ""]:
+    """-2 times the bound of the log-evidence that a fit by `Variational` reached."""
+    return -2 * objective.log_evidence(best.mixture, best.objective)
+
+
+def criterion_of(name: Any, known: Sequence[str], objective: Any) -> str:
+    """The name of a criterion, one that there is for fits of this objective."""
+    name = checks.one_of("criterion", name, known)
+    if name == "evidence" and not hasattr(objective, "log_evidence"):
+        found = "the likelihood" if objective is None else type(objective).__name__
+        raise ValueError(
+            f"criterion is 'evidence', and the objective is {found}; expected objective=jaxgmm.Variational(), whose "
+            "bound it is."
+        )
+    return name
 
 
 def totals(mixture: Mixture, rows: Evidence) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.candidates import CRITERIA, Selection
 from jaxgmm.selection.contest import Contest, only, total_of
+from jaxgmm.selection.criteria import criterion_of
 from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.restarts import LANES, METHODS, Plan
 
@@ -75,7 +76,8 @@ def select(
         x: rows (n, d), an array or a frame, whose names the selection keeps.
         n_components: numbers of components to try, or one.
         forms: what the components may be, or one of it; each as `form` of `init`.
-        criterion: "aic", "aicc", "bic", "icl", or "cv" for the log-likelihood of held-out rows by cross-validation.
+        criterion: "aic", "aicc", "bic", "icl", "cv" for the log-likelihood of held-out rows by cross-validation, or
+            "evidence" for the bound that an objective of `Variational` climbs.
             Lower is better for all of them.
         weights: of the rows (n,); they count rows, as in `bic`. Default ones.
         n_folds: number of folds of "cv". The rows of positive weight are dealt out at random, each with its weight. A
@@ -103,7 +105,7 @@ def select(
     >>> print(table.best.mixture.means.shape)
     (2, 2)
     """
-    criterion = checks.one_of("criterion", criterion, CRITERIA)
+    criterion = criterion_of(criterion, CRITERIA, objective)
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     schema = schema_of(x)

@@ -17,6 +17,7 @@ from jaxgmm.ground import checks, known
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.components import CRITERIA
+from jaxgmm.selection.criteria import criterion_of
 from jaxgmm.selection.ledger import Ledger
 from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.panel import Call, Group
@@ -66,7 +67,7 @@ def select_many(
         forms: what the components may be, or one of it; each as `form` of `init`.
         by: name of the column of the frame `xs` that says which rows belong together, or several names. Rows where it
             is missing belong to none.
-        criterion: "aic", "aicc", "bic" or "icl". Lower is better for all of them.
+        criterion: "aic", "aicc", "bic" or "icl", or "evidence" for an objective of `Variational`. Lower is better.
         weights: of the rows, (b, n), a sequence of b arrays (n_i,) or a mapping to such; of a frame, one for each row
             or the name of a column. They count rows. Default ones.
         outliers: "exclude" or "keep" rows that stand alone, as in `select`.
@@ -91,7 +92,7 @@ def select_many(
     >>> table.status[2]
     'ERROR: is NaN or infinite in 1 of 100 rows'
     """
-    criterion = checks.one_of("criterion", criterion, CRITERIA)
+    criterion = criterion_of(criterion, CRITERIA, objective)
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     ks = list(dict.fromkeys(checks.count("n_components", k) for k in listed(n_components)))

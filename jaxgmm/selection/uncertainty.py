@@ -41,14 +41,14 @@ class Parameters:
     """Numbers for each parameter of a mixture, such as its standard error.
 
     Fields: `weights` (k,); `means` (k, d); `standard_deviations` (k, d), of each column in each component;
-    `covariances` (k, d, d). Intervals have one more axis in front, for the lower end and the upper one. NaN for a
-    component that is absent.
+    `covariances` (k, d, d), or None where only each column is told of. Intervals have one more axis in front, for the
+    lower end and the upper one. NaN for a component that is absent.
     """
 
     weights: Leaf
     means: Leaf
     standard_deviations: Leaf
-    covariances: Leaf
+    covariances: Leaf | None
 
 
 @record
@@ -88,7 +88,7 @@ class Bootstrap:
         Raises:
             TypeError, ValueError: another level.
         """
-        tail = (1 - _level(level)) / 2
+        tail = (1 - share_of(level)) / 2
         return self._over_refits(lambda values: np.quantile(values, [tail, 1 - tail], axis=0))
 
     def to_pandas(self, level: Any = 0.95, names: Sequence[Any] | None = None) -> "pandas.DataFrame":
@@ -106,26 +106,8 @@ class Bootstrap:
             TypeError, ValueError: another level, or another number of names.
         """
         mixture = self.reference.mixture
-        names = list(range(mixture.n_columns) if names is None else names)
-        if len(names) != mixture.n_columns:
-            raise ValueError(f"names has {len(names)} entries; expected one for each of {mixture.n_columns} columns.")
-        estimate, error, ends = _parameters(mixture), self.standard_errors(), self.intervals(level)
-
-        table: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-
-        def add(component: int, parameter: str, column: Any, field: str, place: tuple[int, ...]) -> None:
-            numbers = [getattr(estimate, field), getattr(error, field), *getattr(ends, field)]
-            values = component, parameter, column, *(float(number[place]) for number in numbers)
-            for name, value in zip(_COLUMNS, values, strict=True):
-                table[name].append(value)
-
-        for component in np.flatnonzero(np.asarray(mixture.log_weights) > -np.inf).tolist():
-            add(component, "weight", None, "weights", (component,))
-            for parameter, field in (("mean", "means"), ("sd", "standard_deviations")):
-                for place, name in enumerate(names):
-                    add(component, parameter, name, field, (component, place))
-        # Numbers of columns stay whole beside the weights, which have none.
-        return pandas_for("to_pandas").DataFrame({**table, "column": np.array(table["column"], object)})
+        present = np.flatnonzero(np.asarray(mixture.log_weights) > -np.inf)
+        return parameter_table(mixture, self.standard_errors(), self.intervals(level), present, names)
 
     @property
     def _fine(self) -> np.ndarray:
@@ -254,6 +236,31 @@ def bootstrap(
     return Bootstrap(reference, *jax.device_put(found))
 
 
+def parameter_table(
+    mixture: Mixture, error: Parameters, ends: Parameters, components: np.ndarray, names: Sequence[Any] | None
+) -> "pandas.DataFrame":
+    """Weight, means and standard deviations of these components of a mixture, as a data frame."""
+    names = list(range(mixture.n_columns) if names is None else names)
+    if len(names) != mixture.n_columns:
+        raise ValueError(f"names has {len(names)} entries; expected one for each of {mixture.n_columns} columns.")
+    estimate = _parameters(mixture)
+    table: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+
+    def add(component: int, parameter: str, column: Any, field: str, place: tuple[int, ...]) -> None:
+        numbers = [getattr(estimate, field), getattr(error, field), *getattr(ends, field)]
+        values = component, parameter, column, *(float(number[place]) for number in numbers)
+        for name, value in zip(_COLUMNS, values, strict=True):
+            table[name].append(value)
+
+    for component in components.tolist():
+        add(component, "weight", None, "weights", (component,))
+        for parameter, field in (("mean", "means"), ("sd", "standard_deviations")):
+            for place, name in enumerate(names):
+                add(component, parameter, name, field, (component, place))
+    # Numbers of columns stay whole beside the weights, which have none.
+    return pandas_for("to_pandas").DataFrame({**table, "column": np.array(table["column"], object)})
+
+
 def _reference(
     key: jax.Array,
     x: Any,
@@ -363,7 +370,8 @@ def _parameters(mixture: Mixture) -> Parameters:
     return Parameters(weights, means, np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)), covariances)
 
 
-def _level(value: Any) -> float:
+def share_of(value: Any) -> float:
+    """The level of intervals, checked."""
     if not isinstance(value, (int, float, np.number)):
         raise TypeError(f"level is {value!r}; expected a number between 0 and 1, such as 0.95.")
     if not 0 < value < 1:

@@ -1,0 +1,225 @@
+"""What variational Bayes says of parameters and of new rows: the distributions behind a fit."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
+from jaxgmm.model.mixture import Mixture, check_rows, of_passes
+from jaxgmm.model.objective import Variational, objective_of, within_data
+from jaxgmm.selection.uncertainty import Parameters, parameter_table, share_of
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@record
+class Credible:
+    """The distributions of the parameters of a mixture after a fit by `Variational`.
+
+    Fields:
+        mixture: the fitted one, of expected weights and means and of inverses of expected precisions.
+        objective: the `Variational`, with all that the rows decided of its prior.
+        counts: (k,), weight of the rows that each component has.
+    """
+
+    mixture: Mixture
+    objective: Variational
+    counts: Leaf
+
+    @property
+    def used(self) -> Bool[Array, "*batch k"]:
+        """Which components have at least one row's weight (k,). The others are as the prior has them: pruned."""
+        return self.counts >= 1
+
+    def kept(self) -> Mixture:
+        """The mixture of the components that are used, the heaviest first.
+
+        Raises:
+            RuntimeError: none of them is.
+        """
+        counts = np.asarray(self.counts)
+        order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place] >= 1]
+        if not order:
+            raise RuntimeError("No component has one row's weight. Did the rows have weights that are no counts?")
+        return self.mixture.take(order)
+
+    def log_prob(self, x: Any) -> Float[Array, " n"]:
+        """Log-density of new rows (n, d), given the rows of the fit: all parameters integrated out.
+
+        A mixture of Student-t components, wider than the fitted one, the more so the fewer rows a component has; of
+        "diag" and "tied-diag" each column has a Student-t distribution of its own. Natural logarithm, per unit volume
+        in the units of the data.
+
+        Raises:
+            TypeError, ValueError: as `Mixture.log_prob`.
+            NotImplementedError: rows with gaps, noise, labels or log-evidence.
+
+        Source: Bishop (2006), Pattern Recognition and Machine Learning, section 10.2.3.
+        """
+        mixture, rows = check_rows(self.mixture, x, weighted=False)
+        beyond = [name for name in ("seen", "noise", "labels", "log_evidence") if getattr(rows, name) is not None]
+        if beyond:
+            raise NotImplementedError(
+                f"Credible.log_prob takes whole rows alone, and these have {beyond[0]}. Credible.mixture.log_prob "
+                "takes them, with parameters as they are expected."
+            )
+        return _predictive(mixture, rows, self.objective, self.counts)
+
+    def standard_errors(self) -> Parameters:
+        """Standard deviations of weights, means and standard deviations of columns; inf where there is none.
+
+        `covariances` is None.
+        """
+        weights, freedom, variances = self._told()
+        spread = 1 / np.asarray(self._rows)
+        a, b = weights
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_weights = np.sqrt(a * b / (a + b + 1)) / (a + b)
+            wide = np.where(freedom > 2, freedom / (freedom - 2), np.inf)[:, None]
+            means = np.sqrt(wide * spread[:, None] * variances)
+            # Of the root of an inverse gamma variable.
+            half = freedom[:, None] / 2
+            ratio = np.exp(_lgamma(half - 0.5) - _lgamma(half))
+            second = np.where(half > 1, 1 / (half - 1), np.inf)
+            deviations = np.sqrt(variances * half * (second - ratio**2))
+        return self._parameters(of_weights, means, deviations)
+
+    def intervals(self, level: Any = 0.95) -> Parameters:
+        """Credible intervals of weights, means and standard deviations of columns, with as much left out at each end.
+
+        Each parameter by itself. Of a weight from a stick the interval is that of a beta distribution with its mean and
+        variance; all others are exact. `covariances` is None.
+
+        Args:
+            level: probability inside, between 0 and 1.
+
+        Raises:
+            TypeError, ValueError: another level.
+        """
+        from scipy import special
+
+        tail = (1 - share_of(level)) / 2
+        weights, freedom, variances = self._told()
+        ends = np.array([tail, 1 - tail])
+        column = freedom[None, :, None]
+        wide = np.sqrt(variances / np.asarray(self._rows)[:, None])
+        means = np.asarray(self.mixture.means, np.float64) + special.stdtrit(column, ends[:, None, None]) * wide
+        chances = special.chdtri(column, ends[:, None, None])
+        return self._parameters(
+            special.betaincinv(weights[0], weights[1], ends[:, None]), means, np.sqrt(column * variances / chances)
+        )
+
+    def to_pandas(self, level: Any = 0.95, names: Sequence[Any] | None = None) -> "pandas.DataFrame":
+        """A row for each weight, mean and standard deviation of the components that are used (needs pandas).
+
+        Columns, arguments and errors as `Bootstrap.to_pandas`.
+        """
+        present = np.flatnonzero(np.asarray(self.used))
+        return parameter_table(self.mixture, self.standard_errors(), self.intervals(level), present, names)
+
+    @property
+    def _rows(self) -> Float[Array, " k"]:
+        """For how many rows the mean of each component is known."""
+        prior: Any = self.objective.prior.components
+        return prior.pseudo_rows + self.counts
+
+    def _told(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+        """Of each weight a beta distribution, degrees of freedom (k,), and the variances (k, d) that go with them."""
+        prior, present = self.objective.prior, self.mixture.log_weights > -jnp.inf
+        assert prior.components is not None
+        weights = prior.weights.marginals(self.counts, present)
+        degrees, freedom = prior.components.degrees_of(self.mixture.components, self.counts)
+        variances = jnp.diagonal(self.mixture.covariances, axis1=1, axis2=2) * (degrees / freedom)[:, None]
+        found = [np.asarray(one, np.float64) for one in (*weights, freedom, variances)]
+        return (found[0], found[1]), found[2], found[3]
+
+    def _parameters(self, weights: np.ndarray, means: np.ndarray, deviations: np.ndarray) -> Parameters:
+        dtype = self.mixture.log_weights.dtype
+        there = np.asarray(self.mixture.log_weights) > -np.inf
+
+        def known(values: np.ndarray) -> Array:
+            shape = (-1,) + (1,) * (values.ndim - np.ndim(weights))
+            return jnp.asarray(np.where(there.reshape(shape), values, np.nan).astype(dtype))
+
+        return Parameters(known(weights), known(means), known(deviations), None)
+
+
+def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: Any = None) -> Credible:
+    """How sure the parameters of a fit by variational Bayes are, and the density of new rows with all that is not.
+
+    Args:
+        fit: a `FitResult`, or its mixture, of these rows and this objective.
+        x, weights, scale: rows (n, d), their weights (n,) and the scale of the columns, as they were given to the fit.
+        objective: the `Variational` that was climbed.
+
+    Returns:
+        `Credible`: which components are used, intervals, standard errors, a table, and the predictive density. Of this
+        optimum alone: at others components have other places and, with few rows, another number.
+
+    Raises:
+        TypeError, ValueError: another objective, or arguments of the wrong kind or shape.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (100, 1)).at[:50].add(8.0)
+    >>> objective = jaxgmm.Variational()
+    >>> result = jaxgmm.fit(jaxgmm.init(jax.random.key(1), x, 4), x, objective=objective)
+    >>> found = jaxgmm.credible(result, x, objective)
+    >>> int(found.used.sum())
+    2
+    >>> [f"{error:.1f}" for error in found.standard_errors().means[found.used, 0]]  # 1 / sqrt(50)
+    ['0.1', '0.1']
+    """
+    if not isinstance(objective, Variational):
+        raise TypeError(
+            f"objective is of type {type(objective).__name__}; expected the jaxgmm.Variational that was climbed. For "
+            "fits of other objectives, see jaxgmm.bootstrap."
+        )
+    mixture, rows = check_rows(getattr(fit, "mixture", fit), x, weights, scored=False)
+    climbed: Any = objective_of(objective, mixture.n_components, mixture.n_columns, rows.x.dtype)
+    climbed = within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf).counting(jnp.sum(rows.weights))
+    return Credible(mixture, climbed, climbed.counts(mixture))
+
+
+@program(work=of_passes(1))
+def _predictive(mixture: Mixture, rows: Evidence, objective: Variational, counts: Float[Array, " k"]) -> Array:
+    components: Any = mixture.components
+    prior = objective.prior.components
+    assert prior is not None
+    k, d = mixture.means.shape
+    factor = components.structure.factor
+    blocks = factor.wishart[1]
+    size = d // blocks
+    degrees, freedom = prior.degrees_of(components, counts)
+    share = freedom * (prior.pseudo_rows + counts) / ((1 + prior.pseudo_rows + counts) * degrees)
+    constant = gammaln((freedom + size) / 2) - gammaln(freedom / 2) - size / 2 * jnp.log(math.pi * freedom / share)
+    given = (
+        mixture.log_weights + blocks * constant - jnp.broadcast_to(factor.half_log_det(), (k,)),
+        share / freedom,
+        (freedom + size) / 2,
+        mixture.means,
+        factor.inverse(),
+    )
+
+    def block(given: Any, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        constant, share, power, means, whitening = given
+        white = whitening.times(x[None] - means[:, None]).reshape(k, -1, blocks, size)
+        squares = share[:, None, None] * jnp.sum(white**2, axis=3)
+        tails = power[:, None] * jnp.sum(jnp.log1p(squares), axis=2)
+        return jax.scipy.special.logsumexp(constant[:, None] - tails, axis=0)
+
+    return map_rows(block, given, rows.x, block_size_for(rows.n, 2 * k * d))
+
+
+def _lgamma(values: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    return special.gammaln(values)
