@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaxgmm.ground.schema import Schema
     from jaxgmm.model.evidence import rows
     from jaxgmm.model.free import Free
+    from jaxgmm.model.frozen import Frozen
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
     from jaxgmm.model.objective import Objective, Posterior, Prior, Variational
@@ -70,6 +71,7 @@ __all__ = [
     "FitResult",
     "Form",
     "Free",
+    "Frozen",
     "Gaussian",
     "GradientResult",
     "GradientState",
@@ -158,6 +160,7 @@ _PLACES = {
     "FitResult": "fitting.result",
     "Form": "families.family",
     "Free": "model.free",
+    "Frozen": "model.frozen",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",
     "GradientState": "fitting.gradient",

@@ -207,6 +207,7 @@ OBJECTIVES: dict[str, Any] = {
     "likelihood": None,
     "Posterior": jaxgmm.Posterior(),
     "Variational": jaxgmm.Variational(),
+    "Frozen": jaxgmm.Frozen(weights="equal"),
 }
 CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     "fit": lambda case, objective: jax.eval_shape(

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.fitting.acceleration import Memory, Outlook, Place, Scheme, look_ahead, mixture_at, scheme_of
+from jaxgmm.fitting.acceleration import (
+    Memory,
+    Outlook,
+    Place,
+    Scheme,
+    coordinates,
+    look_ahead,
+    mixture_at,
+    scheme_of,
+)
 from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.loop import Loop, Take
 from jaxgmm.fitting.result import FitResult, Status
@@ -242,7 +251,10 @@ class Climb(Loop):
             outlook = opened.outlook
             # The floor binds the M-step, not a leap: near it, only steps of EM are safe.
             leaps = outlook.worthwhile & ~opened.turned_down & ~here.floor_binds
-            proposal = pytree.where(leaps, (*mixture_at(outlook.leap, here.step), here.absent), proposal)
+            ahead, free = mixture_at(outlook.leap, here.step)
+            placed = self.objective.placed(ahead)
+            free = free if placed is ahead else coordinates(placed)
+            proposal = pytree.where(leaps, (placed, free, here.absent), proposal)
         # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are
         # small, and it is resolved far below the rounding of the log-likelihood itself. Not from far below, where the
         # first step may have fallen to: they would all be rounded to its size.
@@ -333,7 +345,7 @@ def _fit(
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
     climb = Climb(climbed.over(unit).counting(total), floor, unit, total, tol, max_iter, scheme)
     end = climb.run(
-        climb.start(mixture, history_size),
+        climb.start(climb.objective.placed(mixture), history_size),
         lambda mixture, reference: take_statistics(climb.objective.read_by(mixture), blocks, reference),
     )
     opened = end.opened
@@ -341,6 +353,8 @@ def _fit(
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     # A component that was absent from the start is no part of the model.
     alone = jnp.zeros_like(point.degenerate) if climb.objective.sustains else ~(point.counts >= average)
+    if (whole := climb.objective.given) is not None:
+        alone = alone & ~whole
     degenerate = (point.degenerate | alone) & (mixture.log_weights > -jnp.inf)
     fine = end.status != Status.NON_FINITE
     fitted = at_fixed_point(point.mixture, *given, block_size)

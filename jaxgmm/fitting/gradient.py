@@ -212,7 +212,7 @@ class _Task:
 
     def of(self, position: Named, rows: Evidence) -> Float[Array, ""]:
         """The loss on these rows."""
-        mixture = self.coordinates.leave(position)
+        mixture = self.objective.placed(self.coordinates.leave(position))
         penalty, loss = self.objective.penalty(mixture), self.loss(self.objective.read_by(mixture), rows)
         return loss if penalty is None else loss - penalty
 
@@ -305,13 +305,15 @@ def _fit_gradient(
     end = jax.lax.while_loop(
         lambda state: state.status == Status.RUNNING, functools.partial(_advance, task, unit * total), state
     )
-    mixture = start.coordinates.leave(end.position)
+    mixture = objective.placed(start.coordinates.leave(end.position))
     statistics = take_statistics(mixture, rows.in_blocks(block_size))
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
     present = start.coordinates.present
     held = mixture.components.floored(_CLOSE_TO_THE_FLOOR * floor, present)[1]
     alone = jnp.zeros_like(held) if objective.sustains else ~(statistics.counts >= average)
     degenerate = (held | alone) & present
+    if (given := objective.given) is not None:
+        degenerate = degenerate & ~given
     status = end.status
     if batch_size is not None:
         change = task.place(end.position, jax.grad(task.whole)(end.position))

@@ -34,6 +34,11 @@ class Objective:
         """Whether the data decide something of it, which `within` then settles."""
         return False
 
+    @property
+    def given(self) -> Bool[Array, " k"] | None:
+        """Which components are known but for their weights, and so cannot degenerate; None if none is."""
+        return None
+
     def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Objective":
         """Settled for data of this center and scale, and for the components that are `present`."""
         return self
@@ -70,6 +75,14 @@ class Objective:
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
         """What parameters are estimated from, of the sums over rows about the mixture's means."""
         return sums
+
+    def placed(self, mixture: Mixture) -> Mixture:
+        """The mixture with all in its place that is known of it."""
+        return mixture
+
+    def n_parameters(self, mixture: Mixture) -> Any:
+        """Number of free parameters of such a mixture, as criteria count them."""
+        return mixture.n_parameters
 
 
 @record

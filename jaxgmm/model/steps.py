@@ -164,7 +164,9 @@ def maximize(
     components, held = mixture.components.maximize(counts, sums, alive, floor)
     if log_weights is None:
         log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
-    return Mixture(jnp.where(some, log_weights, mixture.log_weights), components), held | ~alive
+    degenerate, given = held | ~alive, objective.given
+    stepped = Mixture(jnp.where(some, log_weights, mixture.log_weights), components)
+    return objective.placed(stepped), degenerate if given is None else degenerate & ~given
 
 
 def block_size_or_default(block_size: int | None, mixture: Mixture, rows: Evidence) -> int:

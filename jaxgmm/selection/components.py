@@ -254,7 +254,7 @@ def _tried(
     objective: Objective,
 ) -> _Tried:
     """A fit by the criterion, where one with a spurious component reached a likelihood so much `higher`."""
-    p = jnp.asarray(best.mixture.n_parameters, total.dtype)
+    p = jnp.asarray(objective.n_parameters(best.mixture), total.dtype)
     value: Float[Array, ""] = {
         "aic": lambda: aic_of(best.log_likelihood, p),
         "aicc": lambda: aicc_of(best.log_likelihood, p, total),

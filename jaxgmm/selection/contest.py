@@ -56,7 +56,7 @@ class Contest:
                 return Candidate(form, k, error=parts)
             restarts = merged(parts, bool(self.plans[form].spurious))
             mixture = restarts.best.mixture
-            p: Any = mixture.n_parameters
+            p: Any = self.plans[form].objective.n_parameters(mixture)
             value, completed, held_out, error = math.nan, math.nan, math.nan, None
             try:
                 # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
@@ -91,7 +91,7 @@ class Contest:
         ends, total = self._ends(raced), total_of(rows)
 
         def place(pair: Pair) -> tuple[bool, float]:
-            return not _is_regular(ends[pair]), self._estimate(ends[pair], total)
+            return not _is_regular(ends[pair]), self._estimate(pair, ends[pair], total)
 
         first = min(ends, key=place, default=None)
         if first is None or int(ends[first].best.status) == Status.NON_FINITE:
@@ -149,7 +149,7 @@ class Contest:
 
     def _hopeful(self, ends: dict[Pair, Restarts], total: float) -> list[Pair]:
         """Pairs whose next starts may still bring them to the front."""
-        values = {pair: self._estimate(one, total) for pair, one in ends.items()}
+        values = {pair: self._estimate(pair, one, total) for pair, one in ends.items()}
         likelihoods = {pair: float(one.best.log_likelihood) for pair, one in ends.items()}
         sound = [pair for pair in ends if _is_regular(ends[pair])]
         least = min((values[pair] for pair in sound), default=math.inf)
@@ -169,11 +169,12 @@ class Contest:
 
         return [pair for pair in ends if hopes(pair)]
 
-    def _estimate(self, restarts: Restarts, total: float) -> float:
+    def _estimate(self, pair: Pair, restarts: Restarts, total: float) -> float:
         """The criterion as far as it is known before all is done, from a likelihood in the type of the rows."""
         if self.criterion == "evidence":
             return -2 * float(restarts.best.objective)
-        value, p = float(restarts.best.log_likelihood), restarts.best.mixture.n_parameters
+        objective = self.plans[pair[0]].objective
+        value, p = float(restarts.best.log_likelihood), objective.n_parameters(restarts.best.mixture)
         if self.criterion in ("bic", "icl"):
             return float(bic_of(value, p, total, np))
         return float(aicc_of(value, p, total, np) if self.criterion == "aicc" else aic_of(value, p))

@@ -1,0 +1,301 @@
+"""Parts of a mixture that a fit leaves as they are known to be."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxgmm.families.family import Family
+from jaxgmm.families.kernels import Moments
+from jaxgmm.ground import checks, linalg
+from jaxgmm.ground.pytree import record, static
+from jaxgmm.model.mixture import Mixture, check_mixture
+from jaxgmm.model.objective import Objective, Variational, objective_of
+
+EQUAL = "equal"
+
+
+@record
+class Frozen(Objective):
+    """An `objective`, climbed while parts of the mixture stay as they are in `values`; the others are estimated.
+
+    Every step is the best one, or where means of single columns are held a better one, with what is held in its place,
+    so that what is climbed never falls. What is held is an input: the fit has a derivative in it. Where a step has no
+    such form, as for parameters in an order or full covariances of equal volume, write the mixture as a function of
+    free parameters and fit these by optax, with `log_likelihood` as the loss.
+
+    Fields:
+        values: the mixture to which it is held, of as many components as are fitted or fewer, the first ones; such as
+            the start of the fit. None if nothing is held but equal weights.
+        weights: which weights are held: (k,), one truth for all, or "equal" for weights that are the same. The others
+            share what is left.
+        means: which means: (k,), (k, d) for single columns, or one truth for all.
+        covariances: which covariances, or dispersions: (k,), (k, d) for single variances of "diag", or one truth for
+            all, as there is of those that components share; of "tied-diag" also (d,).
+        components: which components are held as a whole but for their weights: (k,), or one truth for all.
+        objective: what is climbed; None for the likelihood.
+
+    Masks are traced, so that other ones compile nothing. `objective.n_parameters(mixture)` is the number of free
+    parameters, which `select` counts; `bic` and others, which know the mixture alone, count all.
+
+    Sources: Meng & Rubin (1993), Biometrika 80, for means of single columns.
+
+    >>> import jax, jaxgmm
+    >>> x = jax.random.normal(jax.random.key(0), (300, 1)).at[:100].add(4.0)
+    >>> start = jaxgmm.from_parameters([0.5, 0.5], [[0.0], [3.0]], [1.0, 1.0], "spherical")
+    >>> held = jaxgmm.Frozen(start, means=[True, False])
+    >>> fitted = jaxgmm.fit(start, x, objective=held).mixture
+    >>> float(fitted.means[0, 0]), f"{fitted.means[1, 0]:.1f}", held.n_parameters(fitted)
+    (0.0, '3.9', 4)
+    """
+
+    values: Any = None
+    weights: Any = None
+    means: Any = None
+    covariances: Any = None
+    components: Any = None
+    objective: Any = None
+    equal: bool = static(default=False, shown=False)
+
+    @property
+    def sustains(self) -> bool:
+        return bool(self.objective.sustains)
+
+    @property
+    def relative(self) -> bool:
+        return bool(self.objective.relative)
+
+    @property
+    def given(self) -> Bool[Array, " k"] | None:
+        if self.values is None:
+            return None
+        if _root(self.values.components) is None:
+            return self.components
+        if _batched(self.values.components):
+            covariances = jnp.all(self.covariances.reshape(self.components.size, -1), axis=1)
+        else:
+            covariances = jnp.all(self.covariances)
+        return jnp.all(self.means, axis=1) & covariances
+
+    def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Frozen":
+        return dataclasses.replace(self, objective=self.objective.within(center, scale, present))
+
+    def counting(self, total: Float[Array, ""]) -> "Frozen":
+        return dataclasses.replace(self, objective=self.objective.counting(total))
+
+    def over(self, unit: Float[Array, ""]) -> "Frozen":
+        return dataclasses.replace(self, objective=self.objective.over(unit))
+
+    def checked(self, n_components: int, n_columns: int, dtype: Any) -> "Frozen":
+        objective = objective_of(self.objective, n_components, n_columns, dtype)
+        if isinstance(objective, Variational):
+            raise NotImplementedError(
+                "Frozen holds parameters, and Variational has distributions of them in the place of numbers. Take "
+                "Posterior as its objective, or give the prior of Variational more pseudo_rows."
+            )
+        if isinstance(self.weights, str) and self.weights != EQUAL:
+            raise ValueError(f"weights is {self.weights!r}; expected 'equal', or which of them are held.")
+        equal = self.equal or isinstance(self.weights, str)
+        if self.values is None and equal and self.means is self.covariances is self.components is None:
+            return Frozen(objective=objective, equal=True)
+        values = check_mixture(self.values, "values")
+        k = values.n_components
+        if k > n_components or values.n_columns != n_columns:
+            raise ValueError(
+                f"values has {k} components in {values.n_columns} columns; expected the {n_components} that are "
+                f"fitted, or the first of them, in {n_columns} columns."
+            )
+        weights = _mask("weights", None if equal else self.weights, (k,), ((k,),))
+        free = jnp.any(~weights) | (n_components > k)
+        rest = 1 - jnp.sum(jnp.where(weights, jnp.exp(values.log_weights), 0))
+        if not checks.holds(lambda free, rest: rest > 0 or not free, free, rest):
+            raise ValueError(
+                f"weights that are held sum to {1 - float(rest):g}, so nothing is left for the others; expected less "
+                "than 1, or all of them held."
+            )
+        whole = _mask("components", self.components, (k,), ((k,),))
+        means: Any = _mask("means", self.means, (k, n_columns), ((k,), (k, n_columns)))
+        root = _root(values.components)
+        if root is None:
+            if self.means is not None or self.covariances is not None:
+                raise NotImplementedError(
+                    f"{type(values.components).__name__} components have no means and covariances that could be held "
+                    "apart from each other. Frozen(values, components=...) holds whole ones."
+                )
+            means = covariances = None
+        else:
+            covariances = _covariance_mask(self.covariances, root, _batched(values.components))
+            means = means | whole[:, None]
+            if _batched(values.components):
+                covariances = covariances | whole.reshape((k,) + (1,) * (root.ndim - 1))
+            elif self.components is not None and not checks.holds(lambda whole: ~np.any(whole), whole):
+                raise ValueError(
+                    "components share their covariance, so one of them cannot be held as a whole. Give means, and "
+                    "covariances=True for the one covariance."
+                )
+        places = np.minimum(np.arange(n_components), k - 1)
+        more = n_components - k
+        padded = Mixture(jnp.pad(values.log_weights, (0, more)), values.components.take(places))
+        if covariances is not None and _batched(values.components):
+            covariances = _padded(covariances, more)
+        return Frozen(
+            values=jax.tree.map(lambda leaf: leaf.astype(dtype), padded),
+            weights=_padded(weights, more),
+            means=None if means is None else _padded(means, more),
+            covariances=covariances,
+            components=_padded(whole, more),
+            objective=objective,
+            equal=equal,
+        )
+
+    def read_by(self, mixture: Mixture) -> Mixture:
+        read: Mixture = self.objective.read_by(mixture)
+        return read
+
+    def penalty(self, mixture: Mixture) -> Float[Array, ""] | None:
+        value: Float[Array, ""] | None = self.objective.penalty(mixture)
+        return value
+
+    def log_weights(self, mixture: Mixture, counts: Float[Array, " k"], alive: Bool[Array, " k"]) -> Float[Array, " k"]:
+        estimated = self.objective.log_weights(mixture, counts, alive)
+        if estimated is None:
+            some = jnp.where(alive, counts, 1)
+            estimated = jnp.where(alive, jnp.log(some), -jnp.inf)
+        return self._with_held(estimated, mixture.log_weights > -jnp.inf)
+
+    def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
+        sums = self.objective.sums(mixture, counts, sums)
+        if self.values is None or _root(mixture.components) is None:
+            return sums
+        components: Any = mixture.components
+        structure, moments = components.structure, sums
+        mass = counts if moments.mass is None else moments.mass
+        rows = jnp.where(mass > 0, mass, 1)[:, None]
+        best = moments.first / rows
+        short = jnp.where(self.means, best - (self.values.means - mixture.means), 0)
+        short = short + _made_up(structure, short, self.means)
+        move = best - short
+
+        def scatter(differences: Float[Array, "k d"]) -> Float[Array, "..."]:
+            scattered: Float[Array, "..."] = structure.scatter(differences[:, None, :], mass[None, :])
+            return scattered
+
+        # As moments whose own mean is where the components move: about it rows scatter by what it is short of theirs.
+        second = moments.second - scatter(best) + scatter(short) + scatter(move)
+        return Moments(rows * move, second, moments.mass, moments.degrees)
+
+    def placed(self, mixture: Mixture) -> Mixture:
+        components: Any = mixture.components
+        present = mixture.log_weights > -jnp.inf
+        log_weights = self._with_held(mixture.log_weights, present)
+        if self.values is None:
+            return Mixture(log_weights, components)
+        held: Any = self.values.components
+        if _root(components) is None:
+            components = jax.tree.map(lambda leaf, own: _where(self.components, own, leaf), components, held)
+        else:
+            covariance = jax.tree.map(
+                lambda leaf, own: jnp.where(self.covariances, own, leaf), components.structure, held.structure
+            )
+            components = components.moved(jnp.where(self.means, held.means, components.means), covariance)
+        return Mixture(log_weights, components)
+
+    def n_parameters(self, mixture: Mixture) -> Any:
+        held = self.checked(mixture.n_components, mixture.n_columns, mixture.log_weights.dtype)
+        present = mixture.log_weights > -jnp.inf
+        number = jnp.sum(present)
+        weights = number - 1 if held.equal else jnp.minimum(jnp.sum(held.weights & present), number - 1)
+        others: Any = 0
+        if self.values is None:
+            pass
+        elif _root(mixture.components) is None:
+            of_one = mixture.components.n_parameters(2) - mixture.components.n_parameters(1)
+            others = of_one * jnp.sum(held.components & present)
+        else:
+            components: Any = mixture.components
+            masks, batched = held.covariances, _batched(components)
+            shares = jnp.mean(masks.reshape((present.size if batched else 1, -1)), axis=1)
+            of_all = jnp.sum(jnp.where(present, shares, 0)) if batched else shares[0]
+            others = jnp.sum(held.means & present[:, None]) + components.structure.factor.n_parameters * of_all
+        total = mixture.n_parameters - (weights + others)
+        return total if isinstance(total, jax.core.Tracer) else round(float(total))
+
+    def _with_held(self, log_weights: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        """Weights, given up to a factor, that share what those that are held leave."""
+        if self.equal:
+            return jnp.where(present, -jnp.log(jnp.sum(present).astype(log_weights.dtype)), -jnp.inf)
+        held = self.weights & present
+        known = jnp.where(held, self.values.log_weights, -jnp.inf)
+        # Where all are held, a rest of 0 has no part.
+        rest = jnp.log1p(-jnp.sum(jnp.where(jnp.any(present & ~held), jnp.exp(known), 0)))
+        # What is nowhere has a derivative all the same.
+        free = present & ~held & (log_weights > -jnp.inf)
+        finite = jnp.where(free, log_weights, 0)
+        total = jax.scipy.special.logsumexp(finite, where=free)
+        total = jnp.where(jnp.any(free), total, 0)
+        return jnp.where(free, finite - total + rest, known)
+
+
+def _made_up(structure: Any, short: Float[Array, "k d"], held: Bool[Array, "k d"]) -> Float[Array, "k d"]:
+    """What the free columns of means are short of those of rows, given what the held ones are, where it is best."""
+    k, d = short.shape
+    columns = jnp.broadcast_to(jnp.eye(d, dtype=short.dtype), (k, d, d))
+    white = structure.factor.inverse().times(columns)
+    precision = linalg.einsum("kid,kjd->kij", white, white)
+    unit = 1 / jnp.sqrt(jnp.diagonal(precision, axis1=1, axis2=2))
+    relative = precision * unit[:, :, None] * unit[:, None, :]
+    both = ~held[:, :, None] & ~held[:, None, :]
+    factor = linalg.cholesky(jnp.where(both | jnp.eye(d, dtype=bool), relative, 0))
+    inverse = linalg.tril_inverse(factor)
+    slope = jnp.where(held, 0, linalg.einsum("kij,kj->ki", relative, short / unit))
+    return -unit * jnp.where(held, 0, linalg.einsum("kji,kjl,kl->ki", inverse, inverse, slope))
+
+
+def _root(components: Family) -> Array | None:
+    """The array that holds the covariances of components; None of such without."""
+    structure = getattr(components, "structure", None)
+    if structure is None:
+        return None
+    (root,) = jax.tree.leaves(structure)
+    return jnp.asarray(root)
+
+
+def _batched(components: Family) -> bool:
+    """Whether each component has a covariance of its own."""
+    structure: Any = components
+    return bool(structure.structure.factor.batch)
+
+
+def _mask(name: str, value: Any, shape: tuple[int, ...], shapes: tuple[tuple[int, ...], ...]) -> Bool[Array, "..."]:
+    """Truths of one of these shapes, or a single one, in the `shape` of what they are about."""
+    given = jnp.asarray(False if value is None else value)
+    if given.dtype != bool:
+        raise TypeError(f"{name} has dtype {given.dtype}; expected truths: True where it is held.")
+    if given.shape not in ((), *shapes):
+        expected = " or ".join(str(one) for one in shapes)
+        raise ValueError(f"{name} has shape {given.shape}; expected {expected}, or one truth for all.")
+    if given.ndim:
+        given = given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+    return jnp.broadcast_to(given, shape)
+
+
+def _covariance_mask(value: Any, root: Array, batched: bool) -> Bool[Array, "..."]:
+    """In a shape that goes with the array that holds the covariances."""
+    if batched:
+        shape = (root.shape[0], *(root.shape[1:] if root.ndim == 2 else (1,) * (root.ndim - 1)))
+        return _mask("covariances", value, shape, (shape[:1], shape))
+    shape = root.shape if root.ndim == 1 else (1,) * root.ndim
+    return _mask("covariances", value, shape, (shape,))
+
+
+def _padded(mask: Bool[Array, "k ..."], more: int) -> Bool[Array, "..."]:
+    """With nothing held of so many components more."""
+    return jnp.pad(mask, [(0, more)] + [(0, 0)] * (mask.ndim - 1))
+
+
+def _where(mask: Bool[Array, " k"], a: Array, b: Array) -> Array:
+    """Component by component."""
+    return jnp.where(mask.reshape((-1,) + (1,) * (b.ndim - 1)), a, b)
