@@ -164,8 +164,8 @@ def maximize(
     components, held = mixture.components.maximize(counts, sums, alive, floor)
     if log_weights is None:
         log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
-    degenerate, given = held | ~alive, objective.given
     stepped = Mixture(jnp.where(some, log_weights, mixture.log_weights), components)
+    degenerate, given = held | ~alive, objective.given
     return objective.placed(stepped), degenerate if given is None else degenerate & ~given
 
 
