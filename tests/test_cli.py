@@ -90,6 +90,24 @@ def test_rows_keep_their_order_and_their_columns(fitted):
     np.testing.assert_allclose(after["probability"].dropna(), expected, rtol=1e-12)
 
 
+def test_priors_and_variational_bayes(run):
+    """Of more components than are needed most lose their rows, which is said, and numbers compare by their evidence."""
+    frame()[["width", "height"]].dropna().to_csv("data.csv", index=False)
+    quick = ["--effort", "low", "--forms", "full", "--outliers", "keep"]
+    bayes = ["--objective", "variational"]
+    output, _, code = run("fit", "data.csv", *quick, *bayes, "-k", "6", "--out", "model.npz")
+    assert code == 0
+    assert "4 of 6 components have less than one row and could be left out: " in output
+    assert jaxgmm.load_metadata("model.npz")["fit"]["objective"] == "variational"
+    told = json.loads(run("fit", "data.csv", *quick, *bayes, "-k", "1:3", "--criterion", "evidence", "--json")[0])
+    assert told["best"]["n_components"] == 2
+    assert run("fit", "data.csv", *quick, "--objective", "map", "-k", "2")[2] == 0
+    _, complaints, code = run("fit", "data.csv", "--criterion", "evidence")
+    assert (code, complaints.count("say --objective variational as well")) == (2, 1)
+    _, complaints, code = run("fit", "data.csv", "--objective", "posterior")
+    assert (code, complaints.count("expected some of likelihood, map, variational")) == (2, 1)
+
+
 def test_a_messy_table(run):
     """A constant column, a row that stands alone, and one that is incomplete: all three are named."""
     table = frame().assign(constant=3.0).drop(columns="id")

@@ -179,8 +179,20 @@ def fit(
         int | None, typer.Option("--restarts", help="Starts of each candidate, instead of --effort.", min=1)
     ] = None,
     criterion: Annotated[
-        str, typer.Option("--criterion", help="What decides: bic, icl, aic, aicc or cv (cross-validation).")
+        str,
+        typer.Option(
+            "--criterion",
+            help="What decides: bic, icl, aic, aicc, cv (cross-validation), or evidence, with --objective variational.",
+        ),
     ] = "bic",
+    objective: Annotated[
+        str,
+        typer.Option(
+            "--objective",
+            help="What a fit climbs: likelihood; map, with a prior that keeps components on few rows sound; or "
+            "variational, in which components that are not needed lose their rows.",
+        ),
+    ] = "likelihood",
     sort: Annotated[
         str | None, typer.Option("--sort", help="Number components by this column's mean, or by 'weight'.")
     ] = None,
@@ -257,6 +269,7 @@ def fit(
         components=components,
         forms=forms,
         criterion=criterion,
+        objective=objective,
         columns=columns,
         exclude=exclude,
         weights=weights,

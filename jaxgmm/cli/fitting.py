@@ -28,6 +28,14 @@ _STARTS: dict[str, dict[str, Any]] = {
 }
 
 
+OBJECTIVES: dict[str, Any] = {
+    "likelihood": None,
+    "map": jaxgmm.Posterior(),
+    "variational": jaxgmm.Variational(),
+}
+"""What a fit may climb, by the names of the option."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FitCommand:
     """What the command was asked for."""
@@ -37,6 +45,7 @@ class FitCommand:
     components: str | None
     forms: str
     criterion: str
+    objective: str
     columns: list[str] | None
     exclude: list[str] | None
     weights: str | None
@@ -76,6 +85,7 @@ class FitCommand:
                 ks,
                 forms,
                 criterion=self.criterion,
+                objective=OBJECTIVES[self.objective],
                 weights=weights,
                 outliers=self.outliers,
                 **self.starts(_STARTS),
@@ -88,6 +98,8 @@ class FitCommand:
             if self.sort is not None:
                 selection = _sorted(selection, self.sort, rows.columns)
             mixture = selection.best.mixture
+            if self.objective == "variational":
+                rows = dataclasses.replace(rows, notes=[*rows.notes, *_unused(mixture, rows.weights)])
             metadata = self._metadata(table, rows, selection, mixture)
             loaded = applying.Loaded(out or "the model", mixture, metadata, selection.schema)
             if out is not None:
@@ -106,6 +118,9 @@ class FitCommand:
         """Numbers of components and forms to try, once all options are known to say something."""
         ks, forms = counts(self.components or "1:10"), _known("--forms", self.forms.split(","), STRUCTURES)
         _known("--criterion", [self.criterion], criteria)
+        _known("--objective", [self.objective], OBJECTIVES)
+        if self.criterion == "evidence" and self.objective != "variational":
+            raise Problem("--criterion evidence is of fits that climb it; say --objective variational as well.", 2)
         _known("--missing", [self.missing], MISSING)
         _known("--outliers", [self.outliers], OUTLIERS)
         _known("--dtype", [self.dtype], ("float32", "float64"))
@@ -164,6 +179,7 @@ class FitCommand:
                 "form": best.form,
                 "n_components": best.n_components,
                 "log_likelihood": best.log_likelihood,
+                "objective": self.objective,
                 "criterion": selection.criterion,
                 "criterion_value": getattr(best, selection.criterion),
                 "status": best.status,
@@ -214,6 +230,16 @@ def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
             NOT_FITTED,
         )
     return best.result
+
+
+def _unused(mixture: jaxgmm.Mixture, weights: np.ndarray) -> list[str]:
+    """A sentence for the components that have less than one row."""
+    counts = np.asarray(mixture.weights, np.float64) * np.sum(weights, dtype=np.float64)
+    few = np.flatnonzero(counts < 1).tolist()
+    if not few:
+        return []
+    what = "component has" if len(few) == 1 else "components have"
+    return [f"{len(few)} of {counts.size} {what} less than one row and could be left out: {', '.join(map(str, few))}."]
 
 
 def _check_sort(by: str, columns: list[str]) -> None:

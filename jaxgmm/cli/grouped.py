@@ -10,7 +10,7 @@ import pandas as pd
 import jaxgmm
 from jaxgmm.cli import applying, report
 from jaxgmm.cli.figure import check_figure, draw_groups
-from jaxgmm.cli.fitting import FitCommand, check_folders
+from jaxgmm.cli.fitting import OBJECTIVES, FitCommand, check_folders
 from jaxgmm.cli.groups import Groups
 from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
@@ -73,6 +73,7 @@ class GroupedCommand:
                 ks,
                 forms,
                 criterion=self.fit.criterion,
+                objective=OBJECTIVES[self.fit.objective],
                 weights=shares,
                 outliers=self.fit.outliers,
                 parts=self.parts,
