@@ -107,3 +107,6 @@ def test_what_is_not_needed_is_pruned_and_said():
     with pytest.raises(RuntimeError, match="No component has one row's weight"):
         jaxgmm.credible(best, x, objective, np.full(N, 1e-6)).kept()
     assert_close(jnp.sum(told.counts), N, "close")
+    alone = jaxgmm.credible(start("full", x).take([0]), x, objective)
+    assert alone.intervals().weights.tolist() == [[1], [1]]
+    assert alone.standard_errors().weights.tolist() == [0]

@@ -114,9 +114,11 @@ class Credible:
         wide = np.sqrt(variances / np.asarray(self._rows)[:, None])
         means = np.asarray(self.mixture.means, np.float64) + special.stdtrit(column, ends[:, None, None]) * wide
         chances = special.chdtri(column, ends[:, None, None])
-        return self._parameters(
-            special.betaincinv(weights[0], weights[1], ends[:, None]), means, np.sqrt(column * variances / chances)
-        )
+        # Of a single component the weight is 1.
+        alone = weights[1] > 0
+        of_weights = special.betaincinv(weights[0], np.where(alone, weights[1], 1), ends[:, None])
+        deviations = np.sqrt(column * variances / chances)
+        return self._parameters(np.where(alone, of_weights, 1), means, deviations)
 
     def to_pandas(self, level: Any = 0.95, names: Sequence[Any] | None = None) -> "pandas.DataFrame":
         """A row for each weight, mean and standard deviation of the components that are used (needs pandas).
