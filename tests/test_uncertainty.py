@@ -76,6 +76,7 @@ def test_components_come_in_the_order_of_the_reference():
     assert_close(other.intervals().covariances, np.asarray(one.intervals().covariances)[:, ::-1], "converged")
 
 
+@once
 def test_components_that_changed_places_on_the_way_are_put_back(monkeypatch):
     fitted = uncertainty.fit_from
 
@@ -237,6 +238,7 @@ def test_what_cannot_be():
         found.to_pandas(names=["a", "b", "c"])
 
 
+@once
 def test_a_table_of_starts():
     found = jaxgmm.fit_restarts(KEY, X, 2, n_restarts=6)
     table = found.to_pandas()
