@@ -19,7 +19,11 @@ def total() -> int:
 
 @contextlib.contextmanager
 def counted() -> Iterator[list[str]]:
-    """A list that grows by one for each compilation inside the block."""
+    """A list that grows by one for each compilation inside the block.
+
+    What is to be compiled already, a test compiles itself, right before: what other tests, fixtures or its file did may
+    have been let go by then (`conftest.py`).
+    """
     before = len(_compiled)
     inside: list[str] = []
     try:

@@ -13,8 +13,12 @@ from cases import CASES
 from compilations import total
 
 # Every compiled program takes memory maps, of which Linux gives a process 65,530; beyond them the compiler crashes.
-MANY_MAPS = 30_000
+MANY_MAPS = 40_000
 MAPS = pathlib.Path("/proc/self/maps")
+# Reading so many takes as long as compiling a small program, so they are read after this many; a large one takes some
+# hundred maps.
+BETWEEN = 30
+looked = 0
 # Tracing makes so many objects that looking for garbage among them, as often as Python does, takes a fifth of its time.
 gc.set_threshold(50_000, 10, 10)
 # A suite calls far more kinds of programs, and by turns, than its users do.
@@ -33,11 +37,13 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _no_more_programs_than_maps():
     """Programs are kept, as other files need them too, and let go while there is still room for the next ones."""
-    before = total()
+    global looked
     yield
-    if total() > before and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
-        jax.clear_caches()
-        gc.collect()
+    if total() - looked > BETWEEN and MAPS.exists():
+        looked = total()
+        if MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+            jax.clear_caches()
+            gc.collect()
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)

@@ -18,7 +18,7 @@ from jaxgmm.ground.pytree import Leaf, record
 
 from cases import CASES, COVARIANCES, GAUSSIANS, MEANS, WEIGHTS
 from compilations import counted
-from tolerance import assert_close, dtype
+from tolerance import assert_close, dtype, once
 
 ROTATED = np.array([[2.0, 1.0], [0.5, -3.0]])
 
@@ -116,6 +116,7 @@ def test_affine_changes_variables(gaussian):
     assert (type(kept), type(kept.factor)) == (type(mixture.components.covariance), jaxgmm.Tril)
 
 
+@once
 def test_a_projection_of_samples_is_a_sample_of_the_projection():
     mixture, _, _ = wide()
     matrix = np.array([[1.0, 1.0, 0.0, -1.0], [0.0, 2.0, 1.0, 0.5]])
@@ -323,6 +324,7 @@ MIXTURE = CASES[0].mixture()
 POISSON = CASES[-1].mixture()
 
 
+@once
 @pytest.mark.parametrize(
     ("call", "exception", "message"),
     [

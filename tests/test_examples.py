@@ -21,7 +21,7 @@ SHORT = {
         {"N_UNSEEN": 2, "CHOICES": [[9, 0.1]], "N_TREES": 20},
         "promised by the rows held back:",
     ),
-    "bayesian": ({"N_DRAWS": 20}, "R-hat"),
+    "bayesian": ({"N_DRAWS": 10}, "R-hat"),
     "choosing_k": (
         {"LARGEST": 4, "STRUCTURES": ["full"], "TESTED": [2], "N_RESTARTS": 4, "N_BOOTSTRAP": 9},
         "full       3",

@@ -14,7 +14,7 @@ import jaxgmm
 from jaxgmm import Status
 from jaxgmm.fitting.optimiser import Optimizer, Rule
 
-from cases import CASES, FEW
+from cases import CASES, FEW, VARIED
 from compilations import counted
 from tolerance import assert_close, dtype, once, tolerance
 
@@ -32,11 +32,11 @@ def per_row(result, x):
     return float(jaxgmm.log_likelihood(result.mixture, x)) / len(x)
 
 
-# The free coordinates of all structures are climbed by one optimiser; the other one asks for no more of them.
+# Slopes in the free coordinates of all structures are a law; the other optimiser asks for no more of them.
 @pytest.mark.parametrize(
     ("case", "optimizer"),
-    [*((case, optax.adam(0.05)) for case in CASES), *((case, optax.lbfgs()) for case in FEW)],
-    ids=[*(f"{case.name}-adam" for case in CASES), *(f"{case.name}-lbfgs" for case in FEW)],
+    [*((case, optax.adam(0.05)) for case in VARIED), *((case, optax.lbfgs()) for case in FEW)],
+    ids=[*(f"{case.name}-adam" for case in VARIED), *(f"{case.name}-lbfgs" for case in FEW)],
 )
 def test_same_optimum_as_em(case, optimizer):
     start, x = case.start(), case.data(N)

@@ -156,20 +156,6 @@ def test_units_of_columns_do_not_matter():
     assert_close(slope(scaled, x * units, units), plain, "converged", scale=float(jnp.max(jnp.abs(plain))))
 
 
-def test_absent_components_have_no_part_in_it():
-    case = CASES[0]
-    x = case.data(200)
-    few = case.init(KEY, x)
-    room = case.init(KEY, x, 3, max_components=4)
-
-    @jax.jit
-    def slope(start):
-        return jax.grad(lambda x: readout(jaxgmm.fit(start, x, tol=0).mixture.take(jnp.arange(3))))(x)
-
-    expected = slope(few)
-    assert_close(slope(room), expected, "converged", scale=float(jnp.max(jnp.abs(expected))))
-
-
 def test_where_there_is_no_derivative():
     """Two components in one place: how they share their weight is any value's fixed point, their density only one's."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(60, 1)))

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 import jaxgmm
 
 from cases import CASES, FEW, VARIED, repetitions
-from tolerance import assert_close, dtype, tolerance
+from tolerance import assert_close, dtype, once, tolerance
 
 KEY = jax.random.key(7)
 
@@ -310,6 +310,7 @@ def test_dtype_is_kept(case):
         assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(wanted)}
 
 
+@once
 def test_samples_recover_moments(case):
     mixture = case.mixture()
     x = np.asarray(mixture.sample(KEY, 40_000), np.float64)

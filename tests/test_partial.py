@@ -15,7 +15,7 @@ from jaxgmm.ground import known
 
 from cases import CASES, NU
 from compilations import counted
-from tolerance import assert_close, dtype
+from tolerance import assert_close, dtype, once
 
 KEY = jax.random.key(7)
 N, D, K = 150, 4, 3
@@ -224,6 +224,7 @@ def test_vmap_is_a_loop(form, kind):
         assert_same(jax.tree.map(lambda leaf, place=place: leaf[place], side_by_side), jaxgmm.e_step(mixture, rows))
 
 
+@once
 @few
 def test_other_values_compile_nothing(form, kind):
     mixture, rows = mixture_of(form), rows_of(kind)
@@ -305,6 +306,7 @@ def test_true_values_are_those_of_the_reference(form, kind):
     assert_close(filled[~seen], means[~seen], "close")
 
 
+@once
 @pytest.mark.parametrize(
     ("form", "kind"), [("full", "all of it"), ("diag", "gaps"), ("student_t full", "gaps")], ids=lambda one: one
 )
@@ -383,6 +385,7 @@ def test_absent_rows_may_hold_anything(kind):
     assert_close(*fits, "exact")
 
 
+@once
 @pytest.mark.parametrize("form", ["full", "diag", "student_t full"])
 def test_seeding_and_restarts_find_what_is_there(form):
     x, component = values()
@@ -400,10 +403,16 @@ def test_many_of_them_are_each_of_them():
     for place, rows in enumerate(whole):
         alone = jaxgmm.fit_restarts(jax.random.fold_in(KEY, place), rows, K, "full", n_restarts=1, tol=1e-9).best
         assert_close(many.best.log_likelihood[place], alone.log_likelihood, "converged", scale=1e-3)
+
+
+@once
+def test_many_of_them_are_chosen_for():
+    parts = [rows_of("all of it", np.arange(N) % 4 != place) for place in range(3)] + [values()[0][:60]]
     table = jaxgmm.select_many(KEY, parts, (3,), "diag", n_restarts=2)
     assert np.all(table.n_components > 0)
 
 
+@once
 def test_a_data_set_of_which_nothing_is_seen_cannot_be_fitted():
     nothing, some = jaxgmm.rows(np.full((20, D), np.nan), missing="nan"), values()[0][:20]
     many = jaxgmm.fit_many(KEY, [nothing, some], 2, "diag")
@@ -413,6 +422,7 @@ def test_a_data_set_of_which_nothing_is_seen_cannot_be_fitted():
     assert table.status[0] == "ERROR: has no entry that is seen"
 
 
+@once
 def test_patterns_are_blocks_of_rows_that_lack_the_same():
     rng = np.random.default_rng(0)
     masks = rng.random((12, 70)) > 0.3
@@ -429,6 +439,7 @@ def test_patterns_are_blocks_of_rows_that_lack_the_same():
     assert known.evidence(jaxgmm.rows(np.where(every_row_its_own, 1.0, np.nan), missing="nan")).patterns is None
 
 
+@once
 def test_families_that_have_no_such_densities_say_so():
     x = values()[0]
     with pytest.raises(NotImplementedError, match="StudentT components have no densities of rows with noise"):
@@ -438,6 +449,7 @@ def test_families_that_have_no_such_densities_say_so():
         jaxgmm.fit(poisson.mixture(), jaxgmm.rows(np.asarray(poisson.data(10), float), missing="nan"))
 
 
+@once
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -465,11 +477,13 @@ def test_bad_input_is_named(given, message):
         jaxgmm.rows(x, **given)
 
 
+@once
 def test_log_evidence_is_of_these_components():
     with pytest.raises(ValueError, match="log_evidence has 2 columns, and there are 3 components"):
         jaxgmm.fit(mixture_of("full"), jaxgmm.rows(values()[0], log_evidence=np.zeros((N, 2))))
 
 
+@once
 def test_infinity_is_no_gap():
     x = np.array([[np.inf, 1.0], [np.nan, 2.0]])
     with pytest.raises(ValueError, match="x is NaN or infinite in 1 of 2 rows: 0"):
@@ -518,12 +532,17 @@ def test_errors_without_a_density_have_derivatives(matrix):
     assert_close(jnp.sum(jax.grad(value)(jnp.asarray(noise)) * way), expected, "converged", scale=10)
 
 
+@jax.jit
+def status_with(x, noise):
+    return jaxgmm.fit(mixture_of("full"), jaxgmm.rows(x, noise=noise), max_iter=2).status
+
+
+@once
 @pytest.mark.parametrize("wrong", [-np.eye(D), np.diag([np.nan, 1, 1, 1]), np.eye(D) + np.nan * np.eye(D, k=1)])
 def test_what_is_no_covariance_is_not_finite_under_jit(wrong):
     noise = np.tile(np.eye(D), (N, 1, 1))
     noise[0] = wrong
-    fitted = jax.jit(lambda x, noise: jaxgmm.fit(mixture_of("full"), jaxgmm.rows(x, noise=noise), max_iter=2).status)
-    assert fitted(values()[0], noise) == jaxgmm.Status.NON_FINITE
+    assert status_with(values()[0], noise) == jaxgmm.Status.NON_FINITE
 
 
 def test_errors_of_any_size_are_errors():
@@ -549,6 +568,7 @@ def test_errors_of_any_size_are_errors():
     )
 
 
+@once
 def test_what_is_known_of_so_many_components_is_of_no_others():
     rows = jaxgmm.rows(values()[0], log_evidence=np.zeros((N, 2)))
     table = jaxgmm.select(KEY, rows, (1, 2), "diag", n_restarts=2)
@@ -561,6 +581,7 @@ def test_what_is_known_of_so_many_components_is_of_no_others():
         jaxgmm.fit_many(KEY, [jaxgmm.rows(values()[0], labels=[0] * N, label_of_component=(0, 0, 1))], 2)
 
 
+@once
 def test_a_record_is_complete():
     rows = jaxgmm.rows(values()[0])
     for beside in ({"noise": np.ones((N, D))}, {"missing": "nan"}, {"log_evidence": np.zeros((N, 2))}):
@@ -568,6 +589,7 @@ def test_a_record_is_complete():
             jaxgmm.rows(rows, **beside)
 
 
+@once
 def test_names_of_noise_are_not_passed_over():
     frame = pandas.DataFrame(np.ones((4, 2)), columns=["a", "b"])
     with pytest.raises(TypeError, match=r"noise has columns with names, 'a', 'b'.*schema\.rows\(frame, noise=noise\)"):

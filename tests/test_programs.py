@@ -98,7 +98,7 @@ def test_programs_let_go_give_their_memory_maps_back(monkeypatch):
 
     if not Path("/proc/self/maps").exists():
         pytest.skip("this system does not list them")
-    monkeypatch.setattr(programs._store, "size", 5)
+    monkeypatch.setattr(programs, "_store", programs._Store(5))
     seen = []
     for n in range(20, 65):
         jax.block_until_ready(jaxgmm.log_likelihood(start(), np.zeros((n, 2))))
@@ -109,7 +109,7 @@ def test_programs_let_go_give_their_memory_maps_back(monkeypatch):
 
 @once
 def test_the_latest_programs_are_kept(monkeypatch):
-    monkeypatch.setattr(programs._store, "size", 3)
+    monkeypatch.setattr(programs, "_store", programs._Store(3))
     rows = [np.zeros((n, 2)) for n in (31, 32, 33)]
     for x in rows:
         start().predict(x)
