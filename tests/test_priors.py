@@ -145,8 +145,9 @@ def as_mixture(parameters, structure):
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("sticks", [False, True])
+@pytest.mark.parametrize(
+    ("form", "sticks"), [*((form, place % 2 == 1) for place, form in enumerate(FORMS)), ("full", True)]
+)
 def test_variational_bayes_is_coordinate_ascent(form, sticks):
     """The same steps and the same bound, constants and all, with counts, degrees and matrices for each component."""
     x, weights = data()[:60], np.linspace(0.5, 1.5, 60)
@@ -226,9 +227,7 @@ def test_what_has_no_rows_is_as_the_prior_has_it():
     assert int(jaxgmm.fit(begin, x).status) == Status.DEGENERATE
 
 
-@pytest.mark.parametrize(
-    "objective", [Posterior(Prior(Dirichlet(2.0))), Variational(), Variational(Prior(StickBreaking()))]
-)
+@pytest.mark.parametrize("objective", [Posterior(Prior(Dirichlet(2.0))), Variational(Prior(StickBreaking()))])
 def test_absent_components_are_no_part_of_it(objective):
     x = data()
     two = start("full", x).take([0, 1])
@@ -243,15 +242,14 @@ def test_absent_components_are_no_part_of_it(objective):
     assert jax.tree.all(jax.tree.map(lambda leaf: bool(jnp.all(leaf < jnp.inf)), among.mixture))
 
 
-@pytest.mark.parametrize("kind", [Posterior, Variational])
-def test_numbers_of_a_prior_are_traced(kind):
+def test_numbers_of_a_prior_are_traced():
     """Side by side as alone, by one program."""
     x, begin, traces = data()[:100], start("diag", data()).take([0, 2]), []
 
     def fitted(a, rows):
         traces.append(None)
         prior = Prior(Dirichlet(a), NormalWishart(pseudo_rows=rows))
-        return jaxgmm.fit(begin, x, objective=kind(prior), max_iter=50)
+        return jaxgmm.fit(begin, x, objective=Variational(prior), max_iter=50)
 
     alone = jax.jit(fitted)
     numbers = jnp.array([1.0, 5.0, 50.0]), jnp.array([0.1, 1.0, 10.0])
@@ -295,9 +293,6 @@ def test_the_number_of_components_is_found_and_every_driver_climbs_the_bound():
     objective = Variational(Prior(components=NormalWishart(pseudo_rows=1.0)))
     best = jaxgmm.fit_restarts(KEY, x, 6, n_restarts=8, objective=objective).best
     assert int(np.sum(N * np.asarray(best.mixture.weights) > 1)) == K
-    many = jaxgmm.fit_many(KEY, np.stack([x, 2 * x]), 6, n_restarts=8, objective=objective, tol=1e-8).best
-    assert_close(many.objective[0] / N, best.objective / N, "close")
-    assert_close((many.objective[0] - many.objective[1]) / N, 2 * np.log(2), "close")
     begin = best.mixture.take(np.argsort(-np.asarray(best.mixture.weights))[:K])
     by_em = jaxgmm.fit(begin, x, objective=objective)
     import optax
