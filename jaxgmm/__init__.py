@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jaxgmm.ground.kept import keep_programs
     from jaxgmm.ground.rows import Evidence
     from jaxgmm.ground.schema import Schema
+    from jaxgmm.model.bounded import Bounded
     from jaxgmm.model.evidence import rows
     from jaxgmm.model.free import Free
     from jaxgmm.model.frozen import Frozen
@@ -58,6 +59,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bootstrap",
+    "Bounded",
     "Bounds",
     "Candidate",
     "ComponentSelection",
@@ -147,6 +149,7 @@ __all__ = [
 
 _PLACES = {
     "Bootstrap": "selection.uncertainty",
+    "Bounded": "model.bounded",
     "Bounds": "divergences.bounds",
     "Candidate": "selection.candidates",
     "ComponentSelection": "selection.components",

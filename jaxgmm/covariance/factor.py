@@ -121,6 +121,16 @@ class Factor(ABC):
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, "*b"]) -> tuple["Factor", Bool[Array, "*b"]]:
         """These covariances, none of those `alive` below diag(floor), and which are held by the floor."""
 
+    @abstractmethod
+    def spectrum(self, scale: Float[Array, " d"]) -> Float[Array, "*b d"]:
+        """Eigenvalues of the covariances in units of `scale`, those that may differ between directions."""
+
+    @abstractmethod
+    def bounded(
+        self, scale: Float[Array, " d"], least: Float[Array, "*#b"] | None, most: Float[Array, "*#b"]
+    ) -> "Factor":
+        """With eigenvalues in units of `scale` cut to these bounds; those that are within stay as they are."""
+
     # Densities and moments as matrix products with features of the rows in one frame.
 
     @abstractmethod

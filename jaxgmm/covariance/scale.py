@@ -102,6 +102,16 @@ class Scale(Factor):
         held = held & alive
         return type(self)(jnp.where(held, jnp.sqrt(variance), self.scale), self.n_columns), held
 
+    def spectrum(self, scale: Float[Array, " d"]) -> Float[Array, "*b 1"]:
+        return (self.scale**2 / jnp.mean(scale**2))[..., None]
+
+    def bounded(
+        self, scale: Float[Array, " d"], least: Float[Array, "*#b"] | None, most: Float[Array, "*#b"]
+    ) -> "Scale":
+        unit = jnp.sqrt(jnp.mean(scale**2))
+        cut = jnp.minimum(self.scale, unit * jnp.sqrt(most))
+        return type(self)(cut if least is None else jnp.maximum(cut, unit * jnp.sqrt(least)), self.n_columns)
+
     def frame(self, means: Float[Array, "k d"]) -> ScaledFrame:
         center = jnp.mean(means, axis=0)
         scale = jnp.sqrt(jnp.mean(self.scale**2) + jnp.mean((means - center) ** 2))

@@ -106,6 +106,15 @@ class Scales(Factor):
         held = held & alive[..., None]
         return type(self)(jnp.where(held, jnp.sqrt(variance), self.scale)), jnp.any(held, axis=-1)
 
+    def spectrum(self, scale: Float[Array, " d"]) -> Float[Array, "*b d"]:
+        return (self.scale / scale) ** 2
+
+    def bounded(
+        self, scale: Float[Array, " d"], least: Float[Array, "*#b"] | None, most: Float[Array, "*#b"]
+    ) -> "Scales":
+        cut = jnp.minimum(self.scale, scale * jnp.sqrt(most)[..., None])
+        return type(self)(cut if least is None else jnp.maximum(cut, scale * jnp.sqrt(least)[..., None]))
+
     def frame(self, means: Float[Array, "k d"]) -> ScaledFrame:
         center = jnp.mean(means, axis=0)
         scale = jnp.sqrt(jnp.mean(self.scale**2 + (means - center) ** 2, axis=0))

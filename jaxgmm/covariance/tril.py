@@ -100,6 +100,30 @@ class Tril(Factor):
         factor, held = linalg.floored_cholesky(self.dense(), floor, alive)
         return type(self)(jnp.where(held[..., None, None], factor, self.scale_tril)), held
 
+    def spectrum(self, scale: Float[Array, " d"]) -> Float[Array, "*b d"]:
+        root = self.scale_tril / scale[:, None]
+        return jnp.linalg.eigvalsh(linalg.einsum("...ij,...kj->...ik", root, root))
+
+    def bounded(
+        self, scale: Float[Array, " d"], least: Float[Array, "*#b"] | None, most: Float[Array, "*#b"]
+    ) -> "Tril":
+        every = jnp.ones(self.scale_tril.shape[:-2], bool)
+        one = jnp.ones_like(scale)
+        root = self.scale_tril / scale[:, None]
+        # A covariance is below a bound where its inverse is above the bound's.
+        units = jnp.sqrt(jnp.broadcast_to(most, every.shape))[..., None, None]
+        inverse = linalg.tril_inverse(root) * units
+        precision = linalg.einsum("...ji,...jk->...ik", inverse, inverse)
+        cut, wide = linalg.floored_cholesky(precision, one, every)
+        narrower = units * linalg.lower_factor(jnp.swapaxes(linalg.tril_inverse(cut), -1, -2))
+        root = jnp.where(wide[..., None, None], narrower, root)
+        if least is not None:
+            units = jnp.sqrt(jnp.broadcast_to(least, every.shape))[..., None, None]
+            covariance = linalg.einsum("...ij,...kj->...ik", root / units, root / units)
+            cut, flat = linalg.floored_cholesky(covariance, one, every)
+            root = jnp.where(flat[..., None, None], units * cut, root)
+        return type(self)(scale[:, None] * root)
+
     def frame(self, means: Float[Array, "k d"]) -> LinearFrame:
         center = jnp.mean(means, axis=0)
         away = means - center

@@ -65,6 +65,10 @@ class Frozen(Objective):
         return bool(self.objective.sustains)
 
     @property
+    def widens(self) -> bool:
+        return bool(self.objective.widens)
+
+    @property
     def relative(self) -> bool:
         return bool(self.objective.relative)
 
@@ -188,6 +192,7 @@ class Frozen(Objective):
         return Moments(rows * move, second, moments.mass, moments.degrees)
 
     def placed(self, mixture: Mixture) -> Mixture:
+        mixture = self.objective.placed(mixture)
         components: Any = mixture.components
         present = mixture.log_weights > -jnp.inf
         log_weights = self._with_held(mixture.log_weights, present)

@@ -35,6 +35,11 @@ class Objective:
         return False
 
     @property
+    def widens(self) -> bool:
+        """Whether `placed` may take covariances off the floor."""
+        return False
+
+    @property
     def given(self) -> Bool[Array, " k"] | None:
         """Which components are known but for their weights, and so cannot degenerate; None if none is."""
         return None

@@ -25,6 +25,9 @@ from jaxgmm.model.objective import LIKELIHOOD, Objective
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.statistics import Statistics
 
+# Above the floor by rounding only.
+_CLOSE = 1.001
+
 
 def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Statistics:
     """What the rows `x` say about `mixture`: expected counts and moments, and the log-likelihood.
@@ -165,8 +168,11 @@ def maximize(
     if log_weights is None:
         log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
     stepped = Mixture(jnp.where(some, log_weights, mixture.log_weights), components)
+    placed = objective.placed(stepped)
+    if objective.widens:
+        _, held = placed.components.floored(_CLOSE * floor, alive)
     degenerate, given = held | ~alive, objective.given
-    return objective.placed(stepped), degenerate if given is None else degenerate & ~given
+    return placed, degenerate if given is None else degenerate & ~given
 
 
 def block_size_or_default(block_size: int | None, mixture: Mixture, rows: Evidence) -> int:
