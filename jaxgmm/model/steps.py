@@ -101,8 +101,13 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     return _log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
 
 
-def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0) -> Statistics:
-    """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
+def take_statistics(
+    mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0, *, entropy: bool = False
+) -> Statistics:
+    """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`.
+
+    With the `entropy` of the responsibilities, if asked for.
+    """
 
     def block(given: tuple[Array, Kernel, Array | float], rows: Evidence) -> Statistics:
         log_weights, kernel, reference = given
@@ -113,6 +118,7 @@ def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""
             sums=kernel.statistics(seen, responsibilities),
             log_likelihood=weighted_sum(log_prob - reference, rows.weights),
             n=jnp.sum(rows.weights),
+            entropy=_entropy(responsibilities, rows.weights) if entropy else None,
         )
 
     def take(kernel: Kernel, rows: Evidence) -> Statistics:
@@ -191,6 +197,14 @@ def _m_step(
 @program(static=("block_size",), work=of_passes(1))
 def _log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
     return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, rows, block_size)
+
+
+def _entropy(responsibilities: Float[Array, "n k"], weights: Float[Array, " n"]) -> Float[Array, ""]:
+    """Of rows whose responsibilities are multiplied by their weights."""
+    # Components first, as they come.
+    given = responsibilities.T
+    shares = given / jnp.where(weights > 0, weights, 1)
+    return -jnp.sum(given * jnp.log(jnp.where(shares > 0, shares, 1)))
 
 
 @jax.custom_jvp
