@@ -112,13 +112,14 @@ def take_statistics(
     def block(given: tuple[Array, Kernel, Array | float], rows: Evidence) -> Statistics:
         log_weights, kernel, reference = given
         seen = kernel.read(rows)
-        log_prob, responsibilities = posterior(log_weights, kernel.log_prob(seen), rows, weighted=True)
+        each = kernel.log_prob(seen)
+        log_prob, responsibilities = posterior(log_weights, each, rows, weighted=True)
         return Statistics(
             counts=jnp.sum(responsibilities, axis=0),
             sums=kernel.statistics(seen, responsibilities),
             log_likelihood=weighted_sum(log_prob - reference, rows.weights),
             n=jnp.sum(rows.weights),
-            entropy=_entropy(responsibilities, rows.weights) if entropy else None,
+            entropy=_entropy(log_weights + each, log_prob, responsibilities, rows) if entropy else None,
         )
 
     def take(kernel: Kernel, rows: Evidence) -> Statistics:
@@ -199,12 +200,14 @@ def _log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Flo
     return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, rows, block_size)
 
 
-def _entropy(responsibilities: Float[Array, "n k"], weights: Float[Array, " n"]) -> Float[Array, ""]:
-    """Of rows whose responsibilities are multiplied by their weights."""
-    # Components first, as they come.
+def _entropy(
+    joint: Float[Array, "n k"], log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"], rows: Evidence
+) -> Float[Array, ""]:
+    """From log-densities with the components' weights, and responsibilities with those of the rows."""
+    joint = joint if rows.log_evidence is None else joint + rows.log_evidence
+    # Components first, as they come. No logarithm is taken again.
     given = responsibilities.T
-    shares = given / jnp.where(weights > 0, weights, 1)
-    return -jnp.sum(given * jnp.log(jnp.where(shares > 0, shares, 1)))
+    return jnp.sum(jnp.where(given > 0, given * (log_prob - joint.T), 0))
 
 
 @jax.custom_jvp

@@ -48,6 +48,18 @@ class CompiledMixture:
     _seedings: Mapping[str, Seeding] = SEEDINGS
     _climbed: str
 
+    # What scikit-learn's class and the one derived have.
+    n_components: Any
+    covariance_type: Any
+    tol: Any
+    max_iter: Any
+    n_init: Any
+    init_params: Any
+    random_state: Any
+    warm_start: Any
+    verbose: Any
+    missing: Any
+
     def _start(self, X: np.ndarray) -> Parameters:
         """What the user has said about the start, checked; None where nothing."""
         raise NotImplementedError
@@ -251,7 +263,8 @@ class CompiledMixture:
         self.lower_bounds_ = run.bounds[:n_iter].tolist()
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        theirs: Any = super()
+        tags = theirs.__sklearn_tags__()
         tags.array_api_support = False
         tags.input_tags.allow_nan = self.missing == "em"
         return tags

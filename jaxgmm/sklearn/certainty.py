@@ -7,17 +7,17 @@ import numpy as np
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.pytree import record
 
 
 @record
 class Finite:
     """Dirichlet's distribution of the weights.
 
-    Fields: `amounts` (k,), scikit-learn's `weight_concentration_`.
+    Fields: `amounts` (k,), scikit-learn's `weight_concentration_`; here and below, of numpy outside compiled calls.
     """
 
-    amounts: Leaf
+    amounts: Any
 
     @classmethod
     def of(cls, prior: Any, counts: Float[Array, " k"]) -> "Finite":
@@ -50,8 +50,8 @@ class Process:
     those before have left: scikit-learn's `weight_concentration_`.
     """
 
-    taken: Leaf
-    left: Leaf
+    taken: Any
+    left: Any
 
     @classmethod
     def of(cls, prior: Any, counts: Float[Array, " k"]) -> "Process":
@@ -105,8 +105,8 @@ class Certainty:
     """
 
     concentration: Any
-    mean_precision: Leaf
-    degrees: Leaf
+    mean_precision: Any
+    degrees: Any
 
     def log_weights(self, n_columns: int) -> Float[Array, " k"]:
         """Logarithms of weights with which the expected mixture takes responsibility for rows (k,).

@@ -56,7 +56,7 @@ def prior_of(estimator: Any, X: np.ndarray, rows: Evidence, unit: float) -> dict
 def bayes(estimator: Any, rows: Evidence, unit: float, prior: dict[str, Any]) -> Bayes:
     """What is climbed under these priors."""
 
-    def number(value: Any) -> np.ndarray:
+    def number(value: Any) -> Any:
         return np.asarray(value, rows.x.dtype)
 
     return Bayes(
