@@ -42,11 +42,12 @@ class CompiledMixture:
     """
 
     # What a derived class says of itself: the class it stands for, the methods of it that are never called, where rows
-    # may start, and the name of what is climbed.
+    # may start, the name of what is climbed, and the types that it computes in.
     _theirs: type
     _hooks: tuple[str, ...] = HOOKS
     _seedings: Mapping[str, Seeding] = SEEDINGS
     _climbed: str
+    _dtypes: tuple[type, ...] = (np.float64, np.float32)
 
     # What scikit-learn's class and the one derived have.
     n_components: Any
@@ -228,7 +229,7 @@ class CompiledMixture:
     def _checked(self, X: Any, **options: Any) -> np.ndarray:
         """Rows as floating point numbers, with NaN only where entries may be missing."""
         finite = "allow-nan" if self.missing == "em" else True
-        return validate_data(self, said(X), dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)
+        return validate_data(self, said(X), dtype=list(self._dtypes), ensure_all_finite=finite, **options)
 
     def _parameters(self, dtype: Any) -> Parameters:
         # From the attributes that scikit-learn's own methods read, which users may set.

@@ -22,8 +22,9 @@ class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianM
     """`sklearn.mixture.BayesianGaussianMixture`, computed by jaxgmm, with what it lacks.
 
     Parameters, attributes and methods have scikit-learn's names, defaults and meanings, and from the same start it
-    takes the same steps to the same lower bound. A `random_state` draws the same start. Rows of any length, dtypes,
+    takes the same steps to the same lower bound. A `random_state` draws the same start. Rows of any length,
     `sample_weight`, gaps, `noise` and labels are as in `GaussianMixture`; weights and gaps tell the default priors too.
+    All data are computed in float64, as there: the lower bound is a total over rows, and `tol` a small change of it.
 
     The steps are those of `jaxgmm.Variational` where covariances are "full" and `reg_covar` is 0. Of other covariances
     scikit-learn's are not conjugate, and its lower bound leaves out constants, so that it compares no numbers of
@@ -47,6 +48,8 @@ class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianM
     _hooks = HOOKS_OF_BAYES
     _seedings = SEEDINGS_WITH_PRIOR
     _climbed = "lower bound"
+    # A small change of the bound, a total over rows, ends a fit: more digits than float32 has.
+    _dtypes = (np.float64,)
     _parameter_constraints = {  # noqa: RUF012
         **sklearn.mixture.BayesianGaussianMixture._parameter_constraints,
         "missing": [StrOptions({"error", "em"})],
