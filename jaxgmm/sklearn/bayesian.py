@@ -112,7 +112,7 @@ class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianM
 
     def _evidence(self, rows: Evidence) -> Evidence:
         # Of a row without entries the steps would still make something.
-        return dataclasses.replace(rows, weights=rows.counted)
+        return rows if rows.seen is None else dataclasses.replace(rows, weights=rows.counted)
 
     def _prior(self, X: np.ndarray, rows: Evidence, unit: float) -> dict[str, Any]:
         return prior_of(self, X, rows, unit)

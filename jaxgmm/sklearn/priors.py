@@ -36,7 +36,7 @@ def prior_of(estimator: Any, X: np.ndarray, rows: Evidence, unit: float) -> dict
     covariance = _shaped(f"{kind} covariance_prior", estimator.covariance_prior, shape)
     if covariance is not None:
         try:
-            FORMS[kind].root_of_precisions(np.asarray(covariance, np.float64))
+            FORMS[kind].root_of_precisions(np.atleast_1d(np.asarray(covariance, np.float64)))
         except np.linalg.LinAlgError as error:
             raise ValueError(f"'{kind} covariance_prior' should be symmetric, positive-definite") from error
     if mean is None or covariance is None:
