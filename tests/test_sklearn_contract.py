@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from jaxgmm.sklearn import GaussianMixture, from_sklearn
-from jaxgmm.sklearn.checks import _HOOKS
+from jaxgmm.sklearn.checks import HOOKS
 
 from tolerance import once
 
@@ -31,12 +31,12 @@ def test_every_hook_is_one_of_scikit_learn():
     own = {name for name in vars(sklearn.mixture._base.BaseMixture) if re.match(r"_[a-z]", name)}
     own -= {"_parameter_constraints", "_abc_impl", "_doc_link_template"}
     told = {name for name in own if name.startswith("_print_verbose")}
-    assert own - told <= set(_HOOKS)
-    assert all(hasattr(THEIRS, name) for name in _HOOKS)
+    assert own - told <= set(HOOKS)
+    assert all(hasattr(THEIRS, name) for name in HOOKS)
 
 
 @once
-@pytest.mark.parametrize("name", _HOOKS)
+@pytest.mark.parametrize("name", HOOKS)
 def test_a_step_of_ones_own_is_refused_and_not_ignored(name):
     cls = type("Own", (GaussianMixture,), {name: lambda self, *args, **kwargs: None})
     with pytest.raises(TypeError, match=f"Own overrides {name}, which .* Derive it from sklearn"):

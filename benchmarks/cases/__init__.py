@@ -23,6 +23,7 @@ CASES = {
     "derivative": "derivative",
     "likelihood": "likelihood",
     "partial": "partial",
+    "bayesian": "bayesian",
     "cold_start": "cold_start",
     "growth": "growth",
 }

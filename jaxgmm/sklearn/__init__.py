@@ -1,6 +1,7 @@
 """Mixtures as scikit-learn estimators, and their conversion to and from scikit-learn's own."""
 
 try:
+    from jaxgmm.sklearn.bayesian import BayesianGaussianMixture
     from jaxgmm.sklearn.estimator import GaussianMixture
     from jaxgmm.sklearn.imputer import MixtureImputer
     from jaxgmm.sklearn.interop import from_sklearn, to_sklearn
@@ -10,4 +11,11 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("jaxgmm.sklearn needs scikit-learn 1.6 or later: pip install 'jaxgmm[sklearn]'.") from error
 
-__all__ = ["GaussianMixture", "MixtureImputer", "MixtureRegressor", "from_sklearn", "to_sklearn"]
+__all__ = [
+    "BayesianGaussianMixture",
+    "GaussianMixture",
+    "MixtureImputer",
+    "MixtureRegressor",
+    "from_sklearn",
+    "to_sklearn",
+]

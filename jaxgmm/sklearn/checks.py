@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import sklearn.mixture
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight
 
@@ -13,7 +12,7 @@ from jaxgmm.sklearn.forms import FORMS, factor_of_root
 from jaxgmm.sklearn.programs import Parameters
 
 # Where scikit-learn lets a subclass step in, and the compiled programs do not call.
-_HOOKS = (
+HOOKS = (
     "_check_parameters",
     "_compute_lower_bound",
     "_e_step",
@@ -27,17 +26,31 @@ _HOOKS = (
     "_m_step",
     "_set_parameters",
 )
+HOOKS_OF_BAYES = (
+    *HOOKS,
+    "_check_means_parameters",
+    "_check_precision_parameters",
+    "_check_weights_parameters",
+    "_checkcovariance_prior_parameter",
+    "_estimate_means",
+    "_estimate_precisions",
+    "_estimate_weights",
+    "_estimate_wishart_diag",
+    "_estimate_wishart_full",
+    "_estimate_wishart_spherical",
+    "_estimate_wishart_tied",
+)
 
 
 def check_nothing_overridden(estimator: Any) -> None:
     """Refuse an estimator with steps of its own, which would be left out."""
-    theirs = sklearn.mixture.GaussianMixture
-    for name in _HOOKS:
+    theirs = estimator._theirs
+    for name in estimator._hooks:
         own = getattr(type(estimator), name, None) is not getattr(theirs, name, None) or name in vars(estimator)
         if own and hasattr(estimator, name):
             raise TypeError(
                 f"{type(estimator).__name__} overrides {name}, which the compiled fit never calls. Derive it from "
-                "sklearn.mixture.GaussianMixture, which does, or write a jaxgmm.Family for other components."
+                f"sklearn.mixture.{theirs.__name__}, which does, or write a jaxgmm.Family for other components."
             )
 
 

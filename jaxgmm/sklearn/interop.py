@@ -22,10 +22,11 @@ _EACH = {"tied-diag": "diag", "tied-spherical": "spherical"}
 
 
 def from_sklearn(estimator: Any) -> Mixture:
-    """The mixture that a fitted `GaussianMixture` holds, scikit-learn's own or `jaxgmm.sklearn`'s.
+    """The mixture that a fitted estimator holds, scikit-learn's own or `jaxgmm.sklearn`'s.
 
-    Of a `BayesianGaussianMixture`, it is the mixture at its point estimates; its own `score_samples` adds terms for
-    their uncertainty. float64 parameters become float32 where JAX has no float64 enabled and nothing is lost by it.
+    Of a `BayesianGaussianMixture`, it is that of the expected weights, means and precisions; its own `score_samples`
+    adds terms for how sure they are. float64 parameters become float32 where JAX has no float64 enabled and nothing is
+    lost by it.
 
     Raises:
         TypeError: not a Gaussian mixture estimator.
@@ -41,13 +42,14 @@ def from_sklearn(estimator: Any) -> Mixture:
     """
     if getattr(estimator, "covariance_type", None) not in FORMS:
         raise TypeError(
-            f"estimator is of type {type(estimator).__name__}; expected a fitted sklearn.mixture.GaussianMixture."
+            f"estimator is of type {type(estimator).__name__}; expected a fitted GaussianMixture or "
+            "BayesianGaussianMixture."
         )
     check_is_fitted(estimator)
     kind = estimator.covariance_type
     weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
-    parameters = Parameters(*(jnp.asarray(array) for array in (weights, means, factor_of(estimator, means.dtype))))
-    mixture = parameters.mixture(kind)
+    given = Parameters(weights, means, factor_of(estimator, means.dtype))
+    mixture = jax.tree.map(jnp.asarray, given).mixture(kind)
     covariances = covariance_attributes(kind, factor_of(estimator, np.float64), np.float64)["covariances_"]
     checks.keep_digits(
         "estimator.means_", estimator.means_, lambda rough: extents.about(means, covariances, STRUCTURES[kind])

@@ -9,19 +9,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
-from jaxgmm.families.kernels import Moments
 from jaxgmm.fitting.loop import Loop
-from jaxgmm.ground import pytree
+from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_shares, standard
 from jaxgmm.model.mixture import Mixture, block_size_of
-from jaxgmm.model.objective import Objective
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
+from jaxgmm.sklearn.certainty import Certainty
+from jaxgmm.sklearn.objectives import Ridge
 
 # A component narrower than so many roundings of the data's spread has no width that its rows could tell.
 _ROUNDINGS = 8
@@ -31,37 +31,46 @@ _ROUNDINGS = 8
 class Parameters:
     """A mixture as plain arrays.
 
-    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds. Of numpy outside compiled
-    calls, and None for what `run_em` is to take from seeds.
+    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds; `certainty`, None where
+    parameters have no distributions. Of numpy outside compiled calls, and None for what `run_em` is to take from seeds.
     """
 
     weights: Any
     means: Any
     factor: Any
+    certainty: Certainty | None = None
 
     def mixture(self, covariance_type: str) -> Mixture:
+        """What takes responsibility for rows."""
         covariance = structure_of(covariance_type).from_roots(self.factor, self.means.shape[1])
-        return Mixture(jnp.log(self.weights), Gaussian(self.means, covariance))
+        certainty = self.certainty
+        log_weights = jnp.log(self.weights) if certainty is None else certainty.log_weights(self.means.shape[1])
+        return Mixture(log_weights, Gaussian(self.means, covariance))
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be seeded."""
-        return all(field is not None for field in _fields(self))
+        return all(field is not None for field in (self.weights, self.means, self.factor))
+
+    def filled(self, other: "Parameters") -> "Parameters":
+        """With those of the other where there are none."""
+        return Parameters(*(b if a is None else a for a, b in zip(_fields(self), _fields(other), strict=True)))
 
     @classmethod
-    def of(cls, mixture: Mixture) -> "Parameters":
+    def of(cls, mixture: Mixture, certainty: Certainty | None = None) -> "Parameters":
         components: Any = mixture.components
         (factor,) = jax.tree.leaves(components.covariance)
-        return cls(mixture.weights, mixture.means, factor)
+        weights = mixture.weights if certainty is None else certainty.concentration.weights()
+        return cls(weights, mixture.means, factor, certainty)
 
 
 @record
 class Run:
     """Where EM ended.
 
-    Fields: `parameters`, after the last M-step; `bound` (), mean log-likelihood before it; `bounds` (h,), the same for
-    every step; `n_iter` (), steps; `change` (), of the bound by the last one; `degenerate` (k,), components that the
-    last M-step left without a covariance.
+    Fields: `parameters`, after the last M-step; `bound` (), what the objective says of that step, such as the mean
+    log-likelihood before it; `bounds` (h,), the same for every step; `n_iter` (), steps; `change` (), of the bound by
+    the last one; `degenerate` (k,), components that the last M-step left without a covariance.
     """
 
     parameters: Parameters
@@ -73,28 +82,11 @@ class Run:
 
 
 @record
-class Ridge(Objective):
-    """scikit-learn's: covariances that are larger by `amount` () times the identity, the `reg_covar` of its users.
-
-    That is no prior: what is added grows with the rows that a component has, and the likelihood may fall.
-    """
-
-    amount: Leaf
-
-    def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Moments) -> Moments:
-        # Those of rows of each component that lie, in every column, one standard deviation off its new mean.
-        k, d = mixture.means.shape
-        away = jnp.sqrt(self.amount) * jnp.broadcast_to(jnp.eye(d, dtype=self.amount.dtype), (k, d, d))
-        components: Any = mixture.components
-        second = components.covariance.scatter(away, jnp.broadcast_to(counts, (d, k)))
-        return dataclasses.replace(sums, second=sums.second + second)
-
-
-@record
 class _Stand:
-    """Where the fit is: the `mixture` after the last M-step, and what there is to tell of the way."""
+    """Where the fit is: the `mixture` after the last M-step, its `certainty`, and what there is to tell of the way."""
 
     mixture: Mixture
+    certainty: Certainty | None
     run: Run
 
 
@@ -106,7 +98,7 @@ class _Next:
 
 @record
 class Changes(Loop):
-    """The loop as scikit-learn defines it: every step of EM, until one changes the mean log-likelihood too little.
+    """The loop as scikit-learn defines it: every step of EM, until one changes the objective's bound too little.
 
     Fields: `objective`; `floor` (d,); `total` (), of the weights; `tol`, `max_iter`.
     """
@@ -124,15 +116,15 @@ class Changes(Loop):
         return (run.n_iter < self.max_iter) & fine & ~(jnp.abs(run.change) < self.tol)
 
     def propose(self, state: _Stand) -> _Next:
-        # Log-densities are counted from the bound, so that their sum rounds less than the bound itself.
-        return _Next(state.mixture, jnp.where(jnp.isfinite(state.run.bound), state.run.bound, 0))
+        return _Next(state.mixture, self.objective.reference(state.run.bound))
 
     def accept(self, state: _Stand, proposal: _Next, statistics: Statistics) -> _Stand:
         run = state.run
         after, held = maximize(state.mixture, statistics, self.floor, self.objective)
-        bound = proposal.reference + statistics.log_likelihood / self.total
+        bound = self.objective.bound(state.mixture, proposal.reference, statistics, self.total, after)
+        certainty = self.objective.certainty(after, statistics.counts)
         # No step leads on from where the likelihood is not finite.
-        after = pytree.where(jnp.isfinite(bound), after, state.mixture)
+        after, certainty = pytree.where(jnp.isfinite(bound), (after, certainty), (state.mixture, state.certainty))
         run = dataclasses.replace(
             run,
             bound=bound,
@@ -143,7 +135,7 @@ class Changes(Loop):
             # What made the likelihood infinite happened the step before.
             degenerate=jnp.where(jnp.isfinite(bound), held & (after.log_weights > -jnp.inf), run.degenerate),
         )
-        return _Stand(after, run)
+        return _Stand(after, certainty, run)
 
 
 @program(
@@ -165,7 +157,7 @@ def run_em(
     given: Parameters,
     bound: Float[Array, ""],
     tol: Float[Array, ""],
-    reg_covar: Float[Array, ""],
+    objective: Ridge,
     max_iter: Int[Array, ""],
     *,
     n_components: int,
@@ -178,29 +170,31 @@ def run_em(
     """
     dtype, weights = rows.x.dtype, rows.weights
     least = jnp.asarray((_ROUNDINGS * jnp.finfo(dtype).eps) ** 2, dtype)
-    objective = Ridge(reg_covar)
     rows, columns = standard(rows)
     floor = floor_of(columns.scale, least)
     start = given
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
-        seeded = Parameters.of(
-            from_shares(rows, columns, shares, floor, objective, form=Gaussian.form(covariance_type))
-        )
-        start = Parameters(*(b if a is None else a for a, b in zip(_fields(given), _fields(seeded), strict=True)))
+        seeded = from_shares(rows, columns, shares, floor, objective, form=Gaussian.form(covariance_type))
+        counts = linalg.einsum("n,nk->k", rows.weights, shares)
+        start = given.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
     mixture = start.mixture(covariance_type)
     blocks = rows.in_blocks(block_size_of(mixture, rows))
     blank = Run(
-        parameters=Parameters.of(mixture),
+        parameters=Parameters.of(mixture, start.certainty),
         bound=bound,
         bounds=jnp.zeros((history_size,), dtype),
         n_iter=jnp.zeros((), jnp.int32),
         change=jnp.full((), jnp.inf, dtype),
         degenerate=jnp.zeros((n_components,), bool),
     )
+
+    def take(mixture: Mixture, reference: Array) -> Statistics:
+        return take_statistics(mixture, blocks, reference, entropy=objective.needs_entropy)
+
     loop = Changes(objective, floor, jnp.sum(weights), tol, max_iter)
-    end = loop.run(_Stand(mixture, blank), lambda mixture, reference: take_statistics(mixture, blocks, reference))
-    return dataclasses.replace(end.run, parameters=Parameters.of(end.mixture))
+    end = loop.run(_Stand(mixture, start.certainty, blank), take)
+    return dataclasses.replace(end.run, parameters=Parameters.of(end.mixture, end.certainty))
 
 
 @program(static=("covariance_type",))
@@ -215,5 +209,5 @@ def responsibilities(parameters: Parameters, rows: Evidence, *, covariance_type:
     return parameters.mixture(covariance_type).responsibilities(rows)
 
 
-def _fields(parameters: Parameters) -> tuple[Any, Any, Any]:
-    return parameters.weights, parameters.means, parameters.factor
+def _fields(parameters: Parameters) -> tuple[Any, ...]:
+    return parameters.weights, parameters.means, parameters.factor, parameters.certainty

@@ -10,7 +10,8 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
 Seeding = Callable[[np.random.RandomState, np.ndarray, np.ndarray | None, int], np.ndarray]
-"""From randomness, rows (n, d), weights (n,) or None and k, to the component of each row (n,) or its shares (n, k)."""
+"""From randomness, rows (n, d), weights (n,) or None and k, to the component of each row (n,), -1 for none, or its
+shares (n, k)."""
 
 
 def kmeans(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
@@ -19,14 +20,34 @@ def kmeans(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | N
 
 
 def kmeans_plus_plus(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
-    """Each row with the nearest of k rows that k-means++ draws."""
-    return pairwise_distances_argmin(X, kmeans_plusplus(X, k, random_state=random, sample_weight=weights)[0])
+    """Places of k rows that k-means++ draws."""
+    return kmeans_plusplus(X, k, random_state=random, sample_weight=weights)[1]
 
 
 def random_from_data(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
-    """Each row with the nearest of k distinct rows."""
+    """Places of k distinct rows."""
     share = None if weights is None else weights.astype(np.float64) / weights.sum(dtype=np.float64)
-    return pairwise_distances_argmin(X, X[random.choice(len(X), size=k, replace=False, p=share)])
+    return random.choice(len(X), size=k, replace=False, p=share)
+
+
+def with_nearest(draw: Seeding) -> Seeding:
+    """Each row with the nearest of the rows that are drawn."""
+
+    def seeding(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+        return pairwise_distances_argmin(X, X[draw(random, X, weights, k)])
+
+    return seeding
+
+
+def alone(draw: Seeding) -> Seeding:
+    """The rows that are drawn, and no others: a component of each, and -1 for the rest."""
+
+    def seeding(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
+        labels = np.full(len(X), -1)
+        labels[draw(random, X, weights, k)] = np.arange(k)
+        return labels
+
+    return seeding
 
 
 def anywhere(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray | None, k: int) -> np.ndarray:
@@ -37,7 +58,14 @@ def anywhere(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray |
 
 SEEDINGS: dict[str, Seeding] = {
     "kmeans": kmeans,
-    "k-means++": kmeans_plus_plus,
-    "random_from_data": random_from_data,
+    "k-means++": with_nearest(kmeans_plus_plus),
+    "random_from_data": with_nearest(random_from_data),
     "random": anywhere,
 }
+"""Of components that are nothing without rows."""
+
+SEEDINGS_WITH_PRIOR: dict[str, Seeding] = SEEDINGS | {
+    "k-means++": alone(kmeans_plus_plus),
+    "random_from_data": alone(random_from_data),
+}
+"""Of components that are something on a single row, or on none."""
