@@ -16,15 +16,13 @@ class Statistics:
 
     Fields: `counts` (k,), weight of the rows each component is responsible for; `sums`, what the family needs besides,
     for Gaussians the moments about the current means; `log_likelihood` (), total over rows of weight times log-density
-    (natural logarithm); `n` (), total weight of the rows; `entropy` (), total of weight times that of a row's
-    responsibilities, where it was asked for.
+    (natural logarithm); `n` (), total weight of the rows.
     """
 
     counts: Leaf
     sums: Any
     log_likelihood: Leaf
     n: Leaf
-    entropy: Leaf | None = None
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return pytree.add(self, other)

@@ -104,25 +104,18 @@ def log_likelihood(mixture: Mixture, x: Any, weights: Any = None, *, block_size:
     return _log_likelihood(mixture, rows, block_size=block_size_or_default(block_size, mixture, rows))
 
 
-def take_statistics(
-    mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0, *, entropy: bool = False
-) -> Statistics:
-    """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`.
-
-    With the `entropy` of the responsibilities, if asked for.
-    """
+def take_statistics(mixture: Mixture, rows: Evidence, reference: Float[Array, ""] | float = 0.0) -> Statistics:
+    """`e_step` over rows in blocks; log-densities, and so the log-likelihood, are counted from `reference`."""
 
     def block(given: tuple[Array, Kernel, Array | float], rows: Evidence) -> Statistics:
         log_weights, kernel, reference = given
         seen = kernel.read(rows)
-        each = kernel.log_prob(seen)
-        log_prob, responsibilities = posterior(log_weights, each, rows, weighted=True)
+        log_prob, responsibilities = posterior(log_weights, kernel.log_prob(seen), rows, weighted=True)
         return Statistics(
             counts=jnp.sum(responsibilities, axis=0),
             sums=kernel.statistics(seen, responsibilities),
             log_likelihood=weighted_sum(log_prob - reference, rows.weights),
             n=jnp.sum(rows.weights),
-            entropy=_entropy(log_weights + each, log_prob, responsibilities, rows) if entropy else None,
         )
 
     def take(kernel: Kernel, rows: Evidence) -> Statistics:
@@ -204,16 +197,6 @@ def _m_step(
 @program(static=("block_size",), work=of_passes(1))
 def _log_likelihood(mixture: Mixture, rows: Evidence, *, block_size: int) -> Float[Array, ""]:
     return sum_over_rows(lambda log_prob, responsibilities: log_prob, mixture, rows, block_size)
-
-
-def _entropy(
-    joint: Float[Array, "n k"], log_prob: Float[Array, " n"], responsibilities: Float[Array, "n k"], rows: Evidence
-) -> Float[Array, ""]:
-    """From log-densities with the components' weights, and responsibilities with those of the rows."""
-    joint = joint if rows.log_evidence is None else joint + rows.log_evidence
-    # Components first, as they come. No logarithm is taken again.
-    given = responsibilities.T
-    return jnp.sum(jnp.where(given > 0, given * (log_prob - joint.T), 0))
 
 
 @jax.custom_jvp

@@ -34,11 +34,6 @@ class Ridge(Objective):
         second = components.covariance.scatter(away, jnp.broadcast_to(counts, (d, k)))
         return dataclasses.replace(sums, second=sums.second + second)
 
-    @property
-    def needs_entropy(self) -> bool:
-        """Whether a pass has to take that of the responsibilities."""
-        return False
-
     def certainty(self, mixture: Mixture, counts: Float[Array, " k"]) -> Certainty | None:
         """What the mixture does not say of the step that such components, of so many rows, lead to."""
         return None
@@ -66,7 +61,7 @@ class Bayes(Ridge):
 
     Fields: `concentration` (), `mean` (d,), `mean_precision` (), `degrees` () and `scatter`, as covariances are kept:
     the priors; `unit` (), weight by which those of the rows were divided; `prior_type`, of the weights, by its name in
-    scikit-learn; `partial`, whether rows are known in part.
+    scikit-learn.
     """
 
     concentration: Leaf
@@ -76,15 +71,10 @@ class Bayes(Ridge):
     scatter: Leaf
     unit: Leaf
     prior_type: str = static()
-    partial: bool = static()
 
     @property
     def sustains(self) -> bool:
         return True
-
-    @property
-    def needs_entropy(self) -> bool:
-        return not self.partial
 
     def certainty(self, mixture: Mixture, counts: Float[Array, " k"]) -> Certainty:
         counts = self.unit * counts
@@ -122,10 +112,8 @@ class Bayes(Ridge):
     ) -> Float[Array, ""]:
         certainty = self.certainty(mixture, statistics.counts)
         half_log_dets = jnp.broadcast_to(_shared(after)[0].factor.half_log_det(), statistics.counts.shape)
-        entropy = statistics.entropy
-        if entropy is None:
-            # With that of what is not known of the rows: what the log-likelihood has beside the expected joint one.
-            entropy = statistics.log_likelihood - _expected(mixture, statistics)
+        # Of the responsibilities, and of what is not known of the rows.
+        entropy = statistics.log_likelihood - _expected(mixture, statistics)
         bound = self.unit * entropy + certainty.log_volume(half_log_dets, mixture.n_columns)
         # Where no component has any density, there are no responsibilities either.
         return jnp.where(jnp.isfinite(statistics.log_likelihood), bound, statistics.log_likelihood)

@@ -68,7 +68,6 @@ def bayes(estimator: Any, rows: Evidence, unit: float, prior: dict[str, Any]) ->
         scatter=number(prior["covariance_prior_"]),
         unit=number(unit),
         prior_type=estimator.weight_concentration_prior_type,
-        partial=rows.partial,
     )
 
 

@@ -190,7 +190,7 @@ def run_em(
     )
 
     def take(mixture: Mixture, reference: Array) -> Statistics:
-        return take_statistics(mixture, blocks, reference, entropy=objective.needs_entropy)
+        return take_statistics(mixture, blocks, reference)
 
     loop = Changes(objective, floor, jnp.sum(weights), tol, max_iter)
     end = loop.run(_Stand(mixture, start.certainty, blank), take)
