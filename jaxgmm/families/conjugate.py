@@ -97,12 +97,12 @@ class NormalWishart:
         self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the expectation of means and of precisions given the rows and their components."""
+        per_row = _structure(components).factor.wishart[2]
         if moments.mass is not None:
             raise NotImplementedError(
                 f"Variational has no closed form for {type(components).__name__} components, each row of which has a "
                 "scale that is not known. Posterior takes them, and Variational takes Gaussian ones."
             )
-        per_row = _structure(components).factor.wishart[2]
         return self._added(components, counts, moments, present, unit, self.degrees / per_row, 0)
 
     def log_density(self, components: Family, present: Bool[Array, " k"]) -> Float[Array, ""]:
