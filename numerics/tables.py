@@ -1,6 +1,6 @@
-"""Run the experiments and write their tables into docs/numerics.md, between the marks that name them.
+"""Run the experiments and write their tables into the pages that have them, between the marks that name them.
 
-`make numerics`. Takes a few minutes. With `--print`, as on a machine whose numbers the page does not state, they are
+`make numerics`. Takes some ten minutes. With `--print`, as on a machine whose numbers the page does not state, they are
 printed instead.
 """
 
@@ -19,11 +19,14 @@ from tabulate import tabulate
 jax.config.update("jax_enable_x64", True)
 
 import derivatives  # noqa: E402
+import how_many  # noqa: E402
 
 import experiments  # noqa: E402
 from bad_input import BAD_INPUT, evaluate  # noqa: E402
 
-PAGE = Path(__file__).parent.parent / "docs" / "numerics.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (DOCS / "numerics.md", DOCS / "priors.md")
+MODULES = (derivatives, how_many, experiments)
 
 
 def cell(value: object) -> object:
@@ -35,7 +38,7 @@ def cell(value: object) -> object:
 
 def rows_of(name: str) -> list[dict[str, object]]:
     """The rows of an experiment, in both dtypes where it takes one."""
-    experiment = getattr(derivatives, name, None) or getattr(experiments, name)
+    experiment = next(getattr(module, name) for module in MODULES if hasattr(module, name))
     if inspect.signature(experiment).parameters.keys() & {"dtype"}:
         rows = [row for dtype in (np.float32, np.float64) for row in experiment(dtype)]
     else:
@@ -66,20 +69,24 @@ def table(name: str) -> str:
 
 
 def main() -> None:
-    """Replace every table of the page, or those named on the command line; or print them."""
+    """Replace every table of the pages, or those named on the command line; or print them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", help="which tables; default all")
-    parser.add_argument("--print", action="store_true", help="print them, and leave the page as it is")
+    parser.add_argument("--print", action="store_true", help="print them, and leave the pages as they are")
     given = parser.parse_args()
-    text = PAGE.read_text()
-    for name in given.names or re.findall(r"<!-- begin (\w+) -->", text):
-        if given.print:
-            print(f"{name}\n{table(name)}", flush=True)
-            continue
-        pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
-        text = re.sub(pattern, lambda found, name=name: f"{found[1]}\n{table(name)}\n\n{found[2]}", text, flags=re.S)
-    if not given.print:
-        PAGE.write_text(text)
+    for page in PAGES:
+        text = page.read_text()
+        of_page = re.findall(r"<!-- begin (\w+) -->", text)
+        for name in [name for name in given.names or of_page if name in of_page]:
+            if given.print:
+                print(f"{name}\n{table(name)}", flush=True)
+                continue
+            pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+            text = re.sub(
+                pattern, lambda found, name=name: f"{found[1]}\n{table(name)}\n\n{found[2]}", text, flags=re.S
+            )
+        if not given.print:
+            page.write_text(text)
 
 
 if __name__ == "__main__":

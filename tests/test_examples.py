@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 FOUND = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 # For each example: constants that make it short, and what it must print.
 SHORT = {
+    "adaptation": ({"N_DRAWS": 1, "N_RESTARTS": 1, "N_COMPONENTS": 8, "SIZES": [2, 10]}, "adapted, with weights"),
     "anomalies": (
         {"N_UNSEEN": 2, "CHOICES": [[9, 0.1]], "N_TREES": 20},
         "promised by the rows held back:",
@@ -26,6 +27,7 @@ SHORT = {
         {"LARGEST": 4, "STRUCTURES": ["full"], "TESTED": [2], "N_RESTARTS": 4, "N_BOOTSTRAP": 9},
         "full       3",
     ),
+    "credible_means": ({"SIZES": [100], "N_SETS": 20}, "hardly touch,    100 rows, 20 data sets"),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
     "digits_classifier": ({"N_SPLITS": 1, "N_COMPONENTS": [1], "N_RESTARTS": 1}, "mixtures, k = 1        accuracy 98."),
     "embedding": ({"N_STEPS": 3, "N_SPLITS": 1}, "learned"),
@@ -39,6 +41,7 @@ SHORT = {
     "influence": ({"N_ROWS": 136, "N_RESTARTS": 4}, "influence against refits:"),
     "latent_prior": ({"N_STEPS": 30}, "mixture of ten"),
     "many_fits": ({"N_GENES": 400, "N_LOOPED": 10}, "800 fits"),
+    "pruning": ({"N_VALUES": 4, "N_RESTARTS": 4, "ROOM": 6}, "pseudo_rows"),
     "quickstart": ({}, "converged after", "log-likelihood -1130.264"),
     "regimes": (
         {"N_RESTARTS": 2, "MOST_COMPONENTS": 2},

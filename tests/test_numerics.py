@@ -1,4 +1,4 @@
-"""Bounds on the experiments whose tables stand in docs/numerics.md."""
+"""Bounds on the experiments whose tables stand in docs/numerics.md and docs/priors.md."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 import jaxgmm
 
 import experiments
+import how_many
 from cases import CASES
 from compilations import equations
 from tolerance import dtype, once
@@ -187,3 +188,11 @@ def test_one_row_of_many_without_density_fails_honestly():
     assert float(jaxgmm.log_likelihood(mixture, x)) == -np.inf
     result = jaxgmm.fit(mixture, x)
     assert jaxgmm.Status(int(result.status)) == jaxgmm.Status.NON_FINITE
+
+
+@once
+def test_how_many():
+    """Of rows that were drawn from three Gaussians; the page has what others say."""
+    x = how_many.drawn(3, 2, 240, 4, 1)
+    assert how_many.swept(x) == 3
+    assert how_many.left(x, how_many.PRUNING["Dirichlet, 0.01"]) == 3

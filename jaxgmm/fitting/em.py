@@ -59,7 +59,7 @@ def fit(
             above the floor is not changed by it.
         scale: of each column (d,). Default `scale_of(x, weights)`; give that of all rows where these are some of them,
             or one that is known already.
-        objective: what the fit climbs, the likelihood unless another is given, such as `Posterior(concentration=2.0)`.
+        objective: what the fit climbs, the likelihood unless another is given, such as `Posterior()`.
         acceleration: "anderson" extrapolates from the latest steps of EM, which saves most of them where components
             overlap; None takes every step as EM gives it. The points where a fit may rest are the same. Static.
         history_size: length of the result's `history`. Static.
