@@ -79,7 +79,7 @@ for name, times in (("overlap", 1.0), ("hardly touch", 2.0)):
 # The components by the ellipses that hold 90 % of their rows; filled, the regions of their means; crosses, the true
 # means.
 
-figure, panels = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained", sharex=True, sharey=True)
+figure, panels = plt.subplots(1, len(SIZES), figsize=(13, 4.2), layout="constrained", sharey=True, squeeze=False)
 for ax, (n, found) in zip(panels.flat, many.items(), strict=True):
     ax.scatter(*sets[n].T, s=5, color="0.6", lw=0)
     plot.ellipses(found.mixture, ax, levels=[0.9], colors=COLORS, fill=False)

@@ -83,6 +83,6 @@ def how_many():
             "evidence": by_evidence,
             **{prior: number for prior, (number, _) in pruned.items()},
             "s: BIC": of_bic,
-            "evidence ": of_evidence,
-            "pruned": float(np.mean([seconds for _, seconds in pruned.values()])),
+            "s: evidence": of_evidence,
+            "s: pruned": float(np.mean([seconds for _, seconds in pruned.values()])),
         }

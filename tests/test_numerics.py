@@ -1,5 +1,6 @@
 """Bounds on the experiments whose tables stand in docs/numerics.md and docs/priors.md."""
 
+import how_many
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 import jaxgmm
 
 import experiments
-import how_many
 from cases import CASES
 from compilations import equations
 from tolerance import dtype, once
@@ -192,7 +192,7 @@ def test_one_row_of_many_without_density_fails_honestly():
 
 @once
 def test_how_many():
-    """Of rows that were drawn from three Gaussians; the page has what others say."""
-    x = how_many.drawn(3, 2, 240, 4, 1)
-    assert how_many.swept(x) == 3
-    assert how_many.left(x, how_many.PRUNING["Dirichlet, 0.01"]) == 3
+    """Of rows that were drawn from five Gaussians; the page has what others say."""
+    x = how_many.drawn(5, 3, 1000, 5, 2)
+    assert how_many.swept(x) == 5
+    assert how_many.left(x, how_many.PRUNING["Dirichlet, 0.01"]) == 5
