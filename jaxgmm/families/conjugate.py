@@ -19,11 +19,13 @@ class NormalWishart:
 
     Given the covariance S of a component, its mean is normal about `mean` with covariance S / pseudo_rows. The inverse
     of S has a Wishart distribution of so many `degrees` of freedom, and S an inverse one, of density in proportion to
-    |S|^-((degrees + d + 1) / 2) exp(-tr(scatter S^-1) / 2). Of "diag" and "tied-diag" each variance has such a
+    det(S)^-((degrees + d + 1) / 2) exp(-tr(scatter S^-1) / 2). Of "diag" and "tied-diag" each variance has such a
     distribution in one dimension with the diagonal of the scatter, and of "spherical" and "tied-spherical" the one
     variance has, with the mean of that diagonal. A covariance that is shared has one, and means have theirs given it.
 
-    Fields, in the units of the data, None for what the data decide:
+    Numbers are in the units of the data, None for what the data decide.
+
+    Fields:
         mean: (d,); by default the center of the data, to which rows far out hardly matter.
         pseudo_rows: (), for how many rows at `mean` it counts. With 0, which `Posterior` takes, nothing is known of
             means.
