@@ -323,6 +323,8 @@ def test_fits_are_compared_by_their_evidence():
     [
         (Posterior(2.0), TypeError, "prior is of type float; expected a jaxgmm.Prior"),
         (Posterior(Prior(2.0)), TypeError, "prior.weights is of type float; expected a jaxgmm.Dirichlet"),
+        (Posterior(Prior(NormalWishart())), TypeError, "prior.weights is of type NormalWishart; expected a jaxgmm"),
+        (Posterior(Prior(components=Dirichlet())), TypeError, "prior.components is of type Dirichlet; expected a j"),
         (
             Posterior(Prior(components=2.0)),
             TypeError,

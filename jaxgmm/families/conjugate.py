@@ -205,7 +205,7 @@ def _structure(components: Family) -> Structure:
     if structure is None:
         raise NotImplementedError(
             f"{type(components).__name__} components have no means and covariances for NormalWishart to be the prior "
-            "of. Write Prior(components=None) for a prior of the weights alone."
+            "of. Posterior takes Prior(components=None), a prior of the weights alone."
         )
     return structure
 

@@ -292,9 +292,9 @@ def _checked(prior: Any, n_components: int, n_columns: int, dtype: Any, *, stric
         raise TypeError(
             f"prior is of type {type(prior).__name__}; expected a jaxgmm.Prior, such as Prior(Dirichlet(2.0))."
         )
-    for name in ("weights", "components"):
+    for name, method in (("weights", "expected_logs"), ("components", "mode_moments")):
         part = getattr(prior, name)
-        if not hasattr(part, "checked") and not (name == "components" and part is None):
+        if not hasattr(part, method) and not (name == "components" and part is None):
             expected = "a jaxgmm.Dirichlet" if name == "weights" else "a jaxgmm.NormalWishart, or None"
             raise TypeError(f"prior.{name} is of type {type(part).__name__}; expected {expected}.")
     components = None if prior.components is None else prior.components.checked(n_columns, dtype, strict=strict)

@@ -192,7 +192,9 @@ class Selection:
         """Candidates with a lower likelihood than those of the same form with fewer components next to them."""
         by_form: dict[Any, list[Candidate]] = {}
         for one in sorted(self.candidates, key=lambda one: one.n_components):
-            if not math.isnan(one.log_likelihood):
+            # Of what climbs something else, the likelihood may fall.
+            climbs = one.result is not None and float(one.result.objective) == float(one.result.log_likelihood)
+            if climbs and not math.isnan(one.log_likelihood):
                 by_form.setdefault(one.form, []).append(one)
         for mine in by_form.values():
             for less, one in itertools.pairwise(mine):
