@@ -205,7 +205,7 @@ def test_labels_and_a_prior():
     ("objective", "error", "message"),
     [
         (of_weights(0.5), ValueError, "concentration is 0.5; expected numbers not below 1"),
-        (of_weights([1.0, 2.0, np.nan]), ValueError, "expected numbers not below 1"),
+        (of_weights([1.0, 2.0, np.nan]), ValueError, "expected positive numbers"),
         (of_weights([1.0, 2.0]), ValueError, r"concentration has shape \(2,\); expected a single number, or \(3,\)"),
         (of_weights("flat"), TypeError, "concentration has dtype"),
         (2.0, TypeError, "objective is of type float; expected None for the likelihood, or an objective"),
