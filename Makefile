@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 # Made again whenever the list of dependencies changes; one stamp per set of extras.
 STAMP := $(VENV)/.installed-
 
-.PHONY: demo test test-examples test-newest test-perturbed lint types docs numerics bench stress clean
+.PHONY: demo installed test test-examples test-newest test-perturbed lint types docs numerics bench stress clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)plot  ## fit Old Faithful, print the fit, draw it to out/faithful.png
 	$(BIN)/python examples/quickstart.py
+
+installed: $(STAMP)plot $(STAMP)lint $(STAMP)docs,examples,cli $(STAMP)test  ## what all of these need, at once
 
 test: test-float32 test-float64 test-examples  ## the whole suite, in both dtypes, and every example in README and docs
 
