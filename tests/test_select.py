@@ -307,6 +307,11 @@ def test_likelihoods_that_fall_get_more_starts_and_are_told():
     ]
     notes = list(jaxgmm.Selection(tuple(rows), "bic", 0.5).notes())
     assert notes == ["Likelihoods that more starts would raise: diag 3 below diag 2."]
+    # Where something else was climbed, the likelihood may fall.
+    other = [
+        dataclasses.replace(one, result=dataclasses.replace(call(0).best, objective=np.float32(9))) for one in rows
+    ]
+    assert not list(jaxgmm.Selection(tuple(other), "bic", 0.5).notes())
 
 
 @once

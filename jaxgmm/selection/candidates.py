@@ -193,7 +193,7 @@ class Selection:
         by_form: dict[Any, list[Candidate]] = {}
         for one in sorted(self.candidates, key=lambda one: one.n_components):
             # Of what climbs something else, the likelihood may fall.
-            climbs = one.result is not None and float(one.result.objective) == float(one.result.log_likelihood)
+            climbs = one.result is None or float(one.result.objective) == float(one.result.log_likelihood)
             if climbs and not math.isnan(one.log_likelihood):
                 by_form.setdefault(one.form, []).append(one)
         for mine in by_form.values():
