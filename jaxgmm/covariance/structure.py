@@ -1,7 +1,7 @@
 """Covariances of all components: a factor, and how it is shared. Families with a location are written over them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -70,13 +70,22 @@ class Structure(ABC):
     def take(self, places: Places) -> "Structure":
         """The covariances of the components at these places."""
 
-    @abstractmethod
     def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
-        """Which share of a covariance each component has: those of one covariance add up to 1."""
+        """Which share of a covariance each component has: those of one covariance add up to 1.
 
-    @abstractmethod
+        It and `pooled` are for priors of covariances whose factors may be any of their kind; others have none.
+        """
+        self._has_no_prior()
+
     def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
         """How many rows tell the covariance of each component."""
+        self._has_no_prior()
+
+    def _has_no_prior(self) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} covariances have no conjugate prior. Posterior takes Prior(components=None), a "
+            "prior of the weights alone."
+        )
 
     @abstractmethod
     def n_parameters(self, n_components: int) -> int:

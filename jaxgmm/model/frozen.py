@@ -49,7 +49,7 @@ class Frozen(Objective):
     >>> held = jaxgmm.Frozen(start, means=[True, False])
     >>> fitted = jaxgmm.fit(start, x, objective=held).mixture
     >>> float(fitted.means[0, 0]), f"{fitted.means[1, 0]:.1f}", held.n_parameters(fitted)
-    (0.0, '3.9', 4)
+    (0.0, '4.2', 4)
     """
 
     values: Any = None

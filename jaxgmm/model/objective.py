@@ -128,7 +128,7 @@ class Posterior(Objective):
     ...     result = jaxgmm.fit(start, x, objective=objective)
     ...     print(jaxgmm.Status(int(result.status)).name, f"{result.mixture.covariances[1, 0, 0] ** 0.5:.3f}")
     DEGENERATE 0.001
-    CONVERGED 0.160
+    CONVERGED 0.313
     """
 
     prior: Any = Prior()

@@ -171,13 +171,13 @@ def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: An
         TypeError, ValueError: another objective, or arguments of the wrong kind or shape.
 
     >>> import jax, jaxgmm
-    >>> x = jax.random.normal(jax.random.key(0), (100, 1)).at[:50].add(8.0)
+    >>> x = jax.random.normal(jax.random.key(0), (200, 1)).at[:100].add(8.0)
     >>> objective = jaxgmm.Variational()
     >>> result = jaxgmm.fit(jaxgmm.init(jax.random.key(1), x, 4), x, objective=objective)
     >>> found = jaxgmm.credible(result, x, objective)
     >>> int(found.used.sum())
     2
-    >>> [f"{error:.1f}" for error in found.standard_errors().means[found.used, 0]]  # 1 / sqrt(50)
+    >>> [f"{error:.1f}" for error in found.standard_errors().means[found.used, 0]]  # 1 / sqrt(100)
     ['0.1', '0.1']
     """
     if not isinstance(objective, Variational):
