@@ -50,6 +50,13 @@ def test_covariances_keep_within_and_what_is_climbed_never_falls(form, name):
         assert jaxgmm.log_likelihood(other, x) < result.log_likelihood
 
 
+def test_a_bound_below_the_floor_is_no_success():
+    x = data()
+    result = jaxgmm.fit(start("diag", x), x, objective=Bounded(most=1e-9))
+    assert int(result.status) == Status.DEGENERATE
+    assert Bounded(most=1.0).n_parameters(result.mixture) == result.mixture.n_parameters
+
+
 @once
 def test_bounds_are_the_best_there_are():
     """Against all that lie on a fine grid."""
@@ -95,7 +102,10 @@ def test_derivatives_in_the_bound_are_those_of_refits():
         (Bounded(1.0, 2.0), ValueError, "Of most and condition, one is to be given"),
         (Bounded(most=0), ValueError, "most is 0.0; expected a positive number"),
         (Bounded(condition=0.5), ValueError, "condition is 0.5; expected at least 1"),
-        (Bounded(1.0, objective=jaxgmm.Variational()), NotImplementedError, "Bounded bounds parameters"),
+        (Bounded(condition=np.inf), ValueError, "condition is inf; expected at least 1"),
+        (Bounded(most=np.inf), ValueError, "most is inf; expected a positive number"),
+        (Bounded, TypeError, "objective is the class Bounded; expected None"),
+        (Bounded(1.0, objective=jaxgmm.Variational()), NotImplementedError, "Bounded is about the parameters"),
     ],
 )
 def test_what_is_no_bound(bound, error, message):

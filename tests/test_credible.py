@@ -73,6 +73,8 @@ def test_sticks_have_weights_of_the_same_mean_and_variance():
     rng, many = np.random.default_rng(1), 50_000
     after = counts.sum() - np.cumsum(counts)
     shares = rng.beta(1 + counts, 2 + after, (many, K))
+    # The weight of the last has all that is left.
+    shares[:, -1] = 1
     weights = shares * np.cumprod(np.concatenate([np.ones((many, 1)), 1 - shares[:, :-1]], axis=1), axis=1)
     np.testing.assert_allclose(told.standard_errors().weights, weights.std(axis=0), rtol=0.03)
     expected = np.quantile(weights, [0.025, 0.975], axis=0)
@@ -104,7 +106,7 @@ def test_what_is_not_needed_is_pruned_and_said():
         jaxgmm.credible(best, x, jaxgmm.Posterior())
     with pytest.raises(ValueError, match="level is 1"):
         told.intervals(1)
-    with pytest.raises(RuntimeError, match="No component has one row's weight"):
+    with pytest.raises(RuntimeError, match="No component has the weight of half a row"):
         jaxgmm.credible(best, x, objective, np.full(N, 1e-6)).kept()
     assert_close(jnp.sum(told.counts), N, "close")
     alone = jaxgmm.credible(start("full", x).take([0]), x, objective)

@@ -12,7 +12,7 @@ import jaxgmm
 from jaxgmm.families.gaussian import log_normalizer
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.mixture import posterior
+from jaxgmm.model.passes import posterior
 
 from compilations import equations
 from tolerance import assert_close, dtype

@@ -209,7 +209,7 @@ def test_labels_and_a_prior():
         (of_weights([1.0, 2.0]), ValueError, r"concentration has shape \(2,\); expected a single number, or \(3,\)"),
         (of_weights("flat"), TypeError, "concentration has dtype"),
         (2.0, TypeError, "objective is of type float; expected None for the likelihood, or an objective"),
-        (Posterior, TypeError, "objective is of type type"),
+        (Posterior, TypeError, "objective is the class Posterior; expected None"),
     ],
 )
 def test_what_is_no_objective(objective, error, message):

@@ -287,6 +287,64 @@ def test_derivatives_in_the_prior_and_the_rows_are_those_of_refits(name):
     assert np.all(np.abs(expected) > 1e-3)
 
 
+@pytest.mark.parametrize("kind", [Posterior, Variational])
+def test_numbers_that_only_a_trace_knows_are_no_success(kind):
+    """What is refused where it is seen."""
+    x, begin = data()[:100], start("full", data())
+    sound = {"a": 2.0, "rows": 1.0, "degrees": 5.0, "scatter": np.eye(2)}
+
+    @jax.jit
+    def fitted(a, rows, degrees, scatter):
+        prior = Prior(Dirichlet(a), NormalWishart(pseudo_rows=rows, degrees=degrees, scatter=scatter))
+        return jaxgmm.fit(begin, x, objective=kind(prior)).status
+
+    assert int(fitted(**sound)) == Status.CONVERGED
+    wrong = {
+        "a": [0.0, np.nan, np.inf, 0.5] if kind is Posterior else [0.0, -1.0, np.nan],
+        "rows": [-1.0, np.nan, np.inf],
+        "degrees": [0.5, np.nan, np.inf],
+        "scatter": [0 * np.eye(2), -np.eye(2), np.full((2, 2), np.nan), np.array([[1.0, 2.0], [2.0, 1.0]])],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            assert int(fitted(**sound | {name: value})) == Status.NON_FINITE, (name, value)
+
+
+def test_rows_of_which_nothing_is_seen_have_no_part():
+    """Nor in the bound, nor in what a component is known by; a label alone is something."""
+    x = data()[:100]
+    begin, objective = start("full", data()), OBJECTIVES["VB, given"]
+    more = np.concatenate([x, np.full((50, 2), np.nan)])
+    alone = jaxgmm.fit(begin, jaxgmm.rows(x, missing=np.zeros_like(x, bool)), objective=objective)
+    beside = jaxgmm.fit(begin, jaxgmm.rows(more, missing="nan"), objective=objective)
+    assert_close(beside.objective / N, alone.objective / N, "close")
+    assert_close(beside.mixture.weights, alone.mixture.weights, "converged")
+    told = [
+        jaxgmm.credible(fit, rows, objective) for fit, rows in ((alone, x), (beside, jaxgmm.rows(more, missing="nan")))
+    ]
+    assert_close(told[1].standard_errors().means, told[0].standard_errors().means, "converged")
+    labels = np.concatenate([np.full(100, -1), np.zeros(50, int)])
+    known = jaxgmm.fit(begin, jaxgmm.rows(more, missing="nan", labels=labels), objective=objective)
+    assert known.mixture.weights[0] > beside.mixture.weights[0] + 0.1
+
+
+def test_the_likelihood_keeps_its_digits_beside_a_firm_prior():
+    x, begin = data(), start("full", data())
+    result = jaxgmm.fit(begin, x, objective=Posterior(Prior(Dirichlet(1e8), GIVEN)))
+    assert_close(result.log_likelihood, jaxgmm.log_likelihood(result.mixture, x), "exact", scale=100)
+
+
+def test_components_without_rows_are_no_parameters():
+    """So that forms with many of them are not passed over."""
+    x, objective = data(), OBJECTIVES["VB"]
+    far = [[0.0, 0.0], [4.0, 3.0], [-3.0, 5.0], [100.0, 100.0], [-100.0, 100.0]]
+    begin = jaxgmm.from_parameters(np.full(5, 0.2), far, np.ones((5, 2)), "diag")
+    mixture = jaxgmm.fit(begin, x, objective=objective).mixture
+    settled = jaxgmm.credible(mixture, x, objective).objective
+    assert mixture.n_parameters == 4 + 5 * 4
+    assert settled.n_parameters(mixture) == 2 + 3 * 4
+
+
 @once
 def test_the_number_of_components_is_found_and_every_driver_climbs_the_bound():
     x = data()
@@ -324,6 +382,17 @@ def test_fits_are_compared_by_their_evidence():
         (Posterior(2.0), TypeError, "prior is of type float; expected a jaxgmm.Prior"),
         (Posterior(Prior(2.0)), TypeError, "prior.weights is of type float; expected a jaxgmm.Dirichlet"),
         (Posterior(Prior(NormalWishart())), TypeError, "prior.weights is of type NormalWishart; expected a jaxgmm"),
+        (
+            Posterior(Prior(components=NormalWishart)),
+            TypeError,
+            "prior.components is the class NormalWishart; expected",
+        ),
+        (Posterior(Prior(components=NormalWishart(pseudo_rows=np.inf))), ValueError, "pseudo_rows is inf; expected a"),
+        (
+            Posterior(Prior(components=NormalWishart(degrees=np.inf))),
+            ValueError,
+            "degrees is inf; expected more than 1",
+        ),
         (Posterior(Prior(components=Dirichlet())), TypeError, "prior.components is of type Dirichlet; expected a j"),
         (
             Posterior(Prior(components=2.0)),

@@ -10,7 +10,7 @@ import numpy as np
 import jaxgmm
 from benchmarks.harness import Row
 from jaxgmm.ground.known import evidence
-from jaxgmm.model.mixture import block_size_of
+from jaxgmm.model.passes import block_size_of
 from jaxgmm.model.steps import take_statistics
 
 STRUCTURES = ("full", "tied", "diag")

@@ -1,7 +1,7 @@
 """What the factor of a covariance must provide: a root L of Sigma = L L^T, or a batch of them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,17 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, Frame
 from jaxgmm.ground.pytree import ColumnIndices
+
+
+class Wishart(NamedTuple):
+    """Which conjugate distributions one precision has.
+
+    Fields: `dimension` of each; `number` of them, independent; `per_row`, degrees of freedom that a row adds to each.
+    """
+
+    dimension: int
+    number: int
+    per_row: int
 
 
 class Factor(ABC):
@@ -55,8 +66,8 @@ class Factor(ABC):
 
     @property
     @abstractmethod
-    def wishart(self) -> tuple[int, int, int]:
-        """What conjugate distributions one precision has: of which dimension, how many, and degrees that a row adds."""
+    def wishart(self) -> Wishart:
+        """The conjugate distributions of a precision, the inverse of one covariance."""
 
     @abstractmethod
     def dense(self) -> Float[Array, "*b d d"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, ScaledFrame, scaled_expansion
-from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.factor import Factor, Wishart
 from jaxgmm.covariance.scales import Scales, diagonals
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.ground import factors, linalg
@@ -54,8 +54,8 @@ class Scale(Factor):
         return "k" if self.scale.ndim == 1 else ""
 
     @property
-    def wishart(self) -> tuple[int, int, int]:
-        return 1, 1, self.n_columns
+    def wishart(self) -> Wishart:
+        return Wishart(1, 1, self.n_columns)
 
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None, None] * jnp.eye(self.n_columns, dtype=self.scale.dtype)

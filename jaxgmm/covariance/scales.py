@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, ScaledFrame, scaled_expansion
-from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.factor import Factor, Wishart
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.ground import factors, linalg
 from jaxgmm.ground.bounds import positive
@@ -58,8 +58,8 @@ class Scales(Factor):
         return "k" if self.scale.ndim == 2 else ""
 
     @property
-    def wishart(self) -> tuple[int, int, int]:
-        return 1, self.scale.shape[-1], 1
+    def wishart(self) -> Wishart:
+        return Wishart(1, self.scale.shape[-1], 1)
 
     def dense(self) -> Float[Array, "*b d d"]:
         return (self.scale**2)[..., None] * jnp.eye(self.scale.shape[-1], dtype=self.scale.dtype)

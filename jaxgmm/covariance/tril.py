@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, LinearFrame
-from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.factor import Factor, Wishart
 from jaxgmm.ground import checks, factors, linalg
 from jaxgmm.ground.bounds import lower_factor
 from jaxgmm.ground.pytree import ColumnIndices, Leaf, record
@@ -53,8 +53,8 @@ class Tril(Factor):
         return "k" if self.scale_tril.ndim == 3 else ""
 
     @property
-    def wishart(self) -> tuple[int, int, int]:
-        return self.scale_tril.shape[-1], 1, 1
+    def wishart(self) -> Wishart:
+        return Wishart(self.scale_tril.shape[-1], 1, 1)
 
     def dense(self) -> Float[Array, "*b d d"]:
         each = self.batch

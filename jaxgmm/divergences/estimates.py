@@ -7,7 +7,8 @@ from jaxtyping import Array, Float
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.model.mixture import Mixture, check_pair, draw_labels
+from jaxgmm.model.mixture import Mixture, check_pair
+from jaxgmm.model.passes import draw_labels
 
 
 @record

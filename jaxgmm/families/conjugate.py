@@ -54,17 +54,18 @@ class NormalWishart:
     def checked(self, n_columns: int, dtype: Any, *, strict: bool) -> "NormalWishart":
         """With its numbers in `dtype`; `strict` if it has to be a distribution, of means as well."""
         rows = checks.scalar("pseudo_rows", self.pseudo_rows, dtype)
-        if strict and not checks.holds(lambda rows: rows > 0, rows):
-            raise ValueError(
-                f"pseudo_rows is {float(rows)}; expected a positive number, as the means must have a distribution."
-            )
+        if not checks.holds(lambda rows: rows < np.inf and (rows > 0 or not strict), rows):
+            why = ", as the means must have a distribution" if strict else " or 0"
+            raise ValueError(f"pseudo_rows is {float(rows)}; expected a positive number{why}.")
+        rows = checks.valid(rows, (rows > 0 if strict else rows >= 0) & (rows < jnp.inf))
         degrees = self.degrees
         if degrees is not None:
             degrees = checks.scalar("degrees", degrees, dtype)
-            if not checks.holds(lambda degrees: degrees > n_columns - 1, degrees):
+            if not checks.holds(lambda degrees: n_columns - 1 < degrees < np.inf, degrees):
                 raise ValueError(
                     f"degrees is {float(degrees)}; expected more than {n_columns - 1}, one less than there are columns."
                 )
+            degrees = checks.valid(degrees, (degrees > n_columns - 1) & (degrees < jnp.inf))
         mean = None if self.mean is None else checks.vector("mean", self.mean, n_columns, "column")
         return type(self)(
             mean=None if mean is None else mean.astype(dtype),
@@ -99,7 +100,7 @@ class NormalWishart:
         self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the expectation of means and of precisions given the rows and their components."""
-        per_row = _structure(components).factor.wishart[2]
+        per_row = _structure(components).factor.wishart.per_row
         if moments.mass is not None:
             raise NotImplementedError(
                 f"Variational has no closed form for {type(components).__name__} components, each row of which has a "
@@ -147,7 +148,7 @@ class NormalWishart:
         dimension, blocks, per_row = structure.factor.wishart
         k, d = components.means.shape
         kind = type(structure.factor)
-        root = linalg.scaled_cholesky(self.scatter)
+        root = _root(self.scatter)
         kept = kind.scatter(root.T[None], jnp.full((d, 1), 1 / per_row, root.dtype), "")
         own = kind.of_covariances(kept, d).half_log_det()
         ratio = 2 / per_row * (own - jnp.broadcast_to(structure.factor.half_log_det(), (k,)))
@@ -175,12 +176,12 @@ class NormalWishart:
     ) -> Moments:
         """With `pseudo_rows` at the mean, and the scatter, which counts for so many degrees beside `known` means."""
         structure = _structure(components)
-        per_row = structure.factor.wishart[2]
+        per_row = structure.factor.wishart.per_row
         portions = structure.portions(present)
         away = self.mean - components.means
         mass = self.pseudo_rows / unit
         rows = jnp.where(present, mass, 0)
-        columns = jnp.broadcast_to(linalg.scaled_cholesky(self.scatter).T, (counts.size, *self.scatter.shape))
+        columns = jnp.broadcast_to(_root(self.scatter).T, (counts.size, *self.scatter.shape))
         scatter = structure.scatter(columns, jnp.broadcast_to(portions / per_row / unit, (away.shape[1], counts.size)))
         return Moments(
             first=moments.first + rows[:, None] * away,
@@ -196,8 +197,14 @@ class NormalWishart:
 
     def _trace(self, structure: Structure, n_components: int) -> Float[Array, " k"]:
         """Of the scatter times each precision, of dense matrices."""
-        columns = jnp.broadcast_to(linalg.scaled_cholesky(self.scatter).T, (n_components, *self.scatter.shape))
+        columns = jnp.broadcast_to(_root(self.scatter).T, (n_components, *self.scatter.shape))
         return jnp.sum(structure.factor.inverse().times(columns) ** 2, axis=(1, 2))
+
+
+def _root(scatter: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    """Its Cholesky factor, whatever the units of the columns; NaN if it is not positive definite."""
+    unit = jnp.sqrt(jnp.diagonal(scatter))
+    return unit[:, None] * linalg.cholesky(scatter / unit[:, None] / unit)
 
 
 def _structure(components: Family) -> Structure:

@@ -24,8 +24,9 @@ from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.mixture import Mixture, check_rows, of_passes
+from jaxgmm.model.mixture import Mixture, check_rows
 from jaxgmm.model.objective import Objective, objective_of, within_data
+from jaxgmm.model.passes import of_passes
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import block_size_or_default, maximize, take_statistics
@@ -98,6 +99,7 @@ def fit(
     with rows.on_devices():
         scale = scale_from(rows) if scale is None else checks.scale(scale, mixture.n_columns, dtype)
         climbed = objective_of(objective, mixture.n_components, mixture.n_columns, dtype)
+        rows = climbed.rows_of(rows)
         return _fit(
             mixture,
             rows,

@@ -163,6 +163,7 @@ def fit_gradient(
             raise ValueError("mixture is a result whose state another kind of optimizer left; expected the same kind.")
     scale = checks.scale(scale, start.n_columns, dtype)
     climbed = objective_of(objective, start.n_components, start.n_columns, dtype)
+    rows = climbed.rows_of(rows)
     return _fit_gradient(
         state,
         rows,

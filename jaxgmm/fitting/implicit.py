@@ -173,7 +173,9 @@ def values_of(
         return value, value
     added: Any = objective.penalty(fitted)
     read = with_derivative(reached - penalty, reader, rows)
-    return (read if reader is fitted else log_likelihood(fitted, rows)), read + added
+    # Not what the penalty leaves of it, as that may be far larger; and NaN after a failure.
+    alone = log_likelihood(fitted, rows)
+    return jnp.where(jnp.isnan(reached), jnp.nan, alone), read + added
 
 
 @jax.custom_jvp

@@ -121,6 +121,11 @@ def scalar(name: str, value: Any, dtype: Any) -> Float[Array, ""]:
     return jnp.asarray(cast)
 
 
+def valid(array: Float[Array, "..."], holds_for: Bool[Array, "..."]) -> Float[Array, "..."]:
+    """NaN for traced numbers of which that does not hold, so that a fit with them does not end as if it did."""
+    return jnp.where(holds_for, array, jnp.nan) if isinstance(array, jax.core.Tracer) else array
+
+
 def steps(name: str, value: Any) -> Int[Array, ""]:
     """A number of steps not below 0 as an int32 array; anything beyond int32, infinity included, is its largest."""
     largest = jnp.iinfo(jnp.int32).max

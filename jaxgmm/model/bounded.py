@@ -5,21 +5,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import record
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.objective import Objective, Variational, objective_of
+from jaxgmm.model.restricted import Restricted
 
 
 @record
-class Bounded(Objective):
+class Bounded(Restricted):
     """An `objective`, climbed among covariances that are not too wide, or not too flat.
 
     Bounds are on variances in every direction in units of the squared `scale_of` each column, so that the data's units
-    do not matter; the lower bound is the floor, `regularization`. Each step takes the best covariances within bounds,
-    which are those of an ordinary step with their eigenvalues cut, so that what is climbed never falls.
+    do not matter. The lower bound is the floor, `regularization`; a component that is below it all the same, or on it,
+    is degenerate. Each step takes the best covariances within bounds, which are those of an ordinary step with their
+    eigenvalues cut, so that what is climbed never falls.
 
     Fields:
         most: (), the largest variance, such as 1 for components no wider than the data.
@@ -45,67 +47,33 @@ class Bounded(Objective):
     scale: Any = None
 
     @property
-    def sustains(self) -> bool:
-        return bool(self.objective.sustains)
-
-    @property
-    def given(self) -> Bool[Array, " k"] | None:
-        mask: Bool[Array, " k"] | None = self.objective.given
-        return mask
-
-    @property
-    def widens(self) -> bool:
-        return self.condition is not None
+    def reshapes(self) -> bool:
+        return True
 
     @property
     def relative(self) -> bool:
-        return self.scale is None or bool(self.objective.relative)
+        return self.scale is None or super().relative
 
     def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Bounded":
-        objective = self.objective.within(center, scale, present)
-        return dataclasses.replace(self, objective=objective, scale=scale)
-
-    def counting(self, total: Float[Array, ""]) -> "Bounded":
-        return dataclasses.replace(self, objective=self.objective.counting(total))
-
-    def over(self, unit: Float[Array, ""]) -> "Bounded":
-        return dataclasses.replace(self, objective=self.objective.over(unit))
+        return dataclasses.replace(super().within(center, scale, present), scale=scale)
 
     def checked(self, n_components: int, n_columns: int, dtype: Any) -> "Bounded":
-        objective = objective_of(self.objective, n_components, n_columns, dtype)
-        if isinstance(objective, Variational):
-            raise NotImplementedError(
-                "Bounded bounds parameters, and Variational has distributions of them in the place of numbers. Take "
-                "Posterior as its objective."
-            )
+        objective = self._climbed(n_components, n_columns, dtype)
         if (self.most is None) == (self.condition is None):
             raise ValueError("Of most and condition, one is to be given; for a lower bound there is regularization.")
         most, condition = (
             None if value is None else checks.scalar(name, value, dtype)
             for name, value in (("most", self.most), ("condition", self.condition))
         )
-        if most is not None and not checks.holds(lambda most: most > 0, most):
-            raise ValueError(f"most is {float(most)}; expected a positive number, in units of the scale squared.")
-        if condition is not None and not checks.holds(lambda condition: condition >= 1, condition):
-            raise ValueError(f"condition is {float(condition)}; expected at least 1, for variances that are equal.")
+        if most is not None:
+            if not checks.holds(lambda most: 0 < most < np.inf, most):
+                raise ValueError(f"most is {float(most)}; expected a positive number, in units of the scale squared.")
+            most = checks.valid(most, (most > 0) & (most < jnp.inf))
+        if condition is not None:
+            if not checks.holds(lambda condition: 1 <= condition < np.inf, condition):
+                raise ValueError(f"condition is {float(condition)}; expected at least 1, for variances that are equal.")
+            condition = checks.valid(condition, (condition >= 1) & (condition < jnp.inf))
         return Bounded(most, condition, objective, checks.scale(self.scale, n_columns, dtype))
-
-    def read_by(self, mixture: Mixture) -> Mixture:
-        read: Mixture = self.objective.read_by(mixture)
-        return read
-
-    def penalty(self, mixture: Mixture) -> Float[Array, ""] | None:
-        value: Float[Array, ""] | None = self.objective.penalty(mixture)
-        return value
-
-    def log_weights(
-        self, mixture: Mixture, counts: Float[Array, " k"], alive: Bool[Array, " k"]
-    ) -> Float[Array, " k"] | None:
-        weights: Float[Array, " k"] | None = self.objective.log_weights(mixture, counts, alive)
-        return weights
-
-    def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
-        return self.objective.sums(mixture, counts, sums)
 
     def placed(self, mixture: Mixture) -> Mixture:
         structure = getattr(mixture.components, "structure", None)
@@ -120,11 +88,7 @@ class Bounded(Objective):
             most = self.condition * least
         components: Any = mixture.components
         bounded = components.moved(components.means, structure.of_factor(factor.bounded(self.scale, least, most)))
-        placed: Mixture = self.objective.placed(Mixture(mixture.log_weights, bounded))
-        return placed
-
-    def n_parameters(self, mixture: Mixture) -> Any:
-        return self.objective.n_parameters(mixture)
+        return super().placed(Mixture(mixture.log_weights, bounded))
 
 
 def _least(variances: Float[Array, "*b d"], condition: Float[Array, ""]) -> Float[Array, "*b"]:

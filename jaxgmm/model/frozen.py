@@ -8,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxgmm.covariance.table import name_of
 from jaxgmm.families.family import Family
 from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import record, static
 from jaxgmm.model.mixture import Mixture, check_mixture
-from jaxgmm.model.objective import Objective, Variational, objective_of
+from jaxgmm.model.restricted import Restricted
 
 EQUAL = "equal"
 
 
 @record
-class Frozen(Objective):
+class Frozen(Restricted):
     """An `objective`, climbed while parts of the mixture stay as they are in `values`; the others are estimated.
 
     Every step is the best one, or where means of single columns are held a better one, with what is held in its place,
@@ -29,7 +30,8 @@ class Frozen(Objective):
 
     Fields:
         values: the mixture to which it is held, of as many components as are fitted or fewer, the first ones; such as
-            the start of the fit. None if nothing is held but equal weights.
+            the start of the fit. Where covariances are held, of the form that is fitted; means may be held in any
+            with means and covariances, and weights in all. None if nothing is held but equal weights.
         weights: which weights are held: (k,), one truth for all, or "equal" for weights that are the same. The others
             share what is left.
         means: which means: (k,), (k, d) for single columns, or one truth for all.
@@ -61,45 +63,23 @@ class Frozen(Objective):
     equal: bool = static(default=False, shown=False)
 
     @property
-    def sustains(self) -> bool:
-        return bool(self.objective.sustains)
-
-    @property
-    def widens(self) -> bool:
-        return bool(self.objective.widens)
-
-    @property
-    def relative(self) -> bool:
-        return bool(self.objective.relative)
+    def all_free(self) -> bool:
+        return False
 
     @property
     def given(self) -> Bool[Array, " k"] | None:
         if self.values is None:
-            return None
-        if _root(self.values.components) is None:
+            return super().given
+        if self.covariances is None or self.means is None:
             return self.components
         if _batched(self.values.components):
-            covariances = jnp.all(self.covariances.reshape(self.components.size, -1), axis=1)
+            covariances = jnp.all(self.covariances.reshape(self.means.shape[0], -1), axis=1)
         else:
             covariances = jnp.all(self.covariances)
         return jnp.all(self.means, axis=1) & covariances
 
-    def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Frozen":
-        return dataclasses.replace(self, objective=self.objective.within(center, scale, present))
-
-    def counting(self, total: Float[Array, ""]) -> "Frozen":
-        return dataclasses.replace(self, objective=self.objective.counting(total))
-
-    def over(self, unit: Float[Array, ""]) -> "Frozen":
-        return dataclasses.replace(self, objective=self.objective.over(unit))
-
     def checked(self, n_components: int, n_columns: int, dtype: Any) -> "Frozen":
-        objective = objective_of(self.objective, n_components, n_columns, dtype)
-        if isinstance(objective, Variational):
-            raise NotImplementedError(
-                "Frozen holds parameters, and Variational has distributions of them in the place of numbers. Take "
-                "Posterior as its objective, or give the prior of Variational more pseudo_rows."
-            )
+        objective = self._climbed(n_components, n_columns, dtype)
         if isinstance(self.weights, str) and self.weights != EQUAL:
             raise ValueError(f"weights is {self.weights!r}; expected 'equal', or which of them are held.")
         equal = self.equal or isinstance(self.weights, str)
@@ -130,6 +110,9 @@ class Frozen(Objective):
                     "apart from each other. Frozen(values, components=...) holds whole ones."
                 )
             means = covariances = None
+        elif self.covariances is self.components is None:
+            covariances = None
+            means = None if self.means is None else means
         else:
             covariances = _covariance_mask(self.covariances, root, _batched(values.components))
             means = means | whole[:, None]
@@ -150,29 +133,21 @@ class Frozen(Objective):
             weights=_padded(weights, more),
             means=None if means is None else _padded(means, more),
             covariances=covariances,
-            components=_padded(whole, more),
+            components=None if self.components is None else _padded(whole, more),
             objective=objective,
             equal=equal,
         )
 
-    def read_by(self, mixture: Mixture) -> Mixture:
-        read: Mixture = self.objective.read_by(mixture)
-        return read
-
-    def penalty(self, mixture: Mixture) -> Float[Array, ""] | None:
-        value: Float[Array, ""] | None = self.objective.penalty(mixture)
-        return value
-
     def log_weights(self, mixture: Mixture, counts: Float[Array, " k"], alive: Bool[Array, " k"]) -> Float[Array, " k"]:
-        estimated = self.objective.log_weights(mixture, counts, alive)
+        estimated = super().log_weights(mixture, counts, alive)
         if estimated is None:
             some = jnp.where(alive, counts, 1)
             estimated = jnp.where(alive, jnp.log(some), -jnp.inf)
         return self._with_held(estimated, mixture.log_weights > -jnp.inf)
 
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
-        sums = self.objective.sums(mixture, counts, sums)
-        if self.values is None or _root(mixture.components) is None:
+        sums = super().sums(mixture, counts, sums)
+        if self.values is None or self.means is None:
             return sums
         components: Any = mixture.components
         structure, moments = components.structure, sums
@@ -192,20 +167,33 @@ class Frozen(Objective):
         return Moments(rows * move, second, moments.mass, moments.degrees)
 
     def placed(self, mixture: Mixture) -> Mixture:
-        mixture = self.objective.placed(mixture)
+        mixture = super().placed(mixture)
         components: Any = mixture.components
         present = mixture.log_weights > -jnp.inf
         log_weights = self._with_held(mixture.log_weights, present)
         if self.values is None:
             return Mixture(log_weights, components)
         held: Any = self.values.components
-        if _root(components) is None:
-            components = jax.tree.map(lambda leaf, own: _where(self.components, own, leaf), components, held)
+        if self.components is not None or self.covariances is not None:
+            kinds: list[Any] = [jax.tree.structure(one) for one in (held, components)]
+            same = kinds[0] == kinds[1]
         else:
+            same = self.means is None or _root(components) is not None
+        if not same:
+            raise TypeError(
+                f"values is made of {_kind(held)} components, and {_kind(components)} ones are fitted; expected the "
+                "same, as more than weights is held. Means alone may be those of any components with covariances."
+            )
+        if self.covariances is not None:
             covariance = jax.tree.map(
                 lambda leaf, own: jnp.where(self.covariances, own, leaf), components.structure, held.structure
             )
-            components = components.moved(jnp.where(self.means, held.means, components.means), covariance)
+            components = components.moved(components.means, covariance)
+        elif self.components is not None:
+            components = jax.tree.map(lambda leaf, own: _where(self.components, own, leaf), components, held)
+        if self.means is not None:
+            means = jnp.where(self.means, held.means, components.means)
+            components = components.moved(means, components.structure)
         return Mixture(log_weights, components)
 
     def n_parameters(self, mixture: Mixture) -> Any:
@@ -214,18 +202,18 @@ class Frozen(Objective):
         number = jnp.sum(present)
         weights = number - 1 if held.equal else jnp.minimum(jnp.sum(held.weights & present), number - 1)
         others: Any = 0
-        if self.values is None:
-            pass
-        elif _root(mixture.components) is None:
-            of_one = mixture.components.n_parameters(2) - mixture.components.n_parameters(1)
+        components: Any = mixture.components
+        if held.means is not None:
+            others = jnp.sum(held.means & present[:, None])
+        elif held.components is not None:
+            of_one = components.n_parameters(2) - components.n_parameters(1)
             others = of_one * jnp.sum(held.components & present)
-        else:
-            components: Any = mixture.components
-            masks, batched = held.covariances, _batched(components)
-            shares = jnp.mean(masks.reshape((present.size if batched else 1, -1)), axis=1)
+        if held.covariances is not None:
+            batched = _batched(components)
+            shares = jnp.mean(held.covariances.reshape((present.size if batched else 1, -1)), axis=1)
             of_all = jnp.sum(jnp.where(present, shares, 0)) if batched else shares[0]
-            others = jnp.sum(held.means & present[:, None]) + components.structure.factor.n_parameters * of_all
-        total = mixture.n_parameters - (weights + others)
+            others = others + components.structure.factor.n_parameters * of_all
+        total = super(Frozen, held).n_parameters(mixture) - (weights + others)
         return total if isinstance(total, jax.core.Tracer) else round(float(total))
 
     def _with_held(self, log_weights: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, " k"]:
@@ -257,6 +245,15 @@ def _made_up(structure: Any, short: Float[Array, "k d"], held: Bool[Array, "k d"
     inverse = linalg.tril_inverse(factor)
     slope = jnp.where(held, 0, linalg.einsum("kij,kj->ki", relative, short / unit))
     return -unit * jnp.where(held, 0, linalg.einsum("kji,kjl,kl->ki", inverse, inverse, slope))
+
+
+def _kind(components: Family) -> str:
+    """What components are, as users ask for them."""
+    structure = name_of(getattr(components, "structure", None))
+    options = [] if structure is None else [structure]
+    fixed = [field.name for field in dataclasses.fields(components) if field.metadata.get("static")]  # type: ignore[arg-type]
+    options += [f"{name}={getattr(components, name)}" for name in fixed]
+    return f"{type(components).__name__}({', '.join(options)})"
 
 
 def _root(components: Family) -> Array | None:

@@ -13,8 +13,9 @@ from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, few_rows, with_kernel
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import LIKELIHOOD, Objective
+from jaxgmm.model.passes import few_rows, with_kernel
 from jaxgmm.model.scale import floor_of, spread_of
 from jaxgmm.model.seeding import SEEDINGS, Columns, influence
 from jaxgmm.model.statistics import Statistics

@@ -1,7 +1,7 @@
 """The mixture: log-weights over components of any family."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -9,22 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.families.family import Family, Kernel
-from jaxgmm.ground import bounds, checks, draws, frames, known, linalg, shares
+from jaxgmm.families.family import Family
+from jaxgmm.ground import bounds, checks, frames, known, shares
 from jaxgmm.ground.bounds import log_simplex
-from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
-from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
-from jaxgmm.model import extents, geometry
+from jaxgmm.ground.rows import Evidence
+from jaxgmm.model import extents, geometry, passes
 from jaxgmm.model.free import Free, named
 
 T = TypeVar("T")
-
-# Rows times columns times components, up to which components are their own kernel.
-_FEW = 2**12
-# Rows that are each solved for on their own are passed through once for every column, and are to stay in a cache that
-# is smaller by so much; and so many of them in a block at least.
-_SPREADS, _FEWEST = 32, 2**5
 
 
 @record
@@ -221,7 +214,7 @@ class Mixture:
         >>> [f"{value:.3f}" for value in mixture.log_prob(jnp.array([[0.0], [2.0]]))]
         ['-0.919', '-2.919']
         """
-        return _log_prob(*check_rows(self, x, weighted=False))
+        return passes.log_prob_of(*check_rows(self, x, weighted=False))
 
     def responsibilities(self, x: Any) -> Float[Array, "n k"]:
         """Posterior probability of each component for each row of `x` (n, d); rows sum to one.
@@ -229,11 +222,11 @@ class Mixture:
         r_ik = w_k p_k(x_i) / p(x_i). Where p(x_i) underflows for every component, the prior weights answer.
         Raises as `log_prob` does.
         """
-        return _responsibilities(*check_rows(self, x, weighted=False))
+        return passes.responsibilities_of(*check_rows(self, x, weighted=False))
 
     def predict(self, x: Any) -> Int[Array, " n"]:
         """Most probable component of each row of `x` (n, d), as an index into the components. Raises as `log_prob`."""
-        return _predict(*check_rows(self, x, weighted=False))
+        return passes.predict_of(*check_rows(self, x, weighted=False))
 
     def entropy(self, x: Any) -> Float[Array, " n"]:
         """Doubt about the component of each row of `x` (n, d): entropy of its responsibilities, natural logarithm.
@@ -246,7 +239,7 @@ class Mixture:
         >>> [f"{value:.3f}" for value in mixture.entropy(jnp.array([[0.0], [2.0]]))]
         ['0.693', '0.003']
         """
-        return _entropy(*check_rows(self, x, weighted=False))
+        return passes.entropy_of(*check_rows(self, x, weighted=False))
 
     def sample(self, key: jax.Array, n: int) -> Float[Array, "n d"]:
         """`n` independent rows drawn with `key`; `n` is static. Raises `ValueError` or `TypeError` if n is not >= 1."""
@@ -254,7 +247,7 @@ class Mixture:
 
     def sample_with_labels(self, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
         """The rows that `sample` draws with this key, and the component that each of them comes from."""
-        return _sample(check_mixture(self), checks.key(key), checks.count("n", n))
+        return passes.sample_of(check_mixture(self), checks.key(key), checks.count("n", n))
 
     def unconstrain(self) -> Free:
         """The mixture in free coordinates, where an optimiser may move anywhere; their `constrain` leads back."""
@@ -348,134 +341,5 @@ def check_unnamed(x: Any, name: str = "x") -> None:
         )
 
 
-def posterior(
-    log_weights: Float[Array, " k"], log_prob: Float[Array, "n k"], rows: Evidence, *, weighted: bool = False
-) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
-    """Log-density and responsibilities from the components' log-densities; never NaN for finite or -inf input.
-
-    A row of a component that is known counts log w_k + log p_k. If `weighted`, the responsibilities are multiplied by
-    the weights of the rows.
-    """
-    # Components first, so that rows lie along memory: kernels work that way, and their transpose and this one cancel.
-    log_weights = log_weights[:, None]
-    joint, otherwise = log_weights + log_prob.T, log_weights
-    if rows.log_evidence is not None:
-        beside = rows.log_evidence.T
-        most = jax.lax.stop_gradient(jnp.max(beside, axis=0))
-        joint, otherwise = joint + beside, otherwise + beside - jnp.where(most > -jnp.inf, most, 0)
-    possible = rows.possible(log_weights.size)
-    if possible is not None:
-        joint, otherwise = (jnp.where(possible, part, -jnp.inf) for part in (joint, otherwise))
-        # The one component that a row may be of may be absent, and still is its answer.
-        otherwise = jnp.where(possible & jnp.all(otherwise == -jnp.inf, axis=0), 0, otherwise)
-        # Where a label is of none, the weights answer.
-        otherwise = jnp.where(jnp.any(possible, axis=0), otherwise, log_weights)
-    top = jax.lax.stop_gradient(jnp.max(joint, axis=0))
-    impossible = top == -jnp.inf
-    joint = jnp.where(impossible, otherwise, joint)
-    # Where nothing is possible the weights answer; none of them exceeds 1, so nothing needs taking off.
-    top = jnp.where(impossible, 0, top)
-    # Normalised by their own sum: far away, top + log(sum) rounds to steps larger than the log of a ratio.
-    mass = jnp.exp(joint - top)
-    total = jnp.sum(mass, axis=0)
-    value = top + jnp.log(total)
-    underflow = impossible | (value < -linalg.saturation(value.dtype))
-    share = rows.weights / total if weighted else 1 / total
-    return jnp.where(underflow, -jnp.inf, value), (mass * share).T
-
-
 def _n_parameters(components: Family, n_components: int) -> int:
     return n_components - 1 + components.n_parameters(n_components)
-
-
-def block_size_of(mixture: Mixture, rows: Evidence) -> int:
-    """Rows in a block for a pass of this mixture over these: a kernel spreads a row to about k d numbers, or k d^2."""
-    spreads = mixture.n_components * mixture.n_columns
-    if rows.partial:
-        return block_size_for(rows.n_here, _SPREADS * spreads * mixture.n_columns, fewest=_FEWEST)
-    return block_size_for(rows.n_here, spreads)
-
-
-def draw_labels(key: jax.Array, mixture: Mixture, n: int) -> Int[Array, " n"]:
-    """Components drawn in proportion to their weights; which ones has no derivative."""
-    return draws.places(key, jax.nn.softmax(jax.lax.stop_gradient(mixture.log_weights)), n)
-
-
-def few_rows(n_components: int, shape: tuple[int, ...]) -> bool:
-    """Whether what makes components ready for many rows, (n, d), costs more than it saves on these."""
-    n, d = shape
-    return n <= d or n * d * n_components <= _FEW
-
-
-def with_kernel(
-    components: Family,
-    n_components: int,
-    rows: Evidence,
-    use: Callable[[Kernel, Evidence], T],
-    *,
-    own: bool | None = None,
-) -> T:
-    """`use(kernel, rows)` of the kernel that suits a pass over these rows, which may come back with more in them.
-
-    Whole rows are taken by the components' `own` kernel, by default where they are few.
-    """
-    if rows.partial:
-        return components.with_kernel_of_parts(rows, use)
-    if few_rows(n_components, (rows.n, rows.x.shape[-1])) if own is None else own:
-        return use(components, rows)
-    return components.with_kernel(lambda kernel: use(kernel, rows))
-
-
-def of_passes(number: int) -> Callable[..., float]:
-    """The work of so many passes of a mixture over rows, for programs that take both first."""
-    return lambda mixture, rows, *others, **options: number * mixture.n_components * rows.numbers
-
-
-@program(work=of_passes(1))
-def _log_prob(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
-    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: log_prob)
-
-
-@program(work=of_passes(1))
-def _responsibilities(mixture: Mixture, rows: Evidence) -> Float[Array, "n k"]:
-    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: responsibilities)
-
-
-@program(work=of_passes(1))
-def _predict(mixture: Mixture, rows: Evidence) -> Int[Array, " n"]:
-    return _map_posterior(mixture, rows, lambda log_prob, responsibilities: jnp.argmax(responsibilities, axis=1))
-
-
-@program(work=of_passes(1))
-def _entropy(mixture: Mixture, rows: Evidence) -> Float[Array, " n"]:
-    def of(log_prob: Array, responsibilities: Array) -> Array:
-        # The logarithm of 0 must not be taken even where it is not used: its derivative is not finite.
-        logarithm = jnp.log(jnp.where(responsibilities > 0, responsibilities, 1))
-        return -jnp.sum(responsibilities * logarithm, axis=1)
-
-    return _map_posterior(mixture, rows, of)
-
-
-def _map_posterior(mixture: Mixture, rows: Evidence, pick: Callable[[Array, Array], Array]) -> Array:
-    def block(given: tuple[Array, Kernel], rows: Evidence) -> Array:
-        log_weights, kernel = given
-        return pick(*posterior(log_weights, kernel.log_prob(kernel.read(rows)), rows))
-
-    def of(kernel: Kernel, rows: Evidence) -> Array:
-        given = mixture.log_weights, kernel
-        return map_rows(block, given, rows, block_size_of(mixture, rows), rows.shards)
-
-    def of_blocks(kernel: Kernel, blocks: Evidence) -> Array:
-        return jax.lax.map(jax.checkpoint(functools.partial(block, (mixture.log_weights, kernel))), blocks)
-
-    if rows.patterns is None:
-        return with_kernel(mixture.components, mixture.n_components, rows, of)
-    blocks = with_kernel(mixture.components, mixture.n_components, rows.in_blocks(rows.n), of_blocks)
-    return rows.patterns.put_back(blocks, rows.n)
-
-
-@program(static=("n",))
-def _sample(mixture: Mixture, key: jax.Array, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
-    for_labels, for_rows = jax.random.split(key)
-    labels = draw_labels(for_labels, mixture, n)
-    return mixture.components.sample(for_rows, labels), labels

@@ -35,9 +35,14 @@ class Objective:
         return False
 
     @property
-    def widens(self) -> bool:
-        """Whether `placed` may take covariances off the floor."""
+    def reshapes(self) -> bool:
+        """Whether `placed` may take covariances off the floor, or below it."""
         return False
+
+    @property
+    def all_free(self) -> bool:
+        """Whether criteria count every parameter of a mixture."""
+        return True
 
     @property
     def given(self) -> Bool[Array, " k"] | None:
@@ -47,6 +52,10 @@ class Objective:
     def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Objective":
         """Settled for data of this center and scale, and for the components that are `present`."""
         return self
+
+    def rows_of(self, rows: Evidence) -> Evidence:
+        """The rows that it is about, of these."""
+        return rows
 
     def counting(self, total: Float[Array, ""]) -> "Objective":
         """For rows of so much weight in all."""
@@ -86,7 +95,7 @@ class Objective:
         return mixture
 
     def n_parameters(self, mixture: Mixture) -> Any:
-        """Number of free parameters of such a mixture, as criteria count them."""
+        """Number of free parameters of such a mixture, as criteria count them, of an objective that is settled."""
         return mixture.n_parameters
 
 
@@ -176,7 +185,8 @@ class Variational(Objective):
     component a row is of. These are conjugate for every structure: Dirichlet's or a stick's, normal, and Wishart's or a
     gamma distribution for each variance of "diag" and "spherical". A fit raises the bound, which never falls, and
     components that are not needed lose their rows: start with more than there may be. `FitResult.objective` is the
-    bound, by which fits of other numbers of components and forms are compared.
+    bound, by which fits of other numbers of components and forms are compared. A row of which nothing is seen has no
+    part in it.
 
     The mixture that comes out has the expected weights and means, and the inverses of the expected precisions. With the
     objective it tells the distributions: see `credible`, and there the density of new rows, with all that is not known.
@@ -210,6 +220,16 @@ class Variational(Objective):
         self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]
     ) -> "Variational":
         return dataclasses.replace(self, prior=_within(self.prior, center, scale, present, flat=False))
+
+    @property
+    def all_free(self) -> bool:
+        return False
+
+    def rows_of(self, rows: Evidence) -> Evidence:
+        # The bound would have a component for each, and so be lower.
+        if rows.seen is None or rows.log_evidence is not None:
+            return rows
+        return dataclasses.replace(rows, weights=rows.counted)
 
     def counting(self, total: Float[Array, ""]) -> "Variational":
         return dataclasses.replace(self, total=total)
@@ -247,8 +267,18 @@ class Variational(Objective):
 
         Components without rows are the same in any order. Of a stick the order is not free.
         """
-        present, counts = _present(mixture), self.counts(mixture)
-        return reached + self.prior.weights.log_orders(counts, present)
+        return reached + self.prior.weights.log_orders(self.used(mixture), _present(mixture))
+
+    def n_parameters(self, mixture: Mixture) -> Any:
+        """Of the components that are used: the others are as the prior has them."""
+        if self.total is None:
+            return mixture.n_parameters
+        used = jnp.where(self.used(mixture), mixture.log_weights, -jnp.inf)
+        return dataclasses.replace(mixture, log_weights=used).n_parameters
+
+    def used(self, mixture: Mixture) -> Bool[Array, " k"]:
+        """Which components have rows: the weight of half a one, so that rounding of a whole one decides nothing."""
+        return self.counts(mixture) >= _SOME
 
     def counts(self, mixture: Mixture) -> Float[Array, " k"]:
         """Weight of the rows that each component has, as the expected weights tell it."""
@@ -263,6 +293,8 @@ class Variational(Objective):
 
 
 LIKELIHOOD = Objective()
+# Weight of the rows of a component that is used.
+_SOME = 0.5
 
 
 def objective_of(value: Any, n_components: int, n_columns: int, dtype: Any) -> Objective:
@@ -271,7 +303,7 @@ def objective_of(value: Any, n_components: int, n_columns: int, dtype: Any) -> O
         return LIKELIHOOD
     if not isinstance(value, Objective):
         raise TypeError(
-            f"objective is of type {type(value).__name__}; expected None for the likelihood, or an objective such as "
+            f"objective is {_kind(value)}; expected None for the likelihood, or an objective such as "
             "jaxgmm.Posterior()."
         )
     return value.checked(n_components, n_columns, dtype)
@@ -289,16 +321,19 @@ def within_data(
 
 def _checked(prior: Any, n_components: int, n_columns: int, dtype: Any, *, strict: bool) -> Prior:
     if not isinstance(prior, Prior):
-        raise TypeError(
-            f"prior is of type {type(prior).__name__}; expected a jaxgmm.Prior, such as Prior(Dirichlet(2.0))."
-        )
+        raise TypeError(f"prior is {_kind(prior)}; expected a jaxgmm.Prior, such as Prior(Dirichlet(2.0)).")
     for name, method in (("weights", "expected_logs"), ("components", "mode_moments")):
         part = getattr(prior, name)
-        if not hasattr(part, method) and not (name == "components" and part is None):
+        if (isinstance(part, type) or not hasattr(part, method)) and not (name == "components" and part is None):
             expected = "a jaxgmm.Dirichlet" if name == "weights" else "a jaxgmm.NormalWishart, or None"
-            raise TypeError(f"prior.{name} is of type {type(part).__name__}; expected {expected}.")
+            raise TypeError(f"prior.{name} is {_kind(part)}; expected {expected}.")
     components = None if prior.components is None else prior.components.checked(n_columns, dtype, strict=strict)
     return Prior(prior.weights.checked(n_components, dtype), components)
+
+
+def _kind(value: Any) -> str:
+    """What to say that something is."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
 
 
 def _relative(prior: Prior) -> bool:

@@ -45,7 +45,7 @@ class Dirichlet:
                 "flat. Below, the posterior rises without bound as a weight goes to 0, and has no mode; Variational "
                 "takes such numbers."
             )
-        return self
+        return self if given is None else type(self)(checks.valid(given, given >= 1))
 
     def within(self, present: Bool[Array, " k"], dtype: Any, *, flat: bool) -> "Dirichlet":
         """With a default for the components that are `present`."""
@@ -85,12 +85,15 @@ class Dirichlet:
         prior = jnp.where(present, self.concentration, 0)
         return special.dirichlet_divergence(jnp.where(present, counts + self.concentration, 0), prior)
 
-    def log_orders(self, counts: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
-        """Logarithm of how many orders of components are the same to the prior and not to the rows."""
-        all_of, idle = jnp.sum(present), jnp.sum(present & (counts < 1))
+    def log_orders(self, used: Bool[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
+        """Logarithm of how many orders of components are the same to the prior and not to the rows.
+
+        Components that are not `used` are the same to the rows as well.
+        """
+        all_of, idle = jnp.sum(present), jnp.sum(present & ~used)
         orders = gammaln(1.0 + all_of) - gammaln(1.0 + idle)
         alike = jnp.all(self.concentration == jnp.ravel(self.concentration)[0])
-        return jnp.where(alike, orders, 0).astype(counts.dtype)
+        return jnp.where(alike, orders, 0).astype(jnp.result_type(self.concentration))
 
     def marginals(
         self, counts: Float[Array, " k"], present: Bool[Array, " k"]
@@ -177,23 +180,27 @@ class StickBreaking:
         each = special.dirichlet_divergence(jnp.stack([a, b], axis=-1), prior)
         return jnp.sum(jnp.where(present, each, 0))
 
-    def log_orders(self, counts: Float[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
+    def log_orders(self, used: Bool[Array, " k"], present: Bool[Array, " k"]) -> Float[Array, ""]:
         """0: the first components are those that take most of the stick."""
-        return jnp.zeros((), counts.dtype)
+        return jnp.zeros_like(self.concentration)
 
     def marginals(
         self, counts: Float[Array, " k"], present: Bool[Array, " k"]
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-        """Parameters of beta distributions with the mean and the variance of each weight."""
+        """Parameters of beta distributions with the mean and the variance of each weight.
+
+        The last component has what is left of the stick. A single weight is 1: its second parameter is 0.
+        """
         a, b = self._shares(counts, present)
         total = a + b
         squares = jnp.where(present, b * (b + 1) / (total * (total + 1)), 1)
         rest = jnp.where(present, b / total, 1)
-        before = jnp.cumprod(rest) / rest
-        mean = a / total * before
-        second = a * (a + 1) / (total * (total + 1)) * jnp.cumprod(squares) / squares
-        size = (mean - second) / (second - mean**2)
-        return jnp.where(present, mean * size, 0), jnp.where(present, (1 - mean) * size, 0)
+        last = _last(present)
+        mean = jnp.where(last, 1, a / total) * jnp.cumprod(rest) / rest
+        second = jnp.where(last, 1, a * (a + 1) / (total * (total + 1))) * jnp.cumprod(squares) / squares
+        certain = last & (jnp.sum(present) == 1)
+        size = jnp.where(certain, 1, (mean - second) / jnp.where(certain, 1, second - mean**2))
+        return jnp.where(present, mean * size, 0), jnp.where(present & ~certain, (1 - mean) * size, 0)
 
     def _shares(
         self, counts: Float[Array, " k"], present: Bool[Array, " k"]
@@ -208,7 +215,7 @@ class StickBreaking:
 def _positive(given: Array) -> Array:
     if not checks.holds(lambda given: np.all((given > 0) & (given < np.inf)), given):
         raise ValueError(f"concentration is {np.asarray(given).tolist()}; expected positive numbers.")
-    return given
+    return checks.valid(given, (given > 0) & (given < jnp.inf))
 
 
 def _log_shares(amounts: Float[Array, " k"]) -> Float[Array, " k"]:

@@ -12,7 +12,8 @@ from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, map_rows
-from jaxgmm.model.mixture import Mixture, block_size_of, check_rows, of_passes, posterior, with_kernel
+from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.passes import block_size_of, of_passes, posterior, with_kernel
 
 
 @record

@@ -12,21 +12,14 @@ from jaxgmm.families.family import Kernel
 from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, sum_over_blocks, total_over_blocks
-from jaxgmm.model.mixture import (
-    Mixture,
-    block_size_of,
-    check_mixture,
-    check_rows,
-    of_passes,
-    posterior,
-    with_kernel,
-)
+from jaxgmm.model.mixture import Mixture, check_mixture, check_rows
 from jaxgmm.model.objective import LIKELIHOOD, Objective
+from jaxgmm.model.passes import block_size_of, of_passes, posterior, with_kernel
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.statistics import Statistics
 
-# Above the floor by rounding only.
-_CLOSE = 1.001
+# A covariance within so many times the floor is on it, but for rounding.
+_ON_THE_FLOOR = 1.001
 
 
 def e_step(mixture: Mixture, x: Any, weights: Any = None, *, block_size: int | None = None) -> Statistics:
@@ -169,8 +162,8 @@ def maximize(
         log_weights = jnp.where(alive, jnp.log(counts) - jnp.log(jnp.where(some, total, 1)), -jnp.inf)
     stepped = Mixture(jnp.where(some, log_weights, mixture.log_weights), components)
     placed = objective.placed(stepped)
-    if objective.widens:
-        _, held = placed.components.floored(_CLOSE * floor, alive)
+    if objective.reshapes:
+        _, held = placed.components.floored(_ON_THE_FLOOR * floor, alive)
     degenerate, given = held | ~alive, objective.given
     return placed, degenerate if given is None else degenerate & ~given
 

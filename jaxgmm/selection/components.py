@@ -160,6 +160,7 @@ def best_of_components(
     plan: Plan, key: jax.Array, rows: Evidence, ks: Int[Array, " m"], *, most: int, criterion: str
 ) -> ComponentSelection:
     """`select_components` by a plan, with room for the largest number."""
+    rows = plan.objective.rows_of(rows)
     scale = scale_from(rows) if plan.scale is None else plan.scale
     whole, regularization, climbed = rows, plan.regularization, plan.objective
     # The runs are not differentiated: derivatives are those of the point where the winner ends.

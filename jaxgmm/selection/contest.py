@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form
 from jaxgmm.fitting.result import FitResult, Status
@@ -56,7 +56,7 @@ class Contest:
                 return Candidate(form, k, error=parts)
             restarts = merged(parts, bool(self.plans[form].spurious))
             mixture = restarts.best.mixture
-            p: Any = self.plans[form].objective.n_parameters(mixture)
+            p: Any = self._n_parameters(pair, mixture, total)
             value, completed, held_out, error = math.nan, math.nan, math.nan, None
             try:
                 # What a failed fit leaves may have a likelihood in float64, which says nothing about the candidate.
@@ -173,11 +173,18 @@ class Contest:
         """The criterion as far as it is known before all is done, from a likelihood in the type of the rows."""
         if self.criterion == "evidence":
             return -2 * float(restarts.best.objective)
-        objective = self.plans[pair[0]].objective
-        value, p = float(restarts.best.log_likelihood), objective.n_parameters(restarts.best.mixture)
+        value, p = float(restarts.best.log_likelihood), self._n_parameters(pair, restarts.best.mixture, total)
         if self.criterion in ("bic", "icl"):
             return float(bic_of(value, p, total, np))
         return float(aicc_of(value, p, total, np) if self.criterion == "aicc" else aic_of(value, p))
+
+    def _n_parameters(self, pair: Pair, mixture: Mixture, total: float) -> int:
+        objective = self.plans[pair[0]].objective
+        if objective.all_free:
+            known: Any = mixture.n_parameters
+            return known
+        total_of_type = np.asarray(total, mixture.log_weights.dtype)
+        return int(_n_parameters(objective, mixture, total_of_type, self._present(pair)))
 
     def _evidence(self, rows: Evidence, pair: Pair, restarts: Restarts) -> float:
         if self.criterion != "evidence":
@@ -255,7 +262,18 @@ def _folded(key: jax.Array, number: Any) -> jax.Array:
 def _evidence_of(
     objective: Objective, best: FitResult, rows: Evidence, scale: Any, present: Bool[Array, " k"]
 ) -> Float[Array, ""]:
+    rows = objective.rows_of(rows)
     return evidence_of(within_data(objective, rows, scale, present).counting(jnp.sum(rows.weights)), best)
+
+
+@program
+def _n_parameters(
+    objective: Objective, mixture: Mixture, total: Float[Array, ""], present: Bool[Array, " k"]
+) -> Int[Array, ""] | Float[Array, ""]:
+    # Where the data lie and how far they spread is in no number of parameters.
+    nowhere = jnp.zeros(mixture.means.shape[1:], mixture.means.dtype)
+    settled = objective.within(nowhere, nowhere + 1, present).counting(total)
+    return jnp.asarray(settled.n_parameters(mixture))
 
 
 # One program for all that is asked of a candidate: each operation outside of one would be compiled by itself.

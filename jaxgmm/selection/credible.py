@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Float
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
-from jaxgmm.model.mixture import Mixture, check_rows, of_passes
+from jaxgmm.model.mixture import Mixture, check_rows
 from jaxgmm.model.objective import Variational, objective_of, within_data
-from jaxgmm.selection.uncertainty import Parameters, parameter_table, share_of
+from jaxgmm.model.passes import of_passes
+from jaxgmm.selection.uncertainty import Parameters, level_of, parameter_table
 
 if TYPE_CHECKING:
     import pandas
@@ -37,8 +38,8 @@ class Credible:
 
     @property
     def used(self) -> Bool[Array, "*batch k"]:
-        """Which components have at least one row's weight (k,). The others are as the prior has them: pruned."""
-        return self.counts >= 1
+        """Which components have rows (k,), the weight of half a one. The others are as the prior has them: pruned."""
+        return self.objective.used(self.mixture)
 
     def kept(self) -> Mixture:
         """The mixture of the components that are used, the heaviest first.
@@ -46,10 +47,10 @@ class Credible:
         Raises:
             RuntimeError: none of them is.
         """
-        counts = np.asarray(self.counts)
-        order = [place for place in np.argsort(-counts, kind="stable").tolist() if counts[place] >= 1]
+        used, counts = np.asarray(self.used), np.asarray(self.counts)
+        order = [place for place in np.argsort(-counts, kind="stable").tolist() if used[place]]
         if not order:
-            raise RuntimeError("No component has one row's weight. Did the rows have weights that are no counts?")
+            raise RuntimeError("No component has the weight of half a row. Are the weights of the rows no counts?")
         return self.mixture.take(order)
 
     def log_prob(self, x: Any) -> Float[Array, " n"]:
@@ -107,7 +108,7 @@ class Credible:
         """
         from scipy import special
 
-        tail = (1 - share_of(level)) / 2
+        tail = (1 - level_of(level)) / 2
         weights, freedom, variances = self._told()
         ends = np.array([tail, 1 - tail])
         column = freedom[None, :, None]
@@ -187,6 +188,7 @@ def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: An
         )
     mixture, rows = check_rows(getattr(fit, "mixture", fit), x, weights, scored=False)
     climbed: Any = objective_of(objective, mixture.n_components, mixture.n_columns, rows.x.dtype)
+    rows = climbed.rows_of(rows)
     climbed = within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf).counting(jnp.sum(rows.weights))
     return Credible(mixture, climbed, climbed.counts(mixture))
 
@@ -198,7 +200,7 @@ def _predictive(mixture: Mixture, rows: Evidence, objective: Variational, counts
     assert prior is not None
     k, d = mixture.means.shape
     factor = components.structure.factor
-    blocks = factor.wishart[1]
+    blocks = factor.wishart.number
     size = d // blocks
     degrees, freedom = prior.degrees_of(components, counts)
     share = freedom * (prior.pseudo_rows + counts) / ((1 + prior.pseudo_rows + counts) * degrees)

@@ -12,7 +12,8 @@ from jaxgmm.fitting.result import FitResult
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, sum_over_blocks
-from jaxgmm.model.mixture import Mixture, check_rows, of_passes, posterior, with_kernel
+from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.passes import of_passes, posterior, with_kernel
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, sum_over_rows, weighted_sum
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.families.family import Kernel
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, map_rows
-from jaxgmm.model.mixture import Mixture, block_size_of, of_passes, with_kernel
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.passes import block_size_of, of_passes, with_kernel
 from jaxgmm.selection.restarts import HANDFUL
 
 # Chances with which the farthest of so many rows of a Gaussian is so far: to be far, to have a look at all rows, as few

@@ -255,6 +255,7 @@ def fit_restarts(
 @program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.numbers)
 def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[Array, " k"]) -> Restarts:
     """`fit_restarts` by a plan, of the components that are present."""
+    rows = plan.objective.rows_of(rows)
     gapless, columns = standard(rows, plan.scale)
     floor = floor_of(columns.scale, plan.regularization)
     plan = dataclasses.replace(plan, objective=within_data(plan.objective, rows, columns.scale, present))

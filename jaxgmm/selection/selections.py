@@ -16,7 +16,8 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.ground.tables import pandas_for
-from jaxgmm.model.mixture import Mixture, posterior
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.passes import posterior
 from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.chosen import Stack
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets

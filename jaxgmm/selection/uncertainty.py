@@ -88,7 +88,7 @@ class Bootstrap:
         Raises:
             TypeError, ValueError: another level.
         """
-        tail = (1 - share_of(level)) / 2
+        tail = (1 - level_of(level)) / 2
         return self._over_refits(lambda values: np.quantile(values, [tail, 1 - tail], axis=0))
 
     def to_pandas(self, level: Any = 0.95, names: Sequence[Any] | None = None) -> "pandas.DataFrame":
@@ -370,7 +370,7 @@ def _parameters(mixture: Mixture) -> Parameters:
     return Parameters(weights, means, np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)), covariances)
 
 
-def share_of(value: Any) -> float:
+def level_of(value: Any) -> float:
     """The level of intervals, checked."""
     if not isinstance(value, (int, float, np.number)):
         raise TypeError(f"level is {value!r}; expected a number between 0 and 1, such as 0.95.")

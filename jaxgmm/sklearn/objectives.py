@@ -96,7 +96,7 @@ class Bayes(Ridge):
         rows = jnp.broadcast_to(self.mean_precision, counts.shape)
         pseudo = structure.scatter(away[:, None, :], rows[None, :])
         # A prior for each component, of moments that are summed over the columns where they are kept so.
-        scatter = self.scatter * (structure.factor.wishart[2] / portions[0])
+        scatter = self.scatter * (structure.factor.wishart.per_row / portions[0])
         return Moments(
             first=sums.first + rows[:, None] * away,
             second=sums.second + pseudo + scatter,
@@ -131,6 +131,6 @@ def _expected(mixture: Mixture, statistics: Statistics) -> Float[Array, ""]:
     k, d = mixture.means.shape
     columns = jnp.broadcast_to(jnp.eye(d, dtype=mixture.means.dtype), (k, d, d))
     roots = jnp.swapaxes(structure.factor.inverse().times(columns), 1, 2)
-    precisions = structure.scatter(roots, jnp.broadcast_to(portions / structure.factor.wishart[2], (d, k)))
+    precisions = structure.scatter(roots, jnp.broadcast_to(portions / structure.factor.wishart.per_row, (d, k)))
     at_means = mixture.log_weights + log_normalizer(mixture.means, structure)
     return jnp.sum(statistics.counts * at_means) - jnp.sum(precisions * statistics.sums.second) / 2

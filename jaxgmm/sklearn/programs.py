@@ -15,7 +15,8 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import from_shares, standard
-from jaxgmm.model.mixture import Mixture, block_size_of
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.passes import block_size_of
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
