@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gaussian import Gaussian
     from jaxgmm.families.student_t import StudentT
+    from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
+    from jaxgmm.ground.batches import Batches, batches
     from jaxgmm.ground.kept import keep_programs
     from jaxgmm.ground.rows import Evidence
     from jaxgmm.ground.schema import Schema
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Batches",
     "Bootstrap",
     "Bounded",
     "Bounds",
@@ -106,6 +109,7 @@ __all__ = [
     "aic",
     "aicc",
     "align",
+    "batches",
     "bic",
     "bootstrap",
     "bures_distance",
@@ -114,6 +118,7 @@ __all__ = [
     "e_step",
     "entropy_bounds",
     "fit",
+    "fit_batches",
     "fit_gradient",
     "fit_many",
     "fit_restarts",
@@ -148,6 +153,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Batches": "ground.batches",
     "Bootstrap": "selection.uncertainty",
     "Bounded": "model.bounded",
     "Bounds": "divergences.bounds",
@@ -196,6 +202,7 @@ _PLACES = {
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
     "align": "selection.agreement",
+    "batches": "ground.batches",
     "bic": "selection.criteria",
     "bootstrap": "selection.uncertainty",
     "bures_distance": "divergences.wasserstein",
@@ -204,6 +211,7 @@ _PLACES = {
     "e_step": "model.steps",
     "entropy_bounds": "divergences.bounds",
     "fit": "fitting.em",
+    "fit_batches": "fitting.batches",
     "fit_gradient": "fitting.gradient",
     "fit_many": "selection.many",
     "fit_restarts": "selection.restarts",

@@ -245,6 +245,29 @@ class Climb(Loop):
         """The value of the objective there, in the weights that the rows had."""
         return self.unit * (self.total * point.reference + point.value)
 
+    def result(self, end: State, start: Mixture, average: Float[Array, ""]) -> FitResult:
+        """Where a loop from `start` has come to, of rows of `average` weight; log-likelihood is what was climbed."""
+        opened = end.opened
+        point = opened.here
+        # A component that was absent from the start is no part of the model.
+        alone = jnp.zeros_like(point.degenerate) if self.objective.sustains else ~(point.counts >= average)
+        if (whole := self.objective.given) is not None:
+            alone = alone & ~whole
+        degenerate = (point.degenerate | alone) & (start.log_weights > -jnp.inf)
+        fine = end.status != Status.NON_FINITE
+        reached = self.reached(point)
+        return FitResult(
+            mixture=point.mixture,
+            log_likelihood=reached,
+            objective=reached,
+            n_iter=end.n_iter,
+            status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
+            history=end.history,
+            degenerate_components=degenerate,
+            # NaN where the step from there is not finite.
+            remaining=jnp.where(opened.outlook.remaining >= 0, opened.outlook.remaining, jnp.inf),
+        )
+
     def _propose(self, opened: _Opened) -> Proposal:
         here = opened.here
         proposal = here.step, here.place.step, here.step_degenerate
@@ -350,25 +373,8 @@ def _fit(
         climb.start(climb.objective.placed(mixture), history_size),
         lambda mixture, reference: take_statistics(climb.objective.read_by(mixture), blocks, reference),
     )
-    opened = end.opened
-    point = opened.here
     average = jnp.sum(weights) / jnp.maximum(jnp.sum(weights > 0), 1)
-    # A component that was absent from the start is no part of the model.
-    alone = jnp.zeros_like(point.degenerate) if climb.objective.sustains else ~(point.counts >= average)
-    if (whole := climb.objective.given) is not None:
-        alone = alone & ~whole
-    degenerate = (point.degenerate | alone) & (mixture.log_weights > -jnp.inf)
-    fine = end.status != Status.NON_FINITE
-    fitted = at_fixed_point(point.mixture, *given, block_size)
-    log_likelihood, reached = values_of(climb.reached(point), point.mixture, fitted, rows, objective)
-    return FitResult(
-        mixture=fitted,
-        log_likelihood=log_likelihood,
-        objective=reached,
-        n_iter=end.n_iter,
-        status=jnp.where(fine & jnp.any(degenerate), Status.DEGENERATE, end.status),
-        history=end.history,
-        degenerate_components=degenerate,
-        # NaN where the step from there is not finite.
-        remaining=jnp.where(opened.outlook.remaining >= 0, opened.outlook.remaining, jnp.inf),
-    )
+    result = climb.result(end, mixture, average)
+    fitted = at_fixed_point(result.mixture, *given, block_size)
+    log_likelihood, reached = values_of(result.objective, result.mixture, fitted, rows, objective)
+    return dataclasses.replace(result, mixture=fitted, log_likelihood=log_likelihood, objective=reached)

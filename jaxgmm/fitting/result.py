@@ -20,6 +20,7 @@ class Status(enum.IntEnum):
     MAX_ITER = 2
     DEGENERATE = 3
     NON_FINITE = 4
+    STOPPED = 5
 
     @property
     def text(self) -> str:
@@ -39,6 +40,10 @@ _TEXTS = {
     Status.NON_FINITE: (
         "The likelihood is not finite: look for NaN, inf or extreme values in the data, the weights and the mixture "
         "the fit started from."
+    ),
+    Status.STOPPED: (
+        "The fit was stopped before its end, by an interrupt, max_seconds or a callback, and the likelihood may still "
+        "rise: go on from its checkpoint, or start from its mixture."
     ),
 }
 

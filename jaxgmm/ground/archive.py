@@ -43,8 +43,11 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
 
 
 @contextlib.contextmanager
-def reading(path: str | os.PathLike[str]) -> Iterator["Archive"]:
-    """The file at `path`, opened. Whatever goes wrong inside the block leaves as a `LoadError` that names the file."""
+def reading(path: str | os.PathLike[str], what: str = "a saved mixture", instead: str = _AGAIN) -> Iterator["Archive"]:
+    """The file at `path`, opened. Whatever goes wrong inside the block leaves as a `LoadError` that names the file.
+
+    It says what this cannot be read as, and what to do instead.
+    """
     with open(path, "rb") as file:
         try:
             yield Archive(file)
@@ -52,8 +55,8 @@ def reading(path: str | os.PathLike[str]) -> Iterator["Archive"]:
             raise LoadError(f"{os.fspath(path)} {error}") from error.__cause__
         # A damaged file makes zipfile, json and numpy raise nearly anything.
         except Exception as error:
-            what = str(error) or type(error).__name__
-            raise LoadError(f"{os.fspath(path)} cannot be read as a saved mixture ({what}): {_AGAIN}.") from error
+            found = str(error) or type(error).__name__
+            raise LoadError(f"{os.fspath(path)} cannot be read as {what} ({found}): {instead}.") from error
 
 
 class Archive:

@@ -98,6 +98,17 @@ class Evidence:
         told = told if self.labels is None else told | (self.labels >= 0)
         return jnp.where(told, self.weights, 0)
 
+    @property
+    def told(self) -> "Evidence":
+        """The same, of which rows count alone of which something is known: the others have weight 0."""
+        if self.seen is None or self.log_evidence is not None:
+            return self
+        return dataclasses.replace(self, weights=self.counted)
+
+    def divided(self, unit: Float[Array, ""]) -> "Evidence":
+        """The same, with all weights divided by it."""
+        return dataclasses.replace(self, weights=self.weights / unit)
+
     def on_devices(self) -> contextlib.AbstractContextManager[Any]:
         """Where programs are called that loop over passes."""
         return contextlib.nullcontext() if self.shards is None else self.shards.entered()

@@ -53,9 +53,14 @@ class Objective:
         """Settled for data of this center and scale, and for the components that are `present`."""
         return self
 
+    @property
+    def sighted(self) -> bool:
+        """Whether it is about rows alone of which something is known."""
+        return False
+
     def rows_of(self, rows: Evidence) -> Evidence:
-        """The rows that it is about, of these."""
-        return rows
+        """The rows that it is about, of these: the others have weight 0."""
+        return rows.told if self.sighted else rows
 
     def counting(self, total: Float[Array, ""]) -> "Objective":
         """For rows of so much weight in all."""
@@ -225,11 +230,10 @@ class Variational(Objective):
     def all_free(self) -> bool:
         return False
 
-    def rows_of(self, rows: Evidence) -> Evidence:
-        # The bound would have a component for each, and so be lower.
-        if rows.seen is None or rows.log_evidence is not None:
-            return rows
-        return dataclasses.replace(rows, weights=rows.counted)
+    @property
+    def sighted(self) -> bool:
+        # The bound would have a component for each of the others, and so be lower.
+        return True
 
     def counting(self, total: Float[Array, ""]) -> "Variational":
         return dataclasses.replace(self, total=total)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, Variational, objective_of
 
@@ -32,6 +31,10 @@ class Restricted(Objective):
         return bool(self.objective.all_free)
 
     @property
+    def sighted(self) -> bool:
+        return bool(self.objective.sighted)
+
+    @property
     def relative(self) -> bool:
         return bool(self.objective.relative)
 
@@ -42,10 +45,6 @@ class Restricted(Objective):
 
     def within(self: R, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> R:
         return self._around(self.objective.within(center, scale, present))
-
-    def rows_of(self, rows: Evidence) -> Evidence:
-        read: Evidence = self.objective.rows_of(rows)
-        return read
 
     def counting(self: R, total: Float[Array, ""]) -> R:
         return self._around(self.objective.counting(total))

@@ -12,11 +12,12 @@ from jaxtyping import Array, Float, Int
 
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws, known
+from jaxgmm.ground.progress import shown
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.agreement import adjusted_rand_index
-from jaxgmm.selection.calls import shown, side_by_side
+from jaxgmm.selection.calls import side_by_side
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
 

@@ -1,21 +1,19 @@
-"""Many independent calls of one compiled program: in chunks of one shape, on all cores, with a progress bar."""
+"""Many independent calls of one compiled program: in chunks of one shape, on all cores."""
 
 import concurrent.futures
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jaxgmm.ground.progress import shown
+
 T = TypeVar("T")
 
 _NO_SETTING = object()
-# Between lines that say how far it is.
-_SECONDS = 10
-_LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left\n"
 
 
 def in_chunks(call: Callable[[Any], T], given: Any, chunk_size: int, progress: bool, what: str) -> T:
@@ -41,52 +39,6 @@ def side_by_side(function: Callable[[Any], T], given: Iterable[Any]) -> Iterator
         workers = 1
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         yield from pool.map(_in_this_setting(function), given)
-
-
-class Bar:
-    """How much of a `total` is done, if that is asked for; where there is no terminal, a line now and then."""
-
-    def __init__(self, total: int, progress: bool, what: str) -> None:
-        self._bar, self._total = None, total
-        if not progress:
-            return
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            raise ImportError("progress=True needs tqdm: pip install 'jaxgmm[progress]'.") from None
-        lines = {} if sys.stderr.isatty() else {"mininterval": _SECONDS, "delay": _SECONDS, "bar_format": _LINE}
-        self._bar = tqdm(total=total, desc=what, **lines)
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def update(self, number: int = 1) -> None:
-        """So many more are done."""
-        if self._bar is not None:
-            self._bar.update(number)
-
-    def restart(self) -> None:
-        """All is to be done again."""
-        if self._bar is not None:
-            self._bar.n = self._bar.last_print_n = 0
-            self._bar.total = self._total
-
-    def expect(self, number: int) -> None:
-        """So many more are to be done, or fewer."""
-        if self._bar is not None:
-            self._bar.total += number
-
-
-def shown(done: Iterable[T], total: int, progress: bool, what: str) -> Iterator[T]:
-    """The same, with a progress bar if one is asked for."""
-    with Bar(total, progress, what) as bar:
-        for one in done:
-            yield one
-            bar.update()
 
 
 def _in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:

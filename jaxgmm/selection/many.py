@@ -11,9 +11,9 @@ from jaxtyping import Array, Int
 
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import read
-from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets, stacked
 

@@ -12,10 +12,10 @@ import numpy as np
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known
+from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema, schema_of
 from jaxgmm.model.scale import scale_of
-from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.candidates import CRITERIA, Selection
 from jaxgmm.selection.contest import Contest, only, total_of
 from jaxgmm.selection.criteria import criterion_of

@@ -14,8 +14,8 @@ import numpy as np
 from jaxgmm.families.family import Form
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known
+from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.sets import Sets, read
-from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.components import CRITERIA
 from jaxgmm.selection.criteria import criterion_of
 from jaxgmm.selection.ledger import Ledger

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground.programs import program
+from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.passes import posterior
-from jaxgmm.selection.calls import Bar
 from jaxgmm.selection.chosen import Stack
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets
 

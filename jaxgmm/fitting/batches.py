@@ -1,0 +1,220 @@
+"""The loop of `fit`, driven from Python: over rows that are read in batches, or that others hold."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxgmm.fitting import kept
+from jaxgmm.fitting.acceleration import scheme_of
+from jaxgmm.fitting.em import Climb, Proposal, State
+from jaxgmm.fitting.holders import BatchHolder, Question, RowHolder
+from jaxgmm.fitting.result import FitResult, Status
+from jaxgmm.ground import checks, pytree
+from jaxgmm.ground.batches import Batches, batches
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.progress import Bar
+from jaxgmm.model.mixture import Mixture, check_mixture
+from jaxgmm.model.objective import LIKELIHOOD, objective_of, within_data
+from jaxgmm.model.scale import floor_of, scale_from
+from jaxgmm.model.statistics import Statistics
+
+# A state is kept no more often than that, but at the end and where a fit is stopped.
+_SECONDS_BETWEEN = 1.0
+
+
+def fit_batches(
+    mixture: Mixture,
+    source: Any,
+    *,
+    tol: Any = 1e-6,
+    max_iter: Any = 1000,
+    regularization: Any = 1e-6,
+    scale: Any = None,
+    objective: Any = None,
+    acceleration: str | None = "anderson",
+    history_size: int = 128,
+    checkpoint: str | os.PathLike[str] | None = None,
+    max_seconds: float | None = None,
+    callback: Callable[[FitResult], Any] | None = None,
+    progress: bool = False,
+) -> FitResult:
+    """`fit` to rows that need not fit into memory, or that others hold: the same steps, each a pass over all rows.
+
+    The rows may be read again for each pass, so that memory is for some batches of them and for what the mixture takes.
+    The result is that of `fit` of all rows, to rounding, as sums over rows are added in other parts.
+
+    Between passes it is Python that goes on. So a fit can be watched, stopped and taken up again: after `max_seconds`,
+    when `callback` returns True, or by Ctrl-C, it returns the best mixture so far, with the status `STOPPED`.
+
+    Args:
+        mixture: where to start, such as `init` or `fit_restarts` of `source.sample(key)` give.
+        source: `Batches`, or what `jaxgmm.batches` takes.
+        tol, max_iter, regularization, objective, acceleration, history_size: as for `fit`.
+        scale: of each column (d,). Default `scale_of` 100,000 of the rows, always the same ones, which a pass before the
+            first one draws. What the data decide of an `objective` is decided by these rows too.
+        checkpoint: path of a file that keeps where the fit stands, at most every second. If it is there already, the
+            fit goes on from it, to the bits that it would have had uninterrupted. It must be of this fit: the same
+            start, rows and arguments, but for `tol` and `max_iter`.
+        max_seconds: stop after so many seconds, in the middle of a pass if need be, which is then lost.
+        callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; it may return True
+            to stop the fit.
+        progress: show a progress bar for each pass (needs tqdm).
+
+    Returns:
+        A `FitResult`, without derivatives. Failures the data cause are told by its `status`.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong kind, shape or sign, rows that cannot be taken, or a checkpoint of
+            another fit.
+        LoadError: a checkpoint that is damaged, or something else.
+
+    >>> import jax, jaxgmm, numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(10_000, 2)).astype(np.float32)
+    >>> x[:5000] += 5
+    >>> source = jaxgmm.batches(x, batch_size=4096)
+    >>> start = jaxgmm.init(jax.random.key(0), source.sample(jax.random.key(1)), 2)
+    >>> result = jaxgmm.fit_batches(start, source)
+    >>> jaxgmm.Status(int(result.status)).name
+    'CONVERGED'
+    """
+    started = time.monotonic()
+    holder = holder_of(source)
+    mixture = pytree.cast(check_mixture(mixture), holder.dtype)
+    if holder.n_columns != mixture.n_columns:
+        raise ValueError(f"source has {holder.n_columns} columns; the mixture was made for {mixture.n_columns}.")
+    climb, average = _climb(mixture, holder, tol, max_iter, regularization, scale, objective, acceleration)
+    state = _start(climb, mixture, history_size=checks.count("history_size", history_size))
+    totals = holder.totals()
+    of = {
+        "mixture": kept.digest(mixture),
+        "rows": [totals.n, totals.weight, totals.told],
+        "regularization or scale": kept.digest(climb.floor),
+        "objective": kept.digest(climb.objective),
+        "acceleration": acceleration,
+        "history_size": history_size,
+    }
+    if checkpoint is not None:
+        state = _taken_up(kept.kept(checkpoint, of, state) or state, climb)
+    saved = started
+    ends = started + (np.inf if max_seconds is None else float(max_seconds))
+    with Bar(totals.n, progress, "pass 0") as bar:
+
+        def watch(rows: int) -> None:
+            bar.update(rows)
+            if time.monotonic() > ends:
+                raise _StoppedError
+
+        stopped = False
+        try:
+            while int(state.status) == Status.RUNNING and not stopped:
+                bar.restart()
+                bar.say(f"pass {int(state.n_iter) + 1}")
+                proposal = _propose(climb, state)
+                question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
+                statistics = holder.statistics(question, watch)
+                state = _accept(climb, state, proposal, pytree.cast(_on_device(statistics), holder.dtype))
+                if checkpoint is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
+                    kept.keep(checkpoint, of, state)
+                    saved = time.monotonic()
+                if callback is not None:
+                    stopped = callback(_result(climb, state, mixture, average)) is True
+        except (KeyboardInterrupt, _StoppedError):
+            stopped = True
+    if checkpoint is not None:
+        kept.keep(checkpoint, of, state)
+    result = _result(climb, state, mixture, average)
+    if int(state.status) == Status.RUNNING:
+        result = dataclasses.replace(result, status=jnp.asarray(Status.STOPPED, jnp.int32))
+    if climb.objective.penalty(mixture) is None or int(state.n_iter) < 0:
+        return result
+    # Not what the penalty leaves of what was climbed, as that may be far larger.
+    question = Question(result.mixture, LIKELIHOOD, climb.unit, jnp.zeros_like(climb.unit))
+    alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
+    value = jnp.asarray(alone, holder.dtype)
+    return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
+
+
+class _StoppedError(Exception):
+    """There is no time for the rest of a pass."""
+
+
+def holder_of(source: Any) -> RowHolder:
+    """Who has the rows, for anything that `fit_batches` takes."""
+    if isinstance(source, RowHolder):
+        return source
+    return BatchHolder(source if isinstance(source, Batches) else batches(source))
+
+
+def _climb(
+    mixture: Mixture,
+    holder: RowHolder,
+    tol: Any,
+    max_iter: Any,
+    regularization: Any,
+    scale: Any,
+    objective: Any,
+    acceleration: str | None,
+) -> tuple[Climb, Float[Array, ""]]:
+    """The loop, and the average weight of the rows in units of the largest."""
+    dtype = holder.dtype
+    floor_share = checks.scalar("regularization", regularization, dtype)
+    climbed = objective_of(objective, mixture.n_components, mixture.n_columns, dtype)
+    scale = checks.scale(scale, mixture.n_columns, dtype)
+    if scale is None or climbed.relative:
+        sample = holder.sample()
+        scale = scale_from(sample) if scale is None else scale
+        climbed = within_data(climbed, climbed.rows_of(sample), scale, mixture.log_weights > -jnp.inf)
+    totals = holder.totals()
+    unit = totals.largest
+    total = np.asarray((totals.told if climbed.sighted else totals.weight) / unit, dtype)
+    climb = Climb(
+        _scaled(climbed, np.asarray(unit, dtype), total),
+        floor_of(scale, floor_share),
+        jnp.asarray(unit, dtype),
+        jnp.asarray(total),
+        checks.scalar("tol", tol, dtype),
+        checks.steps("max_iter", max_iter),
+        scheme_of(acceleration),
+    )
+    return climb, jnp.asarray(total / totals.present, dtype)
+
+
+def _scaled(objective: Any, unit: Any, total: Any) -> Any:
+    return objective.over(jnp.asarray(unit)).counting(jnp.asarray(total))
+
+
+def _taken_up(state: State, climb: Climb) -> State:
+    """A state that may have been left by fewer steps, or a larger tolerance: then there is more to be done."""
+    more = (int(state.status) == Status.MAX_ITER) & (int(state.n_iter) < int(climb.max_iter))
+    return dataclasses.replace(state, status=jnp.asarray(Status.RUNNING, jnp.int32)) if more else state
+
+
+def _on_device(statistics: Statistics) -> Any:
+    return jax.tree.map(jnp.asarray, statistics)
+
+
+@program(static=("history_size",))
+def _start(climb: Climb, mixture: Mixture, *, history_size: int) -> State:
+    return climb.start(climb.objective.placed(mixture), history_size)
+
+
+@program
+def _propose(climb: Climb, state: State) -> Proposal:
+    return climb.propose(state)
+
+
+@program
+def _accept(climb: Climb, state: State, proposal: Proposal, statistics: Statistics) -> State:
+    return climb.accept(state, proposal, statistics)
+
+
+@program
+def _result(climb: Climb, state: State, start: Mixture, average: Float[Array, ""]) -> FitResult:
+    return climb.result(state, start, average)

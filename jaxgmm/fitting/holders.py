@@ -1,0 +1,119 @@
+"""Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgmm.ground.batches import Batches, Totals
+from jaxgmm.ground.programs import program
+from jaxgmm.ground.pytree import Leaf, record
+from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.objective import Objective
+from jaxgmm.model.passes import block_size_of, of_passes
+from jaxgmm.model.statistics import Statistics
+from jaxgmm.model.steps import take_statistics
+
+# For how many passes good machine code is compiled.
+_PASSES = 30
+
+Watch = Callable[[int], None]
+"""Told of so many more rows that a pass has seen; it may raise, which ends the pass."""
+
+
+@record
+class Question:
+    """What is asked of all rows in a pass: the statistics of a mixture.
+
+    Fields: `mixture`; `objective`, whose rows and densities they are; `unit` (), by which weights are divided;
+    `reference` (), from which log-densities are counted.
+    """
+
+    mixture: Mixture
+    objective: Objective
+    unit: Leaf
+    reference: Leaf
+
+
+class RowHolder(ABC):
+    """Rows that lie somewhere, and are asked three things only. All answers are small."""
+
+    @property
+    @abstractmethod
+    def n_columns(self) -> int:
+        """Of the rows."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype:
+        """Of the rows, and so of the fit."""
+
+    @abstractmethod
+    def totals(self) -> Totals:
+        """What all rows add up to."""
+
+    @abstractmethod
+    def sample(self) -> Evidence:
+        """Some of the rows, always the same ones, which say how far all spread."""
+
+    @abstractmethod
+    def statistics(self, question: Question, watch: Watch) -> Statistics:
+        """Over all rows, in float64 of numpy."""
+
+
+class BatchHolder(RowHolder):
+    """This process, which reads them in batches."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    @property
+    def n_columns(self) -> int:
+        return self._batches.n_columns
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._batches.dtype
+
+    def totals(self) -> Totals:
+        return self._batches.totals()
+
+    def sample(self) -> Evidence:
+        return self._batches.sample()
+
+    def statistics(self, question: Question, watch: Watch) -> Statistics:
+        return statistics_over(question, self._batches, watch)
+
+
+def statistics_over(question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None) -> Statistics:
+    """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits."""
+    total: Any = None
+    waiting: Any = None
+    for rows in batches:
+        with rows.on_devices():
+            taken = _statistics(question, rows, block_size=block_size_of(question.mixture, rows))
+        # While this batch is worked on, the one before it is added.
+        total, waiting = _added(total, waiting), taken
+        watch(rows.n)
+    return _added(total, waiting)
+
+
+def _added(total: Any, statistics: Any) -> Any:
+    if statistics is None:
+        return total
+    found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), statistics)
+    return found if total is None else jax.tree.map(np.add, total, found)
+
+
+def _work(question: Question, rows: Evidence, **options: Any) -> float:
+    return of_passes(_PASSES)(question.mixture, rows)
+
+
+@program(static=("block_size",), work=_work)
+def _statistics(question: Question, rows: Evidence, *, block_size: int) -> Statistics:
+    objective = question.objective
+    counted = objective.rows_of(rows).divided(question.unit).in_blocks(block_size)
+    return take_statistics(objective.read_by(question.mixture), counted, question.reference)
