@@ -57,8 +57,8 @@ def fit_batches(
         mixture: where to start, such as `init` or `fit_restarts` of `source.sample(key)` give.
         source: `Batches`, or what `jaxgmm.batches` takes.
         tol, max_iter, regularization, objective, acceleration, history_size: as for `fit`.
-        scale: of each column (d,). Default `scale_of` 100,000 of the rows, always the same ones, which a pass before the
-            first one draws. What the data decide of an `objective` is decided by these rows too.
+        scale: of each column (d,). Default `scale_of` 100,000 of the rows, always the same ones, which an earlier pass
+            draws. What the data decide of an `objective` is decided by these rows too.
         checkpoint: path of a file that keeps where the fit stands, at most every second. If it is there already, the
             fit goes on from it, to the bits that it would have had uninterrupted. It must be of this fit: the same
             start, rows and arguments, but for `tol` and `max_iter`.

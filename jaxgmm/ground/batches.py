@@ -343,8 +343,7 @@ class Batches:
         """Rows as verbs take them; `start` is the number of the first, for messages, and `n` of them are no filling."""
         x, others = part["x"], {name: array for name, array in part.items() if name != "x"}
         missing = others.pop("missing", None)
-        given = {"missing": self._missing if missing is None else missing.astype(bool, copy=False), **others}
-        weights = given.pop("weights", None)
+        weights = others.pop("weights", None)
         if n < len(x):
             weights = np.ones(len(x), self.dtype) if weights is None else weights
             weights = np.where(np.arange(len(x)) < n, weights, 0)
@@ -354,12 +353,14 @@ class Batches:
             return known.evidence(
                 _plain(x, self.dtype),
                 weights,
-                given.pop("labels", None),
+                others.get("labels"),
                 label_of_component=self._classes,
                 # Whether the type has digits enough is seen from all rows.
                 extent=lambda rough: Extent(np.zeros(self.n_columns), np.full(self.n_columns, np.inf)),
+                missing=self._missing if missing is None else missing.astype(bool, copy=False),
+                noise=others.get("noise"),
+                log_evidence=others.get("log_evidence"),
                 arranged=arranged,
-                **given,
             )
         except ValueError as error:
             if start is None:

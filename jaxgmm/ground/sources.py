@@ -1,4 +1,4 @@
-"""Where rows are that are read a part at a time: arrays with slices, files, lists of them, and functions that give them.
+"""Where rows are that are read a part at a time: arrays with slices, files, lists of these, functions giving them.
 
 A part is a dictionary of arrays of numpy with the rows on axis 0, by what they say of these: `x`, `weights`, `labels`,
 `noise`, `log_evidence`, and `missing`, a mask.
@@ -63,7 +63,7 @@ def source_of(value: Any, beside: Beside, columns: Sequence[str] | None = None) 
     what = f"source is of type {type(value).__name__}"
     if hasattr(value, "__next__"):
         raise TypeError(
-            f"{what}, which can be read once only. {_FUNCTION}; or go through it once by jaxgmm.fit_online."
+            f"{what}, which can be read once only. {_FUNCTION}; or let jaxgmm.fit_online go through it once."
         )
     if frames.is_column(value) or getattr(value, "ndim", 2) != 2:
         raise ValueError(f"{what} and has shape {value.shape}; expected two axes, (rows, columns).")
@@ -78,9 +78,7 @@ def _of_slices(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sou
     n = value.shape[0]
     for name, given in beside.items():
         if not hasattr(given, "shape"):
-            raise TypeError(
-                f"{name} is {given!r}; expected an array with an entry for each row, as source is an array."
-            )
+            raise TypeError(f"{name} is {given!r}; expected an array with an entry for each row, as source is one.")
         if given.shape[:1] != (n,):
             raise ValueError(f"{name} has shape {given.shape} and source has {n} rows; expected an entry for each row.")
     arrays = {"x": value, **beside}
@@ -234,9 +232,7 @@ def _of_record(value: Evidence, beside: Beside, columns: Sequence[str] | None) -
 def _same_names(names: list[tuple[str, ...]]) -> None:
     for place, one in enumerate(names):
         if one != names[0]:
-            raise ValueError(
-                f"part {place} has the columns {one}, and the first one has {names[0]}; expected the same."
-            )
+            raise ValueError(f"part {place} has columns {one}, and the first one {names[0]}; expected the same ones.")
 
 
 def _no_columns(columns: Sequence[str] | None, what: str) -> None:
