@@ -52,7 +52,7 @@ def kept(path: str | os.PathLike[str], of: dict[str, Any], blank: State) -> Stat
             arrays = [source.array(f"{place}", _TYPES) for place in range(len(leaves))]
     if other:
         raise ValueError(
-            f"{os.fspath(path)} is the checkpoint of another fit, with other {', '.join(other)}. Give what that fit had, "
-            "or another path, or remove the file to begin anew."
+            f"{os.fspath(path)} is the checkpoint of another fit, with other {', '.join(other)}. Give what that fit "
+            "had, or another path, or remove the file to begin anew."
         )
     return jax.tree.unflatten(structure, [jnp.asarray(array) for array in arrays])
