@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
+    from jaxgmm.fitting.online import Online, fit_online, online, online_step
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
     from jaxgmm.ground.batches import Batches, batches
@@ -85,6 +86,7 @@ __all__ = [
     "Mixture",
     "NormalWishart",
     "Objective",
+    "Online",
     "Parameters",
     "PassedOver",
     "Posterior",
@@ -121,6 +123,7 @@ __all__ = [
     "fit_batches",
     "fit_gradient",
     "fit_many",
+    "fit_online",
     "fit_restarts",
     "from_parameters",
     "from_responsibilities",
@@ -139,6 +142,8 @@ __all__ = [
     "m_step",
     "mixture_wasserstein",
     "negative_log_likelihood",
+    "online",
+    "online_step",
     "product",
     "rows",
     "sample_missing",
@@ -178,6 +183,7 @@ _PLACES = {
     "Mixture": "model.mixture",
     "NormalWishart": "families.conjugate",
     "Objective": "model.objective",
+    "Online": "fitting.online",
     "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
@@ -214,6 +220,7 @@ _PLACES = {
     "fit_batches": "fitting.batches",
     "fit_gradient": "fitting.gradient",
     "fit_many": "selection.many",
+    "fit_online": "fitting.online",
     "fit_restarts": "selection.restarts",
     "from_parameters": "model.parameters",
     "from_responsibilities": "model.init",
@@ -232,6 +239,8 @@ _PLACES = {
     "m_step": "model.steps",
     "mixture_wasserstein": "divergences.wasserstein",
     "negative_log_likelihood": "fitting.gradient",
+    "online": "fitting.online",
+    "online_step": "fitting.online",
     "product": "model.product",
     "rows": "model.evidence",
     "sample_missing": "model.recovery",

@@ -12,9 +12,9 @@ _LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left\n"
 
 
 class Bar:
-    """How much of a `total` is done, if that is asked for; where there is no terminal, a line now and then."""
+    """How much of a `total`, if that is known, is done; where there is no terminal, a line now and then."""
 
-    def __init__(self, total: int, progress: bool, what: str) -> None:
+    def __init__(self, total: int | None, progress: bool, what: str) -> None:
         self._bar, self._total = None, total
         if not progress:
             return
