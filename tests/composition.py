@@ -101,6 +101,8 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
     "e_step": traced(jaxgmm.e_step),
     "init": lambda case, rows: jax.eval_shape(lambda x: case.init(KEY, rows(x)), jnp.asarray(case.data(N))),
     "fit": traced(jaxgmm.fit),
+    "fit_batches": hosted(lambda case, rows: jaxgmm.fit_batches(case.mixture(), rows, max_iter=2)),
+    "fit_online": hosted(lambda case, rows: jaxgmm.fit_online(case.mixture(), rows)),
     "derivative of a fit": traced(
         lambda mixture, rows: jax.grad(lambda x: jaxgmm.fit(mixture, rows_of(x, rows)).log_likelihood)(values_of(rows))
     ),
@@ -213,6 +215,10 @@ CLIMBING: dict[str, Callable[[Case, Any], Any]] = {
     "fit": lambda case, objective: jax.eval_shape(
         lambda mixture, x: jaxgmm.fit(mixture, x, objective=objective), case.mixture(), jnp.asarray(case.data(N))
     ),
+    "fit_batches": lambda case, objective: jaxgmm.fit_batches(
+        case.mixture(), case.data(N), objective=objective, max_iter=2
+    ),
+    "fit_online": lambda case, objective: jaxgmm.fit_online(case.mixture(), case.data(N), objective=objective),
     "derivative of a fit": lambda case, objective: jax.eval_shape(
         jax.grad(lambda x: jaxgmm.fit(case.mixture(), x, objective=objective).objective), jnp.asarray(case.data(N))
     ),

@@ -27,6 +27,8 @@ LACKING = {
 }
 """What a family may lack."""
 RUN = {
+    "fit_batches",
+    "fit_online",
     "fit_many",
     "select_many",
     "select",

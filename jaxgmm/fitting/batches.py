@@ -41,7 +41,7 @@ def fit_batches(
     acceleration: str | None = "anderson",
     history_size: int = 128,
     checkpoint: str | os.PathLike[str] | None = None,
-    max_seconds: float | None = None,
+    max_seconds: Any = None,
     callback: Callable[[FitResult], Any] | None = None,
     progress: bool = False,
 ) -> FitResult:
@@ -103,7 +103,7 @@ def fit_batches(
     if checkpoint is not None:
         state = _taken_up(kept.kept(checkpoint, of, state) or state, climb)
     saved = started
-    ends = started + (np.inf if max_seconds is None else float(max_seconds))
+    ends = started + checks.seconds("max_seconds", max_seconds)
     with Bar(totals.n, progress, "pass 0") as bar:
 
         def watch(rows: int) -> None:
@@ -119,7 +119,7 @@ def fit_batches(
                 proposal = _propose(climb, state)
                 question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
                 statistics = holder.statistics(question, watch)
-                state = _accept(climb, state, proposal, pytree.cast(_on_device(statistics), holder.dtype))
+                state = _accept(climb, state, proposal, _in_type(statistics, holder.dtype))
                 if checkpoint is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
                     kept.keep(checkpoint, of, state)
                     saved = time.monotonic()
@@ -196,8 +196,9 @@ def _taken_up(state: State, climb: Climb) -> State:
     return dataclasses.replace(state, status=jnp.asarray(Status.RUNNING, jnp.int32)) if more else state
 
 
-def _on_device(statistics: Statistics) -> Any:
-    return jax.tree.map(jnp.asarray, statistics)
+def _in_type(statistics: Statistics, dtype: Any) -> Any:
+    with np.errstate(over="ignore"):  # which the status tells
+        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), statistics)
 
 
 @program(static=("history_size",))

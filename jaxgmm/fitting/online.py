@@ -71,7 +71,7 @@ def online(mixture: Mixture, scale: Any) -> Online:
 
 
 def online_step(
-    state: Online,
+    state: Any,
     x: Any,
     weights: Any = None,
     *,
@@ -141,7 +141,7 @@ def fit_online(
     scale: Any = None,
     objective: Any = None,
     batch_size: int | None = None,
-    max_seconds: float | None = None,
+    max_seconds: Any = None,
     callback: Callable[[Online], Any] | None = None,
     progress: bool = False,
 ) -> Online:
@@ -175,7 +175,7 @@ def fit_online(
     [0.5, 0.5]
     """
     mixture = check_mixture(mixture)
-    started = time.monotonic()
+    ends = time.monotonic() + checks.seconds("max_seconds", max_seconds)
     rows_in = source if isinstance(source, Batches) else batches(_again(source), batch_size=batch_size)
     if rows_in.n_columns != mixture.n_columns:
         raise ValueError(f"source has {rows_in.n_columns} columns; the mixture was made for {mixture.n_columns}.")
@@ -190,8 +190,7 @@ def fit_online(
                     state, rows, decay=decay, memory=memory, regularization=regularization, objective=objective
                 )
                 bar.update(n)
-                late = max_seconds is not None and time.monotonic() > started + max_seconds
-                if late or (callback is not None and callback(state) is True):
+                if time.monotonic() > ends or (callback is not None and callback(state) is True):
                     break
         except KeyboardInterrupt:
             if state is None:

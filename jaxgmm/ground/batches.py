@@ -159,8 +159,8 @@ class Reservoir:
 class Batches:
     """Rows that are read a batch at a time: made by `jaxgmm.batches`, and taken by `jaxgmm.fit_batches`.
 
-    Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0. The next batch
-    is read, by another thread, while one is worked on.
+    Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0 if it is not the
+    only one. The next batch is read, by another thread, while one is worked on.
 
     Attributes: `n_columns`; `names` of the columns, if they have some; `dtype` of the rows; `batch_size`.
     """
@@ -207,7 +207,9 @@ class Batches:
             n = len(part["x"])
             given = part.get("weights")
             if not weighted or given is None or np.any(given != 0):
-                yield n, self._rows(_filled(part, self.batch_size), start, n, arranged=True)
+                # One batch alone is no larger than its rows.
+                size = self.batch_size if start else n
+                yield n, self._rows(_filled(part, size), start, n, arranged=True)
             start += n
 
     def totals(self) -> Totals:
@@ -365,8 +367,9 @@ class Batches:
         except ValueError as error:
             if start is None:
                 raise
+            found = str(error).replace("write jaxgmm.rows(x, missing='nan') in the place of x", "say missing='nan'")
             raise ValueError(
-                f"In the rows from {start} to {start + n - 1} of source, counted from the first of these: {error}"
+                f"In the rows from {start} to {start + n - 1} of source, counted from the first of these: {found}"
             ) from None
 
 

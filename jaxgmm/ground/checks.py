@@ -136,6 +136,17 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
     return jnp.where(number < largest, number, 0).astype(jnp.int32) + jnp.where(number < largest, 0, largest)
 
 
+def seconds(name: str, value: Any) -> float:
+    """A time not below 0; None is one without end."""
+    if value is None:
+        return float("inf")
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; expected a number of seconds, or None.")
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}; expected a number of seconds that is not negative.")
+    return float(value)
+
+
 def real_array(name: str, value: Any) -> Float[Array, "..."]:
     """Anything array-like as floating point of at least float32; integers and booleans take JAX's default float."""
     forks.check()  # before there is an array to wait for
