@@ -285,3 +285,48 @@ def test_conversion_refuses_what_it_cannot_hold():
         from_sklearn(GaussianMixture())
     with pytest.raises(NotImplementedError, match="expected Gaussian ones"):
         to_sklearn(next(case for case in CASES if case.integer).mixture())
+
+
+def test_batches_one_after_the_other_come_close_to_the_fit_of_all():
+    """`partial_fit` takes what `fit` does, goes on from a fit, and starts anew with the next one."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12_000, 2)) + 6 * rng.integers(2, size=(12_000, 1))
+    whole = GaussianMixture(2, random_state=0, tol=1e-8, max_iter=1000).fit(x)
+    for dtype in (np.float64, np.float32):
+        batches = GaussianMixture(2, random_state=0)
+        for start in range(0, len(x), 400):
+            assert batches.partial_fit(x[start : start + 400].astype(dtype)) is batches
+        assert batches.means_.dtype == dtype
+        assert batches.n_iter_ == len(batches.lower_bounds_) == 30
+        assert not batches.converged_
+        assert whole.score(x) - batches.score(x.astype(dtype)) < 1e-3
+        assert abs(batches.lower_bound_ - whole.lower_bound_) < 0.05
+        np.testing.assert_allclose(batches.precisions_, np.linalg.inv(batches.covariances_), rtol=1e-3)
+        batches.fit(x[:1000].astype(dtype))
+        assert batches.converged_
+    again = pickle.loads(pickle.dumps(whole.partial_fit(x[:400]))).partial_fit(x[400:800])
+    np.testing.assert_array_equal(again.means_, whole.partial_fit(x[400:800]).means_)
+
+
+def test_batches_have_weights_gaps_and_labels():
+    rng = np.random.default_rng(0)
+    side = rng.integers(2, size=3000)
+    x = rng.normal(size=(3000, 2)) + 6 * side[:, None]
+    weights = np.where(rng.random(3000) < 0.3, 0, 2)
+    gaps = np.where((rng.random(x.shape) < 0.2), np.nan, x)
+    gaps[weights == 0] = 1e6
+    y = np.where(rng.random(3000) < 0.3, side, -1)
+    estimator = GaussianMixture(2, missing="em", random_state=0)
+    for start in range(0, 3000, 500):
+        rows = slice(start, start + 500)
+        estimator.partial_fit(gaps[rows], y[rows], sample_weight=weights[rows])
+    np.testing.assert_allclose(estimator.means_, [[0, 0], [6, 6]], atol=0.2)
+    assert float(estimator._online.weight) == weights.sum()
+    with pytest.raises(ValueError, match="2 features"):
+        estimator.partial_fit(x[:, :1])
+    one = GaussianMixture(2, reg_covar=3.0, random_state=0)
+    for start in range(0, 3000, 500):
+        one.partial_fit(x[start : start + 500])
+    theirs = sklearn.mixture.GaussianMixture(2, reg_covar=3.0, random_state=0).fit(x)
+    order = np.argsort(one.means_[:, 0])
+    np.testing.assert_allclose(one.covariances_[order], theirs.covariances_[np.argsort(theirs.means_[:, 0])], atol=0.3)

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxgmm.fitting.online import Online
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
@@ -215,6 +216,8 @@ class CompiledMixture:
 
     # Whether the latest fit had weights; attributes that a user sets are of no fit.
     _is_weighted = False
+    # Where online EM stands, if the latest rows were taken by it.
+    _online: Online | None = None
 
     def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -254,14 +257,19 @@ class CompiledMixture:
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self.weights_, self.means_ = run.parameters.weights, run.parameters.means
-        covariances = covariance_attributes(self.covariance_type, run.parameters.factor, dtype)
-        for name, value in (covariances | prior | self._fitted(run.parameters)).items():
-            setattr(self, name, value)
+        self._set(run.parameters, dtype, prior)
+        self._online = None
         self.converged_ = converged
         self.n_iter_ = n_iter
         self.lower_bound_ = float(run.bound)
         self.lower_bounds_ = run.bounds[:n_iter].tolist()
+
+    def _set(self, parameters: Parameters, dtype: Any, prior: dict[str, Any]) -> None:
+        """Attributes that tell these parameters."""
+        self.weights_, self.means_ = parameters.weights, parameters.means
+        covariances = covariance_attributes(self.covariance_type, parameters.factor, dtype)
+        for name, value in (covariances | prior | self._fitted(parameters)).items():
+            setattr(self, name, value)
 
     def __sklearn_tags__(self) -> Any:
         theirs: Any = super()

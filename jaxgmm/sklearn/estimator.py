@@ -1,19 +1,26 @@
 """scikit-learn's `GaussianMixture`, computed by jaxgmm."""
 
 import math
+import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import sklearn.mixture
+from sklearn.base import _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import StrOptions
 
+from jaxgmm.fitting.online import online, online_step
+from jaxgmm.fitting.result import Status
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.scale import scale_from
 from jaxgmm.sklearn.base import CompiledMixture, if_given
-from jaxgmm.sklearn.checks import checked_start, row_counts
-from jaxgmm.sklearn.evidence import padded_rows
+from jaxgmm.sklearn.checks import checked_counts, checked_start, row_counts
+from jaxgmm.sklearn.evidence import labels_of, padded_rows
 from jaxgmm.sklearn.objectives import Ridge
-from jaxgmm.sklearn.programs import Parameters
+from jaxgmm.sklearn.programs import Parameters, least_variance
 
 
 class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
@@ -89,6 +96,80 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             verbose_interval=verbose_interval,
         )
         self.missing = missing
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        noise: Any = None,
+        *,
+        decay: float = 0.6,
+        memory: float | None = None,
+    ) -> Any:
+        """A step of online EM: from a fit that there is already, or else from one to these rows.
+
+        All rows so far count, and earlier ones less. Take some hundreds of rows at a time, in no particular order;
+        `lower_bound_` is then an average of the mean log-likelihood of each batch before it was taken, `n_iter_` the
+        number of batches, and `converged_` False. `fit` starts anew.
+
+        Args:
+            X, y, sample_weight, noise: as for `fit`; a batch may be a single row, but for the first.
+            decay: from 0.5, where earlier rows count least, to 1, where all count alike.
+            memory: weight of the rows after which earlier ones count 1 / e of what they did, for data that drift.
+                Default without end.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: as for `fit`, or a batch whose likelihood is not finite, of which nothing is kept.
+
+        Source: Cappé & Moulines (2009), On-line expectation-maximization algorithm for latent data models, JRSS B 71.
+
+        >>> import numpy as np
+        >>> from jaxgmm.sklearn import GaussianMixture
+        >>> rng = np.random.default_rng(0)
+        >>> estimator = GaussianMixture(n_components=2, random_state=0)
+        >>> for _ in range(20):
+        ...     x = rng.normal(size=(500, 2)) + 5 * rng.integers(2, size=(500, 1))
+        ...     estimator = estimator.partial_fit(x)
+        >>> sorted(estimator.means_[:, 0].round().tolist())
+        [0.0, 5.0]
+        """
+        if not hasattr(self, "means_"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                self.fit(X, y, sample_weight, **if_given(noise))
+        X = self._checked(X, reset=False)
+        weights = checked_counts(sample_weight, X, 1)
+        labels = labels_of(y, X, self.n_components)
+        with jax.enable_x64(X.dtype == np.float64):
+            rows = padded_rows(X, weights, labels=labels, noise=noise)
+            before = jax.tree.map(jnp.asarray, self._online)
+            if before is None:
+                begin = jax.tree.map(jnp.asarray, self._parameters(X.dtype)).mixture(self.covariance_type)
+                before, self.n_iter_, self.lower_bounds_ = online(begin, scale_from(rows)), 0, []
+            state = online_step(
+                before,
+                rows,
+                decay=decay,
+                memory=np.inf if memory is None else memory,
+                regularization=least_variance(X.dtype),
+                objective=Ridge(X.dtype.type(self.reg_covar)),
+            )
+            found = Parameters.of(state.mixture)
+        state, found = jax.tree.map(np.asarray, (state, found))
+        if state.status == Status.NON_FINITE:
+            raise ValueError("The likelihood of these rows is not finite, and they were left out: are there extremes?")
+        self._online, self._is_weighted = state, sample_weight is not None
+        self._set(found, state.scale.dtype, {})
+        self.converged_ = False
+        self.n_iter_ += 1
+        self.lower_bound_ = float(state.statistics.log_likelihood)
+        self.lower_bounds_ = [*self.lower_bounds_, self.lower_bound_]
+        return self
 
     def bic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
         """Bayesian information criterion, lower is better; rows count `sample_weight` times each, `noise` as in `fit`.

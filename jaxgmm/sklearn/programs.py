@@ -139,6 +139,11 @@ class Changes(Loop):
         return _Stand(after, certainty, run)
 
 
+def least_variance(dtype: Any) -> float:
+    """The least variance of a component, in units of the data's, that numbers of this type can tell."""
+    return float((_ROUNDINGS * jnp.finfo(dtype).eps) ** 2)
+
+
 @program(
     static=("n_components", "method"),
     work=lambda key, rows, n_components, **options: 5 * n_components * rows.x.size,
@@ -170,9 +175,8 @@ def run_em(
     `seeds` are the component of each row, or its shares in all of them.
     """
     dtype, weights = rows.x.dtype, rows.weights
-    least = jnp.asarray((_ROUNDINGS * jnp.finfo(dtype).eps) ** 2, dtype)
     rows, columns = standard(rows)
-    floor = floor_of(columns.scale, least)
+    floor = floor_of(columns.scale, jnp.asarray(least_variance(dtype), dtype))
     start = given
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
