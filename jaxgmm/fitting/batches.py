@@ -1,6 +1,7 @@
 """The loop of `fit`, driven from Python: over rows that are read in batches, or that others hold."""
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from jaxgmm.fitting.holders import BatchHolder, Question, RowHolder
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.batches import Batches, batches
+from jaxgmm.ground.processes import StoppedError
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.model.mixture import Mixture, check_mixture
@@ -100,8 +102,12 @@ def fit_batches(
         "acceleration": acceleration,
         "history_size": history_size,
     }
+    processes = holder.processes
     if checkpoint is not None:
-        state = _taken_up(kept.kept(checkpoint, of, state) or state, climb)
+        # The first process has the file, whether or not the others see it.
+        blank = state
+        found = processes.ask(lambda: _leaves(kept.kept(checkpoint, of, blank)) if processes.first else None)[0]
+        state = _taken_up(state if found is None else _from_leaves(blank, found), climb)
     saved = started
     ends = started + checks.seconds("max_seconds", max_seconds)
     with Bar(totals.n, progress, "pass 0") as bar:
@@ -109,7 +115,7 @@ def fit_batches(
         def watch(rows: int) -> None:
             bar.update(rows)
             if time.monotonic() > ends:
-                raise _StoppedError
+                raise StoppedError
 
         stopped = False
         try:
@@ -120,14 +126,15 @@ def fit_batches(
                 question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
                 statistics = holder.statistics(question, watch)
                 state = _accept(climb, state, proposal, _in_type(statistics, holder.dtype))
-                if checkpoint is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
+                if checkpoint is not None and processes.first and time.monotonic() > saved + _SECONDS_BETWEEN:
                     kept.keep(checkpoint, of, state)
                     saved = time.monotonic()
                 if callback is not None:
-                    stopped = callback(_result(climb, state, mixture, average)) is True
-        except (KeyboardInterrupt, _StoppedError):
+                    watched = functools.partial(callback, _result(climb, state, mixture, average))
+                    stopped = any(told is True for told in processes.ask(watched))
+        except (KeyboardInterrupt, StoppedError):
             stopped = True
-    if checkpoint is not None:
+    if checkpoint is not None and processes.first:
         kept.keep(checkpoint, of, state)
     result = _result(climb, state, mixture, average)
     if int(state.status) == Status.RUNNING:
@@ -139,10 +146,6 @@ def fit_batches(
     alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
     value = jnp.asarray(alone, holder.dtype)
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
-
-
-class _StoppedError(Exception):
-    """There is no time for the rest of a pass."""
 
 
 def holder_of(source: Any) -> RowHolder:
@@ -188,6 +191,14 @@ def _climb(
 
 def _scaled(objective: Any, unit: Any, total: Any) -> Any:
     return objective.over(jnp.asarray(unit)).counting(jnp.asarray(total))
+
+
+def _leaves(state: State | None) -> list[np.ndarray] | None:
+    return None if state is None else [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def _from_leaves(blank: State, leaves: list[np.ndarray]) -> State:
+    return jax.tree.unflatten(jax.tree.structure(blank), [jnp.asarray(leaf) for leaf in leaves])
 
 
 def _taken_up(state: State, climb: Climb) -> State:

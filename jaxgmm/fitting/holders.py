@@ -1,5 +1,6 @@
 """Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxgmm.ground.batches import Batches, Totals
+from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -63,6 +65,11 @@ class RowHolder(ABC):
     def statistics(self, question: Question, watch: Watch) -> Statistics:
         """Over all rows, in float64 of numpy."""
 
+    @property
+    def processes(self) -> Alone:
+        """Those that run the fit."""
+        return Alone()
+
 
 class BatchHolder(RowHolder):
     """This process, which reads them in batches."""
@@ -85,7 +92,12 @@ class BatchHolder(RowHolder):
         return self._batches.sample()
 
     def statistics(self, question: Question, watch: Watch) -> Statistics:
-        return statistics_over(question, self._batches, watch)
+        each = self.processes.ask(lambda: statistics_over(question, self._batches, watch))
+        return jax.tree.map(lambda *leaves: functools.reduce(np.add, leaves), *each)
+
+    @property
+    def processes(self) -> Alone:
+        return self._batches.processes
 
 
 def statistics_over(question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None) -> Statistics:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgmm.ground import checks, digits, draws, files, known
 from jaxgmm.ground.digits import Extent
+from jaxgmm.ground.processes import Alone, Together
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Part, Source, source_of
 
@@ -38,6 +39,7 @@ def batches(
     columns: Sequence[str] | None = None,
     batch_size: int | None = None,
     sharding: Any = None,
+    all_processes: bool = False,
 ) -> "Batches":
     """Rows that need not fit into memory: they are read a batch at a time, for every pass anew.
 
@@ -56,6 +58,8 @@ def batches(
         columns: names of the columns of a table that are x, in this order. Default all that are nothing else.
         batch_size: rows in a batch. By default some two million numbers.
         sharding: a `jax.sharding.NamedSharding` of rows: batches are spread over its devices.
+        all_processes: the rows of all processes of `jax.distributed` are one data set, of which each has its own
+            `source`. All of them then call the same methods, and get the same sample, totals and fit.
 
     Returns:
         `Batches`. The first rows are looked at now, all others when they are needed.
@@ -86,6 +90,7 @@ def batches(
         classes=None if label_of_component is None else tuple(label_of_component),
         batch_size=None if batch_size is None else checks.count("batch_size", batch_size),
         sharding=sharding,
+        processes=Together() if all_processes else Alone(),
     )
 
 
@@ -129,9 +134,11 @@ class Reservoir:
         self._priorities: list[np.ndarray] = []
         self._parts: list[Part] = []
         self._held, self._bound = 0, np.inf
+        self.offered = 0
 
     def offer(self, priorities: np.ndarray, part: Part) -> None:
         """Rows, with a number each that was drawn evenly between 0 and 1; of 2 or more, they are left out."""
+        self.offered += int(np.count_nonzero(priorities < 2))
         chosen = np.flatnonzero(priorities < min(self._bound, 2))
         if not chosen.size:
             return
@@ -145,6 +152,13 @@ class Reservoir:
         """The rows, in the order in which they were offered, and their priorities."""
         self._thin()
         return self._priorities[0], self._parts[0]
+
+    def least(self, size: int) -> Part:
+        """As many of them, or all; nothing of a reservoir that was offered nothing."""
+        if not self._parts:
+            return {}
+        self.size = min(self.size, size)
+        return self.kept()[1]
 
     def _thin(self) -> None:
         priorities = np.concatenate(self._priorities)
@@ -162,7 +176,8 @@ class Batches:
     Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0 if it is not the
     only one. The next batch is read, by another thread, while one is worked on.
 
-    Attributes: `n_columns`; `names` of the columns, if they have some; `dtype` of the rows; `batch_size`.
+    Attributes: `n_columns`; `names` of the columns, if they have some; `dtype` of the rows; `batch_size`; `processes`,
+    those that have rows of the data set.
     """
 
     def __init__(
@@ -173,7 +188,9 @@ class Batches:
         classes: tuple[int, ...] | None = None,
         batch_size: int | None = None,
         sharding: Any = None,
+        processes: Alone | None = None,
     ) -> None:
+        self.processes = processes or Alone()
         self._source, self._missing, self._classes, self._sharding = source, missing, classes, sharding
         first = next(iter(source.parts(1)), None)
         if first is None:
@@ -220,8 +237,8 @@ class Batches:
         """
         if self._totals is None:
             self.look(np.random.default_rng(_SEED), 1)
-        assert self._totals is not None
-        return self._totals
+        found: Any = self._totals
+        return found
 
     def sample(self, key: jax.Array | None = None, n: int = _SAMPLE) -> Evidence:
         """So many rows, each of positive weight as likely as any other, with all that is known of them: one pass.
@@ -237,12 +254,24 @@ class Batches:
             TypeError, ValueError: a key or a number that is none, or rows that cannot be taken.
         """
         generator = np.random.default_rng(_SEED) if key is None else draws.on_the_host(checks.key(key))
-        _, part = self.look(generator, checks.count("n", n)).kept()
-        return self.of_part(part)
+        return self.of_part(self.look(generator, checks.count("n", n)))
 
-    def look(self, generator: np.random.Generator, size: int) -> Reservoir:
-        """A sample of the rows. Every row is looked at on the way, and what all add up to is kept."""
-        reservoir, totals, start = Reservoir(size), Totals(), 0
+    def look(self, generator: np.random.Generator, size: int) -> Part:
+        """A sample of the rows. Every row is looked at on the way, and what all add up to is kept.
+
+        Of several processes, each has as large a share in it as in the rows.
+        """
+        reservoir = Reservoir(size)
+        each = self.processes.ask(lambda: self._looked(generator, reservoir))
+        self._totals = sum(each, Totals()).checked()
+        if len(each) == 1:
+            return reservoir.kept()[1]
+        share = size if self._totals.present <= size else size / self._totals.present
+        parts = self.processes.ask(lambda: reservoir.least(math.ceil(share * reservoir.offered)))
+        return joined([part for part in parts if part])
+
+    def _looked(self, generator: np.random.Generator, reservoir: Reservoir) -> Totals:
+        totals, start = Totals(), 0
         spread = _Spread(self.n_columns) if digits.holds_more(self._type_given, self.dtype) else None
         for part in ahead(self._parts()):
             n = len(part["x"])
@@ -260,10 +289,9 @@ class Batches:
             # One draw for each row, so that no batch decides over the next.
             reservoir.offer(np.where(present, generator.random(n), 2), part)
             start += n
-        self._totals = totals.checked()
         if spread is not None:
             spread.check(self._type_given, self.dtype, self.names)
-        return reservoir
+        return totals
 
     def of_part(self, part: Part) -> Evidence:
         """Rows that were taken from it before."""
