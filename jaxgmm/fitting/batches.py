@@ -53,7 +53,7 @@ def fit_batches(
     The result is that of `fit` of all rows, to rounding, as sums over rows are added in other parts.
 
     Between passes it is Python that goes on. So a fit can be watched, stopped and taken up again: after `max_seconds`,
-    when `callback` returns True, or by Ctrl-C, it returns the best mixture so far, with the status `STOPPED`.
+    when `callback` returns something true, or by Ctrl-C, it returns the best mixture so far, with the status `STOPPED`.
 
     Args:
         mixture: where to start, such as `init` or `fit_restarts` of `source.sample(key)` give.
@@ -65,8 +65,8 @@ def fit_batches(
             fit goes on from it, to the bits that it would have had uninterrupted. It must be of this fit: the same
             start, rows and arguments, but for `tol` and `max_iter`.
         max_seconds: stop after so many seconds, in the middle of a pass if need be, which is then lost.
-        callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; it may return True
-            to stop the fit.
+        callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; it may return
+            something true to stop the fit.
         progress: show a progress bar for each pass (needs tqdm).
 
     Returns:
@@ -130,8 +130,8 @@ def fit_batches(
                     kept.keep(checkpoint, of, state)
                     saved = time.monotonic()
                 if callback is not None:
-                    watched = functools.partial(callback, _result(climb, state, mixture, average))
-                    stopped = any(told is True for told in processes.ask(watched))
+                    so_far = _result(climb, state, mixture, average)
+                    stopped = any(processes.ask(functools.partial(_says_so, callback, so_far)))
         except (KeyboardInterrupt, StoppedError):
             stopped = True
     if checkpoint is not None and processes.first:
@@ -146,6 +146,10 @@ def fit_batches(
     alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
     value = jnp.asarray(alone, holder.dtype)
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
+
+
+def _says_so(callback: Callable[[FitResult], Any], result: FitResult) -> bool:
+    return bool(callback(result))
 
 
 def holder_of(source: Any) -> RowHolder:

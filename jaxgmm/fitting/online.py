@@ -157,7 +157,7 @@ def fit_online(
         scale: of each column (d,). Default `scale_of` the first batch.
         batch_size: rows in a step, where `source` is not `Batches`; as for `jaxgmm.batches`.
         max_seconds: stop after so many seconds.
-        callback: called after every step with the state so far; it may return True to stop.
+        callback: called after every step with the state so far; it may return something true to stop.
         progress: show a progress bar of rows (needs tqdm).
 
     Ctrl-C ends it early: the state says by its `weight` how much it has seen.
@@ -190,7 +190,7 @@ def fit_online(
                     state, rows, decay=decay, memory=memory, regularization=regularization, objective=objective
                 )
                 bar.update(n)
-                if time.monotonic() > ends or (callback is not None and callback(state) is True):
+                if time.monotonic() > ends or (callback is not None and bool(callback(state))):
                     break
         except KeyboardInterrupt:
             if state is None:
