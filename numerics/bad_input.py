@@ -125,6 +125,9 @@ BAD_INPUT: list[tuple[str, type[Exception], str]] = [
     ("jaxgmm.select(key, x, 2.5)", TypeError, r"n_components is 2\.5; expected a whole number"),
     ("jaxgmm.select(key, x, 'three')", TypeError, "n_components is 'three'; expected a whole number"),
     ("jaxgmm.select(key, x, 2, 3)", TypeError, "form is 3; expected one of 'full'"),
+    ("jaxgmm.select(key, x, 2, [x])", TypeError, "form is of type .*; expected one of 'full'"),
+    ("jaxgmm.init(key, x, np.zeros((99, 2)))", TypeError, "n_components is of type ndarray; expected a whole number"),
+    ("jaxgmm.bootstrap(key, mixture, x)", TypeError, "fit is of type .*; expected a FitResult, a Mixture or a form"),
     ("mixture.take([0, 2])", ValueError, "places holds 2; expected 0 to 1, or -2 to -1 from the end"),
     ("mixture.components.take(np.array([-3]))", ValueError, "places holds -3; expected 0 to 1"),
     (

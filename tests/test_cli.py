@@ -91,21 +91,48 @@ def test_rows_keep_their_order_and_their_columns(fitted):
 
 
 def test_priors_and_variational_bayes(run):
-    """Of more components than are needed most lose their rows, which is said, and numbers compare by their evidence."""
+    """Of more components than are needed most lose their rows and are left out, and the evidence is what decides."""
     frame()[["width", "height"]].dropna().to_csv("data.csv", index=False)
     quick = ["--effort", "low", "--forms", "full", "--outliers", "keep"]
     bayes = ["--objective", "variational"]
-    output, _, code = run("fit", "data.csv", *quick, *bayes, "-k", "6", "--out", "model.npz")
+    files = ["--out", "model.npz", "--assign", "assigned.csv", "--figure", "fit.png"]
+    output, _, code = run("fit", "data.csv", *quick, *bayes, "-k", "6", *files)
     assert code == 0
-    assert "4 of 6 components have less than one row and could be left out: " in output
-    assert jaxgmm.load_metadata("model.npz")["fit"]["objective"] == "variational"
-    told = json.loads(run("fit", "data.csv", *quick, *bayes, "-k", "1:3", "--criterion", "evidence", "--json")[0])
-    assert told["best"]["n_components"] == 2
-    assert run("fit", "data.csv", *quick, "--objective", "map", "-k", "2")[2] == 0
+    assert "4 of 6 components had less than half a row and were left out.\n" in output
+    assert "evidence" in output
+    assert "bic" not in output
+    mixture, told = jaxgmm.load("model.npz"), jaxgmm.load_metadata("model.npz")["fit"]
+    assert (told["objective"], told["criterion"], told["n_components"]) == ("variational", "evidence", 2)
+    assert mixture.n_components == 2
+    np.testing.assert_allclose(mixture.weights.sum(), 1, rtol=1e-12)
+    assert set(pd.read_csv("assigned.csv")["component"]) == {0, 1}
+    assert "2 components over 2 columns" in run("show", "model.npz")[0]
+    printed = json.loads(run("fit", "data.csv", *quick, *bayes, "-k", "6", "--sort", "width", "--json")[0])
+    assert (printed["best"]["n_components"], printed["candidates"][0]["n_components"]) == (2, 6)
+    assert np.diff(np.array(printed["best"]["means"])[:, 0]) > 0
+    assert printed["notes"] == ["4 of 6 components had less than half a row and were left out."]
+    printed = json.loads(run("fit", "data.csv", *quick, *bayes, "-k", "1:3", "--criterion", "bic", "--json")[0])
+    assert (printed["criterion"], printed["best"]["n_components"]) == ("bic", 2)
+    output, _, code = run("fit", "data.csv", *quick, "--objective", "map", "-k", "2")
+    assert (code, "bic" in output) == (0, True)
     _, complaints, code = run("fit", "data.csv", "--criterion", "evidence")
     assert (code, complaints.count("say --objective variational as well")) == (2, 1)
     _, complaints, code = run("fit", "data.csv", "--objective", "posterior")
     assert (code, complaints.count("expected some of likelihood, map, variational")) == (2, 1)
+
+
+def test_components_of_classes_stay_and_so_do_all_where_weights_count_no_rows(run):
+    table = frame()[["width", "height"]].dropna()
+    table["kind"] = ["one", *[None] * (len(table) - 1)]
+    table["share"] = 1e-4
+    table.to_csv("data.csv", index=False)
+    bayes = ["--effort", "low", "--forms", "full", "--outliers", "keep", "--objective", "variational", "-k", "4"]
+    run("fit", "data.csv", *bayes, "-c", "width,height", "--labels", "kind", "--out", "model.npz")
+    metadata = jaxgmm.load_metadata("model.npz")
+    assert (metadata["component_names"], metadata["fit"]["n_components"]) == (["one"], 2)
+    output = run("fit", "data.csv", *bayes, "-c", "width,height", "--weights", "share", "--out", "model.npz")[0]
+    assert "Every component has less than half a row, and all stay: --weights are to count rows.\n" in output
+    assert jaxgmm.load("model.npz").n_components == 4
 
 
 def test_a_messy_table(run):

@@ -239,6 +239,29 @@ def test_weights_and_rows_set_aside(run):
     assert kept["outliers"] == 0
 
 
+def test_components_that_lose_their_rows_are_left_out(run):
+    frame().to_csv("genes.csv", index=False)
+    bayes = ["--objective", "variational", "-k", "5", "--forms", "diag", "--restarts", "16", "--out", "models.csv"]
+    command = ["fit", "genes.csv", "--by", "gene", *COLUMNS, *bayes, "--assign", "assigned.csv", "--figure", "fit.png"]
+    output, _, code = run(*command)
+    assert code == 0
+    models = pd.read_csv("models.csv").set_index("gene")
+    left = models["n_components"].loc[["one", "two", "last"]]
+    assert left["two"] == 2
+    assert left.between(1, 3).all()
+    assert "evidence" in models.columns
+    weights = models.loc[left.index].filter(like="weight[")
+    assert (weights.shape[1], weights.notna().sum(axis=1).tolist()) == (left.max(), left.tolist())
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+    assigned = pd.read_csv("assigned.csv").groupby("gene")["component"].max()
+    assert assigned[left.index].tolist() == (left - 1).tolist()
+    note = f"{15 - left.sum()} of 15 components in 3 groups had less than half a row and were left out."
+    assert note + "\n" in output
+    told = json.loads(run(*command, "--json")[0])
+    assert note in told["notes"]
+    assert sum(one["groups"] * one["n_components"] for one in told["chosen"]) == left.sum()
+
+
 def test_where_no_group_can_be_fitted_the_table_says_why(run):
     frame().query("gene == 'same' or gene == 'gaps'").to_csv("bad.csv", index=False)
     _, complaint, code = run("fit", "bad.csv", "--by", "gene", *COLUMNS, *FAST, "--out", "models.parquet")

@@ -102,13 +102,55 @@ def test_what_is_not_needed_is_pruned_and_said():
     assert np.all((table.lower < table.estimate) & (table.estimate < table.upper))
     with pytest.raises(NotImplementedError, match="takes whole rows alone, and these have labels"):
         told.log_prob(jaxgmm.rows(x[:2], labels=[0, 1]))
+    with pytest.raises(NotImplementedError, match="takes whole rows alone, and these have gaps"):
+        told.log_prob(jaxgmm.rows([[1.0, np.nan]], missing="nan"))
     with pytest.raises(TypeError, match=r"objective is of type Posterior; expected the jaxgmm\.Variational"):
         jaxgmm.credible(best, x, jaxgmm.Posterior())
     with pytest.raises(ValueError, match="level is 1"):
         told.intervals(1)
+    light = np.full(N, 1e-6)
+    nothing = jaxgmm.fit(best.mixture, x, light, objective=objective)
     with pytest.raises(RuntimeError, match="No component has the weight of half a row"):
-        jaxgmm.credible(best, x, objective, np.full(N, 1e-6)).kept()
+        jaxgmm.credible(nothing, x, objective, light).kept()
     assert_close(jnp.sum(told.counts), N, "close")
-    alone = jaxgmm.credible(start("full", x).take([0]), x, objective)
+    alone = jaxgmm.fit(start("full", x).take([0]), x, objective=objective)
+    alone = jaxgmm.credible(alone, x, objective)
     assert alone.intervals().weights.tolist() == [[1], [1]]
     assert alone.standard_errors().weights.tolist() == [0]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tol", [1e-4, 1e-6, 0.0])
+def test_fits_that_ended_are_taken(form, tol):
+    weights, options = np.linspace(0.5, 1.5, N), {"regularization": 0.3, "scale": np.array([2.0, 3.0])}
+    for x, objective in ((data() + 1e3, Variational()), (data(), Variational(Prior(StickBreaking(2.0), GIVEN)))):
+        result = jaxgmm.fit(start(form, x), x, weights, objective=objective, tol=tol, **options)
+        told = jaxgmm.credible(result, x, objective, weights, **options)
+        assert_close(jnp.sum(told.counts), N, "close")
+
+
+def test_a_mixture_that_is_not_at_rest_is_refused_and_why_is_said():
+    x, objective = data(), Variational()
+    result = jaxgmm.fit(start("full", x), x, objective=objective)
+    jaxgmm.credible(result, x, objective)
+    weights, firm = np.where(x[:, 0] > 1, 3.0, 1.0), NormalWishart([1.0, 2.0], 50.0, 60.0, 60.0)
+    for others in (
+        (x + 1, objective),
+        (x[:80], objective),
+        (x, objective, weights),
+        (x, Variational(Prior(components=firm))),
+    ):
+        with pytest.raises(ValueError, match=r"not where a fit of these rows comes to rest.*weights, scale"):
+            jaxgmm.credible(result, *others)
+    with pytest.raises(ValueError, match="comes to rest"):
+        jaxgmm.credible(result, x, objective, scale=np.array([50.0, 50.0]))
+    with pytest.raises(ValueError, match="comes to rest"):
+        jaxgmm.credible(result, x, objective, regularization=0.9)
+    with pytest.raises(ValueError, match="comes to rest"):
+        jaxgmm.credible(start("full", x), x, objective)
+    short = jaxgmm.fit(result.mixture, x, objective=objective, max_iter=1)
+    jaxgmm.credible(short, x, objective)
+    with pytest.raises(ValueError, match="comes to rest"):
+        jaxgmm.credible(jaxgmm.fit(start("full", x), x, objective=objective, max_iter=1), x, objective)
+    # Where values cannot be seen, none is refused.
+    assert jax.jit(lambda x: jaxgmm.credible(result, x, objective).counts)(x + 1).shape == (K,)

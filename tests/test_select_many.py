@@ -263,3 +263,33 @@ def test_the_winner_has_its_derivatives():
         return jaxgmm.select_components(KEY, x + shift, [2], "spherical", n_restarts=2).best.mixture.means.sum()
 
     np.testing.assert_allclose(jax.grad(means)(0.0), 2, rtol=1e-3)
+
+
+@once
+def test_components_that_variational_bayes_does_not_use_are_left_out():
+    xs, objective = [blobs(0, 1), blobs(1, 2), np.zeros((9, 2))], jaxgmm.Variational()
+    options = {"objective": objective, "criterion": "evidence", "outliers": "keep", "n_restarts": 4}
+    table = jaxgmm.select_many(KEY, xs, (4,), ("diag",), **options)
+    kept = table.kept(objective, [60, 60, 9])
+    assert table.n_components.tolist() == [4, 4, 0]
+    told = [jaxgmm.credible(table.mixture(name), xs[name], objective).kept() for name in (0, 1)]
+    assert kept.n_components.tolist() == [told[0].n_components, 2, 0]
+    assert told[0].n_components < 4
+    told = told[1]
+    np.testing.assert_allclose(kept.mixture(1).means, told.means, rtol=1e-5)
+    np.testing.assert_allclose(kept.mixture(1).weights, told.weights, rtol=1e-5)
+    assert kept.assign(xs[:2])["component"].max() == 1
+    # Where all are below, the weights count no rows.
+    light = jaxgmm.select_many(KEY, xs[:1], (4,), ("diag",), weights=[np.full(60, 1e-6)], **options)
+    assert light.kept(objective, [6e-5]).n_components.tolist() == [4]
+    # Of a stick, they need not be the heaviest.
+    stick = jaxgmm.Variational(jaxgmm.Prior(jaxgmm.StickBreaking(1.0)))
+    table = jaxgmm.select_many(KEY, xs, (4,), ("diag",), **options | {"objective": stick})
+    told = jaxgmm.credible(table.mixture(1), xs[1], stick).kept()
+    kept = table.kept(stick, [60, 60, 9])
+    assert kept.n_components[1] == told.n_components == 2
+    np.testing.assert_allclose(kept.mixture(1).sorted().means, told.sorted().means, rtol=1e-5)
+    with pytest.raises(TypeError, match="objective is of type Posterior"):
+        table.kept(jaxgmm.Posterior(), [60, 60, 9])
+    with pytest.raises(ValueError, match=r"totals has shape \(2,\); expected \(3,\)"):
+        table.kept(objective, [60, 60])

@@ -98,6 +98,16 @@ def test_its_numbers(kind, weights):
     np.testing.assert_allclose(ours.sample(9)[0], theirs.sample(9)[0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("given", [[0.3], np.float32([0.25]), [0.1, 0.2, 0.3, 0.4], 1])
+def test_a_spherical_prior_is_one_number_or_one_for_each_component(given):
+    alike(
+        *(
+            fitted(cls, covariance_type="spherical", covariance_prior=given, max_iter=500)
+            for cls in (BayesianGaussianMixture, THEIRS)
+        )
+    )
+
+
 def test_a_shared_covariance_of_few_rows_does_not_depend_on_the_origin():
     """There it starts with all rows about the origin, and is divided by the few."""
     options = {"covariance_type": "tied", "init_params": "k-means++", "max_iter": 0}
@@ -239,7 +249,10 @@ def test_other_values_compile_nothing():
         ({"covariance_prior": -np.eye(4)}, "'full covariance_prior' should be symmetric, positive-definite"),
         ({"covariance_prior": 2.0}, "'full covariance_prior' should have the shape of"),
         ({"covariance_prior": np.ones(3), "covariance_type": "diag"}, "should have the shape of"),
-        ({"covariance_prior": np.ones(3), "covariance_type": "spherical"}, "should have the shape of"),
+        ({"covariance_prior": np.ones(3), "covariance_type": "spherical"}, r"should have the shape of \(\) or \(2,\)"),
+        ({"covariance_prior": np.eye(2), "covariance_type": "spherical"}, r"but got \(2, 2\)"),
+        ({"covariance_prior": [1.0, -1.0], "covariance_type": "spherical"}, "should be symmetric, positive-definite"),
+        ({"covariance_prior": [np.nan], "covariance_type": "spherical"}, "NaN"),
         ({"degrees_of_freedom_prior": 3.0}, "should be greater than 3, but got 3.000"),
         ({"weight_concentration_prior": 0.0}, "weight_concentration_prior"),
     ],

@@ -179,18 +179,20 @@ def fit(
         int | None, typer.Option("--restarts", help="Starts of each candidate, instead of --effort.", min=1)
     ] = None,
     criterion: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--criterion",
-            help="What decides: bic, icl, aic, aicc, cv (cross-validation), or evidence, with --objective variational.",
+            help="What decides: bic, icl, aic, aicc, cv (cross-validation), or evidence, with --objective variational. "
+            "[default: bic, or evidence where there is one]",
+            show_default=False,
         ),
-    ] = "bic",
+    ] = None,
     objective: Annotated[
         str,
         typer.Option(
             "--objective",
             help="What a fit climbs: likelihood; map, with a prior that keeps components on few rows sound; or "
-            "variational, in which components that are not needed lose their rows.",
+            "variational, in which components that are not needed lose their rows and are left out.",
         ),
     ] = "likelihood",
     sort: Annotated[
@@ -268,7 +270,7 @@ def fit(
         layout=_layout(format, header, separator, decimal, thousands, na, comment),
         components=components,
         forms=forms,
-        criterion=criterion,
+        criterion=criterion or ("evidence" if objective == "variational" else "bic"),
         objective=objective,
         columns=columns,
         exclude=exclude,

@@ -16,7 +16,9 @@ from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.ground.programs import program
 from jaxgmm.model.mixture import order_of
+from jaxgmm.model.objective import objective_of, of_counts
 from jaxgmm.selection.candidates import CRITERIA
 from jaxgmm.selection.select import OUTLIERS
 
@@ -95,11 +97,12 @@ class FitCommand:
             sound(selection)
             drawn = rows.of_columns(list(selection.columns))
             rows, selection = rows.of(selection), rows.told(selection)
+            if self.objective == "variational":
+                selection, notes = _kept(selection, rows)
+                rows = dataclasses.replace(rows, notes=[*rows.notes, *notes])
             if self.sort is not None:
                 selection = _sorted(selection, self.sort, rows.columns)
             mixture = selection.best.mixture
-            if self.objective == "variational":
-                rows = dataclasses.replace(rows, notes=[*rows.notes, *_unused(mixture, rows.weights)])
             metadata = self._metadata(table, rows, selection, mixture)
             loaded = applying.Loaded(out or "the model", mixture, metadata, selection.schema)
             if out is not None:
@@ -177,7 +180,7 @@ class FitCommand:
                 "constants": selection.constants,
                 "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
                 "form": best.form,
-                "n_components": best.n_components,
+                "n_components": mixture.n_components,
                 "log_likelihood": best.log_likelihood,
                 "objective": self.objective,
                 "criterion": selection.criterion,
@@ -232,14 +235,27 @@ def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
     return best.result
 
 
-def _unused(mixture: jaxgmm.Mixture, weights: np.ndarray) -> list[str]:
-    """A sentence for the components that have less than one row."""
-    counts = np.asarray(mixture.weights, np.float64) * np.sum(weights, dtype=np.float64)
-    few = np.flatnonzero(counts < 1).tolist()
-    if not few:
-        return []
-    what = "component has" if len(few) == 1 else "components have"
-    return [f"{len(few)} of {counts.size} {what} less than one row and could be left out: {', '.join(map(str, few))}."]
+def _kept(selection: jaxgmm.Selection, rows: Selected) -> tuple[jaxgmm.Selection, list[str]]:
+    """The selection without the components of its best fit that have less than half a row, and how many these are.
+
+    Those of known classes stay.
+    """
+    mixture = selection.best.mixture
+    total = np.asarray(np.sum(rows.weights, dtype=np.float64), mixture.log_weights.dtype)
+    climbed = objective_of(OBJECTIVES["variational"], mixture.n_components, mixture.n_columns, total.dtype)
+    used = np.array(_used(climbed, mixture, total))
+    if not used.any():
+        return selection, ["Every component has less than half a row, and all stay: --weights are to count rows."]
+    used[: len(rows.classes)] = True
+    if used.all():
+        return selection, []
+    note = f"{np.sum(~used)} of {used.size} components had less than half a row and were left out."
+    return _taken(selection, np.flatnonzero(used)), [note]
+
+
+@program
+def _used(objective: Any, mixture: jaxgmm.Mixture, total: Any) -> Any:
+    return of_counts(objective, mixture, total, mixture.log_weights > -np.inf).used(mixture)
 
 
 def _check_sort(by: str, columns: list[str]) -> None:
@@ -250,12 +266,15 @@ def _check_sort(by: str, columns: list[str]) -> None:
 def _sorted(selection: jaxgmm.Selection, by: str, columns: list[str]) -> jaxgmm.Selection:
     """The selection with the components of its best fit in order of their weight, or of their mean in a column."""
     _check_sort(by, columns)  # once more, as columns of one value were left out
-    winner, best = selection.winner, selection.best
     column = columns.index(by) if by in columns else by
+    return _taken(selection, np.asarray(order_of(selection.best.mixture, column)))
+
+
+def _taken(selection: jaxgmm.Selection, places: np.ndarray) -> jaxgmm.Selection:
+    """The selection with these components of its best fit, in this order."""
+    winner, best = selection.winner, selection.best
     result = dataclasses.replace(
-        best,
-        mixture=best.mixture.sorted(column),
-        degenerate_components=best.degenerate_components[order_of(best.mixture, column)],
+        best, mixture=best.mixture.take(places), degenerate_components=best.degenerate_components[places]
     )
     candidates = [dataclasses.replace(one, result=result) if one is winner else one for one in selection.candidates]
     return dataclasses.replace(selection, candidates=tuple(candidates))

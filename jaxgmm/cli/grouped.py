@@ -81,6 +81,9 @@ class GroupedCommand:
                 **self.fit.starts(_STARTS),
                 **self.fit.options,
             )
+            if self.fit.objective == "variational":
+                selections, notes = _kept(selections, sets, shares)
+                rows = dataclasses.replace(rows, notes=[*rows.notes, *notes])
             # They have rows in the table, each with a missing entry.
             what = "has no row with an entry" if self.fit.missing == "em" else "has no row without a missing entry"
             empty = {n: what for n in selections.errors if not lengths[n]}
@@ -151,6 +154,24 @@ def _sets(rows: Selected, groups: Groups, *, weighted: bool) -> tuple[list[Any],
     noise = [None] * len(sets) if rows.noise is None else np.split(rows.noise[order], ends)
     records = [_record(*one) for one in zip(sets, shares, noise, strict=True)]
     return records, None, rows.places[order]
+
+
+def _kept(
+    selections: jaxgmm.Selections, sets: list[Any], shares: list[np.ndarray] | None
+) -> tuple[jaxgmm.Selections, list[str]]:
+    """The same without components that have less than half a row, and how many these are."""
+    totals = np.zeros(len(sets))
+    for number, (name, x) in enumerate(zip(selections.names, sets, strict=True)):
+        weights = x.weights if isinstance(x, jaxgmm.Evidence) else np.ones(len(x)) if shares is None else shares[number]
+        aside = list(selections.outliers.get(name, ()))
+        totals[number] = np.sum(weights, dtype=np.float64) - np.sum(np.asarray(weights)[aside], dtype=np.float64)
+    kept = selections.kept(OBJECTIVES["variational"], totals)
+    fewer = kept.n_components < selections.n_components
+    if not fewer.any():
+        return kept, []
+    before, after = (int(np.sum(one.n_components[fewer])) for one in (selections, kept))
+    where = "1 group" if np.sum(fewer) == 1 else f"{np.sum(fewer)} groups"
+    return kept, [f"{before - after} of {before} components in {where} had less than half a row and were left out."]
 
 
 def _record(x: np.ndarray, weights: np.ndarray, noise: np.ndarray | None) -> jaxgmm.Evidence:

@@ -25,6 +25,6 @@ def form_of(form: Any) -> Form:
         return form
     advice = f" Write {form.__name__}.form(...)." if isinstance(form, type) and issubclass(form, Family) else ""
     raise TypeError(
-        f"form is {form!r}; expected one of {', '.join(map(repr, STRUCTURES))}, or what a family's `form` gives, such "
-        f"as StudentT.form('full', nu=4).{advice}"
+        f"form is {checks.found(form)}; expected one of {', '.join(map(repr, STRUCTURES))}, or what a family's `form` "
+        f"gives, such as StudentT.form('full', nu=4).{advice}"
     )

@@ -16,6 +16,8 @@ from jaxgmm.ground import containers, digits, forks, frames, programs, pytree
 from jaxgmm.ground.digits import Extent
 
 _ROWS_NAMED = 5
+# A value that takes more letters than this is called by its type.
+_SHORT = 60
 # Numbers in a key of the old kind, by the generators that JAX has.
 _KEY_SIZES = (2, 4)
 
@@ -46,8 +48,14 @@ def all_finite(x: Any, present: Any) -> bool:
 def one_of(name: str, value: Any, known: Collection[str]) -> str:
     """`value` if it is one of the `known` strings."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}.")
+        raise ValueError(f"{name} is {found(value)}; expected one of {', '.join(map(repr, known))}.")
     return value
+
+
+def found(value: Any) -> str:
+    """What to say that something is: itself if it is short, and else its type."""
+    text = repr(value)
+    return text if len(text) <= _SHORT and "\n" not in text else f"of type {type(value).__name__}"
 
 
 def count(name: str, value: Any, smallest: int = 1) -> int:
@@ -59,7 +67,7 @@ def count(name: str, value: Any, smallest: int = 1) -> int:
     try:
         integer = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected a whole number of type int.") from None
+        raise TypeError(f"{name} is {found(value)}; expected a whole number of type int.") from None
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}; expected a whole number of type int.")
     if integer < smallest:

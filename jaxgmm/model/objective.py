@@ -323,6 +323,15 @@ def within_data(
     return objective.within(spread.center, spread.scale if scale is None else scale, present)
 
 
+def of_counts(objective: Any, mixture: Mixture, total: Float[Array, ""], present: Bool[Array, " k"]) -> Any:
+    """An objective that tells what is used of a mixture, of components that are `present` and rows of a `total` weight.
+
+    Where the data lie and how far they spread is not in that.
+    """
+    nowhere = jnp.zeros(mixture.means.shape[1:], mixture.means.dtype)
+    return objective.within(nowhere, nowhere + 1, present).counting(total)
+
+
 def _checked(prior: Any, n_components: int, n_columns: int, dtype: Any, *, strict: bool) -> Prior:
     if not isinstance(prior, Prior):
         raise TypeError(f"prior is {_kind(prior)}; expected a jaxgmm.Prior, such as Prior(Dirichlet(2.0)).")

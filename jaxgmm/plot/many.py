@@ -37,7 +37,7 @@ def selections(selections: Selections, ax: "Axes | None" = None) -> "Axes":
     ax = style.axes(ax)
     bars = _bars(selections)
     # Numbers of components first, and after a gap the others.
-    tried = sorted(selections.tried)
+    tried = sorted({*selections.tried, *selections.n_components[selections.n_components > 0].tolist()})
     others = [name for name in (*Status.__members__, _SPURIOUS, _ERROR) if name in bars]
     labels = [*map(str, tried), *others]
     at = np.array([*range(len(tried)), *range(len(tried) + 1, len(labels) + 1)], float)

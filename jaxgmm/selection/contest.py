@@ -17,8 +17,8 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.model.objective import Objective, within_data
-from jaxgmm.selection.calls import side_by_side
+from jaxgmm.model.objective import Objective, of_counts, within_data
+from jaxgmm.selection.calls import Bar, side_by_side
 from jaxgmm.selection.candidates import Candidate
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, evidence_of, totals
 from jaxgmm.selection.outliers import Seen, beyond, standing_alone
@@ -271,10 +271,7 @@ def _evidence_of(
 def _n_parameters(
     objective: Objective, mixture: Mixture, total: Float[Array, ""], present: Bool[Array, " k"]
 ) -> Int[Array, ""] | Float[Array, ""]:
-    # Where the data lie and how far they spread is in no number of parameters.
-    nowhere = jnp.zeros(mixture.means.shape[1:], mixture.means.dtype)
-    settled = objective.within(nowhere, nowhere + 1, present).counting(total)
-    return jnp.asarray(settled.n_parameters(mixture))
+    return jnp.asarray(of_counts(objective, mixture, total, present).n_parameters(mixture))
 
 
 # One program for all that is asked of a candidate: each operation outside of one would be compiled by itself.

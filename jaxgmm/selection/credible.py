@@ -1,5 +1,6 @@
 """What variational Bayes says of parameters and of new rows: the distributions behind a fit."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,26 @@ import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
+from jaxgmm.fitting.acceleration import Place, coordinates
+from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
 from jaxgmm.model.mixture import Mixture, check_rows
 from jaxgmm.model.objective import Variational, objective_of, within_data
-from jaxgmm.model.passes import of_passes
+from jaxgmm.model.passes import block_size_of, of_passes
+from jaxgmm.model.scale import floor_of, scale_from
+from jaxgmm.model.steps import maximize, take_statistics
 from jaxgmm.selection.uncertainty import Parameters, level_of, parameter_table
 
 if TYPE_CHECKING:
     import pandas
+
+# What `Credible.log_prob` has no density for, by the names of it in the rows.
+_BEYOND = {"seen": "gaps", "noise": "noise", "labels": "labels", "log_evidence": "log_evidence"}
+# The longest step of EM, squared, that a fit may have left undone: in units of the Fisher information per unit weight,
+# and so twice what it gains, far above any tolerance of a fit.
+_AT_REST = 1e-3
 
 
 @record
@@ -62,12 +73,12 @@ class Credible:
 
         Raises:
             TypeError, ValueError: as `Mixture.log_prob`.
-            NotImplementedError: rows with gaps, noise, labels or log-evidence.
+            NotImplementedError: rows with gaps, noise, labels or log_evidence.
 
         Source: Bishop (2006), Pattern Recognition and Machine Learning, section 10.2.3.
         """
         mixture, rows = check_rows(self.mixture, x, weighted=False)
-        beyond = [name for name in ("seen", "noise", "labels", "log_evidence") if getattr(rows, name) is not None]
+        beyond = [what for name, what in _BEYOND.items() if getattr(rows, name) is not None]
         if beyond:
             raise NotImplementedError(
                 f"Credible.log_prob takes whole rows alone, and these have {beyond[0]}. Credible.mixture.log_prob "
@@ -156,12 +167,15 @@ class Credible:
         return Parameters(known(weights), known(means), known(deviations), None)
 
 
-def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: Any = None) -> Credible:
+def credible(
+    fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: Any = None, regularization: Any = 1e-6
+) -> Credible:
     """How sure the parameters of a fit by variational Bayes are, and the density of new rows with all that is not.
 
     Args:
         fit: a `FitResult`, or its mixture, of these rows and this objective.
-        x, weights, scale: rows (n, d), their weights (n,) and the scale of the columns, as they were given to the fit.
+        x, weights, scale, regularization: rows (n, d), their weights (n,), the scale of the columns and the floor
+            relative to it, as they were given to the fit.
         objective: the `Variational` that was climbed.
 
     Returns:
@@ -169,7 +183,8 @@ def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: An
         optimum alone: at others components have other places and, with few rows, another number.
 
     Raises:
-        TypeError, ValueError: another objective, or arguments of the wrong kind or shape.
+        TypeError, ValueError: another objective, arguments of the wrong kind or shape, or, outside `jit`, a mixture
+            from which a step of EM over these rows would lead away: one of another fit, or of one that did not end.
 
     >>> import jax, jaxgmm
     >>> x = jax.random.normal(jax.random.key(0), (200, 1)).at[:100].add(8.0)
@@ -187,10 +202,36 @@ def credible(fit: Any, x: Any, objective: Any, weights: Any = None, *, scale: An
             "fits of other objectives, see jaxgmm.bootstrap."
         )
     mixture, rows = check_rows(getattr(fit, "mixture", fit), x, weights, scored=False)
-    climbed: Any = objective_of(objective, mixture.n_components, mixture.n_columns, rows.x.dtype)
-    rows = climbed.rows_of(rows)
-    climbed = within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf).counting(jnp.sum(rows.weights))
+    d, dtype = mixture.n_columns, rows.x.dtype
+    climbed: Any = objective_of(objective, mixture.n_components, d, dtype)
+    regularization = checks.scalar("regularization", regularization, dtype)
+    with rows.on_devices():
+        scale = scale_from(rows) if scale is None else checks.scale(scale, d, dtype)
+        rows = climbed.rows_of(rows)
+        climbed = within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf)
+        ahead = _ahead(mixture, rows, floor_of(scale, regularization), climbed)
+    if not checks.holds(lambda ahead: ahead[0] <= _AT_REST + ahead[1], ahead):
+        raise ValueError(
+            "The mixture is not where a fit of these rows comes to rest: the next step of EM has a length of "
+            f"{float(ahead[0]) ** 0.5:.2g} in units of the Fisher information of a row; expected at most "
+            f"{_AT_REST**0.5:.2g}. Give the rows, weights, scale, regularization and objective of the fit, and a fit "
+            "that has converged."
+        )
+    climbed = climbed.counting(jnp.sum(rows.weights))
     return Credible(mixture, climbed, climbed.counts(mixture))
+
+
+@program(work=of_passes(1))
+def _ahead(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], objective: Variational) -> Float[Array, " 2"]:
+    """How far a step of EM leads, squared, in the metric of the Fisher information, and what is rounding of it."""
+    # In units of the largest weight, as in a fit.
+    unit = jnp.max(rows.weights)
+    unit = jnp.where(unit > 0, unit, 1)
+    blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size_of(mixture, rows))
+    climbed = objective.over(unit).counting(jnp.sum(blocks.weights))
+    step, _ = maximize(mixture, take_statistics(climbed.read_by(mixture), blocks), floor, climbed)
+    place = Place.of(coordinates(mixture), mixture, step)
+    return jnp.stack([place.length, place.noise])
 
 
 @program(work=of_passes(1))

@@ -18,6 +18,7 @@ from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.ground.tables import pandas_for
 from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.objective import Variational, objective_of, of_counts
 from jaxgmm.model.passes import posterior
 from jaxgmm.selection.chosen import Stack
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets
@@ -108,6 +109,35 @@ class Selections:
         places = np.arange(self.n_components[number])
         # In numpy, or every number of components would compile slices of its own.
         return jax.device_put(Mixture(whole.log_weights[places], whole.components.take(places)))
+
+    def kept(self, objective: Any, totals: Any) -> "Selections":
+        """The same without the components that fits by `Variational` do not use: that have less than half a row.
+
+        `n_components` is how many are left. Where that is none, as of weights that count no rows, all stay. What tells
+        of fits, such as `log_likelihood`, `value` and `values`, is of those with all of their components.
+
+        Args:
+            objective: the `Variational` that was climbed.
+            totals: (b,), what the weights of the rows of each data set add up to, without outliers.
+
+        Raises:
+            TypeError, ValueError: another objective, or another number of totals.
+        """
+        if not isinstance(objective, Variational):
+            raise TypeError(f"objective is of type {type(objective).__name__}; expected the jaxgmm.Variational.")
+        totals = np.asarray(totals, np.float64)
+        if totals.shape != (len(self),):
+            raise ValueError(f"totals has shape {totals.shape}; expected ({len(self)},), one for each data set.")
+        counts, stacks = self.n_components.copy(), []
+        for place, stack in enumerate(self._stacks):
+            some = stack.mixture.log_weights
+            given = objective_of(objective, some.shape[-1], stack.columns.shape[1], some.dtype)
+            total = totals[stack.numbers].astype(some.dtype)
+            mixture, left = jax.device_get(_used(given, stack.mixture, total))
+            stacks.append(dataclasses.replace(stack, mixture=mixture))
+            latest = self._where[stack.numbers, 0] == place
+            counts[stack.numbers[latest]] = left[latest]
+        return dataclasses.replace(self, n_components=counts, _stacks=stacks)
 
     def columns(self, name: Any) -> tuple[int, ...]:
         """Places of the columns of a data set that were fitted, all but the constant ones; none without a mixture."""
@@ -325,6 +355,21 @@ class Selections:
                 at = here[:, None, None], np.arange(k)[None, :, None], stack.columns[latest][:, None, :]
                 whole[at] = part
         return weights, means, deviations
+
+
+@program
+def _used(objective: Variational, mixtures: Mixture, totals: Float[Array, " c"]) -> tuple[Mixture, Int[Array, " c"]]:
+    """Mixtures of a stack with the components first that are used, alone present, and how many these are."""
+
+    def one(mixture: Mixture, total: Float[Array, ""]) -> tuple[Mixture, Int[Array, ""]]:
+        present = mixture.log_weights > -jnp.inf
+        used = of_counts(objective, mixture, total, present).used(mixture)
+        used = jnp.where(jnp.any(used), used, present)
+        order = jnp.argsort(~used)
+        log_weights = jax.nn.log_softmax(jnp.where(used, mixture.log_weights, -jnp.inf))
+        return Mixture(log_weights[order], mixture.components.take(order)), jnp.sum(used)
+
+    return jax.vmap(one)(mixtures, totals)
 
 
 @program

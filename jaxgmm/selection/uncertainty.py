@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxgmm.families.family import Family, Form
 from jaxgmm.fitting.em import fit as fit_from
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, draws, known
@@ -276,6 +277,11 @@ def _reference(
         if hasattr(fit, "best"):
             raise TypeError(
                 f"fit is of type {type(fit).__name__}; expected one fit of it. Write fit.best in its place."
+            )
+        if not isinstance(fit, (str, Form)) and not (isinstance(fit, type) and issubclass(fit, Family)):
+            raise TypeError(
+                f"fit is of type {type(fit).__name__}; expected a FitResult, a Mixture or a form such as 'full'. The "
+                "rows, x, come before it."
             )
         if n_components is None:
             raise ValueError(

@@ -33,7 +33,9 @@ def prior_of(estimator: Any, X: np.ndarray, rows: Evidence, unit: float) -> dict
         )
     mean = _shaped("means", estimator.mean_prior, (d,))
     shape = np.shape(_KEPT[kind](np.eye(d)))
-    covariance = _shaped(f"{kind} covariance_prior", estimator.covariance_prior, shape)
+    # A single number, or one for each component.
+    shapes = ((), (1,), (k,)) if not shape else (shape,)
+    covariance = _shaped(f"{kind} covariance_prior", estimator.covariance_prior, *shapes)
     if covariance is not None:
         try:
             FORMS[kind].root_of_precisions(np.atleast_1d(np.asarray(covariance, np.float64)))
@@ -97,11 +99,12 @@ def _spread(X: np.ndarray, rows: Evidence, unit: float) -> tuple[np.ndarray, np.
     return np.average(X, axis=0, weights=weights).astype(X.dtype), covariance
 
 
-def _shaped(name: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """As floating point numbers, if it is given; one number as it is."""
-    if value is None or (not shape and np.ndim(value) == 0):
+def _shaped(name: str, value: Any, *shapes: tuple[int, ...]) -> Any:
+    """As floating point numbers of one of these shapes, if it is given; one number as it is."""
+    if value is None or (() in shapes and np.ndim(value) == 0):
         return value
     array = np.asarray(value)
-    if array.shape != shape:
-        raise ValueError(f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}")
+    if array.shape not in shapes:
+        expected = " or ".join(map(str, (shapes[0], *shapes[2:])))
+        raise ValueError(f"The parameter '{name}' should have the shape of {expected}, but got {array.shape}")
     return check_array(array, dtype=[np.float64, np.float32], ensure_2d=False)
