@@ -53,6 +53,7 @@ def part_of(name: str, content: Row) -> str:
         return "Not measured yet."
     special = {
         "memory": memory,
+        "large": large,
         "acceleration": acceleration,
         "growth": growth,
         "optimum": optimum,
@@ -141,6 +142,29 @@ def memory(rows: list[Row]) -> str:
             | {f"{name}, MiB": f"{row[field]:.0f}" for field, name in names.items()}
             for row in rows
             if "peak_mib" in row
+        ]
+    )
+
+
+def large(rows: list[Row]) -> str:
+    """Speed, memory and likelihood by contender."""
+    best = {
+        row["n"]: max(other["log_likelihood"] for other in rows if other.get("n") == row["n"])
+        for row in rows
+        if "peak_mib" in row
+    }
+    return table(
+        [
+            {name: row[name] for name in ("n", "d", "k", "contender", "passes")}
+            | {
+                "seconds a pass": f"{row['seconds']:.3g}",
+                "CPU-seconds a pass": f"{row['cpu_seconds']:.3g}",
+                "rows a second": f"{row['rows_per_second']:.2g}",
+                "peak, MiB": f"{row['peak_mib']:.0f}",
+                "data, MiB": f"{row['data_mib']:.0f}",
+                "log-likelihood lower by": f"{best[row['n']] - row['log_likelihood']:.1e}",
+            }
+            for row in rows
         ]
     )
 

@@ -140,6 +140,26 @@ def memory(rows: list[Row]) -> Iterator[Row]:
         yield target("memory", claim, row["over_data_mib"], row["over_data_mib"] < 300, " MiB")
 
 
+def large(rows: list[Row]) -> Iterator[Row]:
+    """A pass over a file beside one in memory, peak memory, and what a single pass reaches."""
+    mine = [row for row in rows if row["case"] == "large" and "peak_mib" in row]
+    for n in sorted({row["n"] for row in mine}):
+        of = {row["contender"].split(", ")[1]: row for row in mine if row["n"] == n and "jaxgmm" in row["contender"]}
+        size = f"n = {n:.0e}"
+        if {"from a file", "in memory"} <= of.keys():
+            value = of["in memory"]["seconds"] / of["from a file"]["seconds"]
+            yield target("large", f"{size}, speed of a pass over a file: at least 0.8 of memory", value, value >= 0.8)
+        if "from a file" in of:
+            value = of["from a file"]["peak_mib"]
+            yield target(
+                "large", f"{size}, peak of a pass over a file: less than 1000 MiB", value, value < 1000, " MiB"
+            )
+        if {"seen once", "to the end"} <= of.keys():
+            value = 1e3 * (of["to the end"]["log_likelihood"] - of["seen once"]["log_likelihood"])
+            claim = f"{size}, seen once, thousandths of log-likelihood per row below the optimum: at most 1"
+            yield target("large", claim, value, value <= 1)
+
+
 def acceleration(rows: list[Row]) -> Iterator[Row]:
     """Passes saved, and how often another optimum is reached."""
     for group in ("overlapping", "separated"):
@@ -257,6 +277,7 @@ CHECKS: tuple[Callable[[list[Row]], Iterator[Row]], ...] = (
     restarts,
     photometry,
     memory,
+    large,
     acceleration,
     likelihood,
     cold_start,

@@ -18,6 +18,7 @@ CASES = {
     "recovery": "recovery",
     "photometry": "photometry",
     "memory": "memory",
+    "large": "large",
     "acceleration": "acceleration",
     "gradient": "gradient",
     "derivative": "derivative",
@@ -30,6 +31,7 @@ CASES = {
 # Where only one dtype says something.
 DTYPES = {
     "memory": ("float32",),
+    "large": ("float32",),
     "acceleration": ("float64",),
     "choice": ("float32",),
     "panel": ("float32",),
