@@ -31,7 +31,7 @@ class Table:
     """Rows that can be read again and again.
 
     Fields: `name`, for messages; `parts` gives parts with the columns `columns`; `text`, how it is laid out if it is
-    text; `notes`, what was found out about it that is worth a line.
+    text; `notes`, what was found out about it that is worth a line; `closing`, what is closed with it.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Table:
     parts: Callable[[], Iterator[Part]]
     text: Text | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    closing: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
     def told(self) -> list[str]:
         """What is worth a line once the table has been read."""
@@ -50,14 +51,18 @@ class Table:
 def opened(path: str, layout: Layout) -> Iterator[Table]:
     """The table at `path`; `-` is standard input, which is kept in a temporary file as it cannot be read twice."""
     if path != "-":
-        yield _table(path, path, layout)
+        table = _table(path, path, layout)
+        with table.closing:
+            yield table
         return
     with tempfile.TemporaryDirectory(prefix="jaxgmm-") as folder:
         copy = os.path.join(folder, "rows")
         with open(copy, "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         layout = dataclasses.replace(layout, format=layout.format or "csv")
-        yield _table("standard input", copy, layout)
+        table = _table("standard input", copy, layout)
+        with table.closing:
+            yield table
 
 
 def format_of(path: str, layout: Layout, unsaid: str = "csv") -> str:

@@ -1,0 +1,217 @@
+"""The command line and tables of which a sample is held in memory: what is chosen on it and fitted to all rows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxgmm
+from jaxgmm.cli import selected
+
+from tolerance import dtype
+
+# The program computes in float64 whatever the suite does.
+pytestmark = pytest.mark.skipif(dtype() is not np.float64, reason="the program has its own dtype")
+
+ROOT = Path(__file__).parent.parent
+MEANS = np.array([[0.0, 0.0], [4.0, 1.0]])
+FAST = ("-k", "1:3", "--forms", "diag,full", "--restarts", "4")
+N, SAMPLED = 3000, 800
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Tables are large from few numbers on, are read in small parts, and few of their rows are held."""
+    monkeypatch.setattr(selected, "MOST", 1000)
+    monkeypatch.setattr(selected, "SAMPLE", SAMPLED)
+    monkeypatch.setattr(selected, "LEAST", 10)
+    monkeypatch.setattr(selected, "MOST_ROWS", 512)
+    monkeypatch.setattr("jaxgmm.cli.tables._MOST_ROWS", 256)
+
+
+def in_memory(monkeypatch):
+    monkeypatch.setattr(selected, "MOST", 2**20)
+
+
+def frame(n=N):
+    """Two groups, a name, weights, and some entries that are missing."""
+    random = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    x = MEANS[labels] + random.normal(size=(n, 2)) * [1.0, 0.5]
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "name": [f"row {i}" for i in range(n)]})
+    table["n"] = random.integers(1, 4, n)
+    table["kind"] = np.where(random.random(n) < 0.2, np.where(labels == 0, "near", "far"), None)
+    return table
+
+
+def test_the_fit_is_that_of_all_rows(run, monkeypatch):
+    """Numbers and form as in memory, and the same mixture, criterion and rows, though a sample chose them."""
+    frame()[["a", "b"]].to_csv("data.csv", index=False)
+    output, _, code = run("fit", "data.csv", *FAST, "--tol", "1e-9", "-o", "large.npz", "--assign", "large.csv")
+    assert code == 0
+    assert f"Chosen on a sample of 500 of {N} rows:" in output
+    assert f"fitted to all {N} rows: log-likelihood " in output
+    told = json.loads(run("fit", "data.csv", *FAST, "--tol", "1e-9", "--json")[0])
+    assert (told["rows"], told["sample"]["rows"], told["rows_duplicated"]) == (N, 500, None)
+    in_memory(monkeypatch)
+    assert run("fit", "data.csv", *FAST, "--tol", "1e-9", "-o", "small.npz", "--assign", "small.csv")[2] == 0
+    large, small = (jaxgmm.load_metadata(name)["fit"] for name in ("large.npz", "small.npz"))
+    assert (large["form"], large["n_components"]) == (small["form"], small["n_components"])
+    assert large["log_likelihood"] == pytest.approx(small["log_likelihood"], rel=1e-8)
+    assert told["whole"]["log_likelihood"] == large["log_likelihood"]
+    mixture, x = jaxgmm.load("large.npz"), frame()[["a", "b"]].to_numpy()
+    assert large["log_likelihood"] == pytest.approx(float(jaxgmm.log_likelihood(mixture, x)), rel=1e-12)
+    assert large["bic"] == pytest.approx(float(jaxgmm.bic(mixture, x)), rel=1e-12)
+    # The criterion is that of the sample, and is not given for that of all rows.
+    assert "criterion_value" not in large
+    assert large["sample"]["criterion_value"] < large["bic"]
+    assigned = pd.read_csv("large.csv")
+    assert assigned["component"].tolist() == np.asarray(mixture.predict(x)).tolist()
+    assert "Chosen on a sample of 500 of them by bic." in run("show", "large.npz")[0]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
+def test_all_that_is_known_of_rows_travels(run, kind):
+    table = frame()
+    table.loc[::7, "a"] = np.nan
+    table["se_b"] = 0.1
+    options = ["--missing", "em"]
+    if kind == "npy":
+        np.save("data.npy", table[["a", "b"]].to_numpy())
+        expected = {}
+    else:
+        table.to_csv("data.csv", index=False) if kind == "csv" else table.to_parquet("data.parquet")
+        options += ["--weights", "n", "--labels", "kind", "--noise", "se_"]
+        number = table["kind"].map({"far": 0, "near": 1}).fillna(-1).to_numpy(int)
+        expected = {
+            "weights": table["n"].to_numpy(float),
+            "labels": number,
+            "noise": np.broadcast_to([0.0, 0.1**2], (N, 2)),
+        }
+    output, complaints, code = run("fit", f"data.{kind}", "--forms", "full", "-k", "2", *options, "-o", "model.npz")
+    assert code == 0, complaints
+    metadata = jaxgmm.load_metadata("model.npz")
+    rows = jaxgmm.rows(table[["a", "b"]].to_numpy(), missing="nan", **expected)
+    value = float(jaxgmm.log_likelihood(jaxgmm.load("model.npz"), rows))
+    assert metadata["fit"]["log_likelihood"] == pytest.approx(value, rel=1e-12)
+    assert metadata["fit"]["total_weight"] == pytest.approx(float(np.sum(rows.weights)))
+    assert metadata["fit"]["rows_incomplete"] == len(table.loc[::7])
+    if kind != "npy":
+        assert metadata["component_names"] == ["far", "near"]
+        counts = table["kind"].value_counts()
+        assert f"{counts.sum()} of {N} rows have a class in kind" in output
+        assert f"far ({counts['far']}), near ({counts['near']})" in output
+
+
+def test_rows_with_missing_entries_are_left_out(run):
+    table = frame()
+    table.loc[::10, "b"] = np.nan
+    table.to_csv("data.csv", index=False)
+    told = json.loads(run("fit", "data.csv", "-c", "a,b", *FAST, "--json")[0])
+    assert (told["rows"], told["rows_dropped"], told["missing"]) == (2700, 300, {"b": 300})
+    x = table[["a", "b"]].dropna().to_numpy()
+    best = told["best"]
+    mixture = jaxgmm.from_parameters(best["weights"], best["means"], best["covariances"])
+    assert told["whole"]["log_likelihood"] == pytest.approx(float(jaxgmm.log_likelihood(mixture, x)), rel=1e-9)
+    _, complaints, code = run("fit", "data.csv", "-c", "a,b", *FAST, "--missing", "fail")
+    assert (code, complaints.count("300 rows have missing entries")) == (1, 1)
+
+
+def test_rows_that_stand_alone_among_all(run):
+    """Those that no sample of this seed holds are found too, by their places in the table."""
+    table = frame()[["a", "b"]]
+    alone = [5, 1234, 2998]
+    table.loc[alone, "a"] = [1e6, -3e7, 4e8]
+    table.loc[0, "b"] = np.nan
+    table.to_csv("data.csv", index=False)
+    told = json.loads(run("fit", "data.csv", *FAST, "--json")[0])
+    assert told["outliers"] == [place + 1 for place in alone]
+    assert told["rows"] == N - 1 - len(alone)
+    assert np.max(np.abs(told["best"]["means"])) < 10
+    output = run("fit", "data.csv", *FAST)[0]
+    assert "3 of all rows stand alone, set aside in the fit to all: 6, 1235, 2999, counted from 1." in output
+    assert json.loads(run("fit", "data.csv", *FAST, "--outliers", "keep", "--json")[0])["outliers"] == []
+
+
+def test_what_is_asked_of_small_tables_is_said(run, monkeypatch):
+    frame(200)[["a", "b"]].to_csv("data.csv", index=False)
+    in_memory(monkeypatch)
+    output, _, code = run("fit", "data.csv", *FAST, "--max-seconds", "5")
+    assert code == 0
+    assert "The table fits into memory: --resume and --max-seconds are for larger ones." in output
+    assert run("fit", "data.csv", "--by", "b", "--resume", "state")[2] == 2
+
+
+def test_a_fit_that_is_told_to_stop(run):
+    frame()[["a", "b"]].to_csv("data.csv", index=False)
+    _, complaints, code = run("fit", "data.csv", *FAST, "--max-seconds", "0")
+    assert (code, complaints.count("--max-seconds ended before the first pass")) == (1, 1)
+
+
+_KILLED = """
+import os, signal, sys
+from jaxgmm.cli import commands, selected
+from jaxgmm.fitting import batches
+selected.MOST, selected.SAMPLE, selected.LEAST = 1000, 800, 10
+how, stop = sys.argv[1], int(sys.argv[2])
+batches._SECONDS_BETWEEN = 0
+accept, steps = batches._accept, 0
+def counted(*given):
+    global steps
+    steps += 1
+    if steps == stop and how != "never":
+        os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGINT)
+    return accept(*given)
+batches._accept = counted
+def chosen(*given, **options):
+    print("chosen anew", file=sys.stderr)
+    return select(*given, **options)
+import jaxgmm
+select, jaxgmm.select = jaxgmm.select, chosen
+commands.execute(sys.argv[3:], commands._settle)
+"""
+
+
+def call(how, stop, *arguments):
+    command = [sys.executable, "-c", _KILLED, how, str(stop), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
+
+
+def bits(path):
+    mixture = jaxgmm.load(path)
+    return [np.asarray(leaf).tobytes() for leaf in (mixture.log_weights, mixture.means, mixture.covariances)]
+
+
+def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(3)
+    # Two groups so near to each other that it takes many steps to tell them apart.
+    np.save("data.npy", random.normal(size=(N, 2)) + np.where(random.random((N, 1)) < 0.3, 1.5, 0.0))
+    command = ["fit", "data.npy", "-k", "2", "--forms", "full", "--restarts", "4", "--tol", "1e-10"]
+    assert call("never", 0, *command, "-o", "whole.npz").returncode == 0
+    killed = call("kill", 6, *command, "--resume", "state", "-o", "model.npz")
+    assert killed.returncode == -signal.SIGKILL
+    assert (Path("state").exists(), Path("state.start").exists(), Path("model.npz").exists()) == (True, True, False)
+    stopped = call("interrupt", 3, *command, "--resume", "state", "-o", "model.npz")
+    assert stopped.returncode == 130
+    assert "chosen anew" not in stopped.stderr
+    assert "stopped; the best mixture so far was written, and the same command goes on from state." in stopped.stderr
+    assert "The best fit is STOPPED." in stopped.stdout
+    assert jaxgmm.load_metadata("model.npz")["fit"]["status"] == "STOPPED"
+    assert bits("model.npz") != bits("whole.npz")
+    again = call("never", 0, *command, "--resume", "state", "-o", "model.npz")
+    assert (again.returncode, "chosen anew" in again.stderr) == (0, False)
+    assert bits("model.npz") == bits("whole.npz")
+    before, after = (jaxgmm.load_metadata(name)["fit"] for name in ("whole.npz", "model.npz"))
+    assert before == after
+    other = call("never", 0, *command, "--resume", "state", "--seed", "1")
+    assert other.returncode == 1
+    assert "--resume: state.start is of another fit, with other seed, rows." in other.stderr
