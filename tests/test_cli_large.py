@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(dtype() is not np.float64, reason="the program h
 ROOT = Path(__file__).parent.parent
 MEANS = np.array([[0.0, 0.0], [4.0, 1.0]])
 FAST = ("-k", "1:3", "--forms", "diag,full", "--restarts", "4")
-N, SAMPLED = 3000, 800
+N, SAMPLED = 3000, 500
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,10 @@ def test_the_fit_is_that_of_all_rows(run, monkeypatch):
     frame()[["a", "b"]].to_csv("data.csv", index=False)
     output, _, code = run("fit", "data.csv", *FAST, "--tol", "1e-9", "-o", "large.npz", "--assign", "large.csv")
     assert code == 0
-    assert f"Chosen on a sample of 500 of {N} rows:" in output
+    assert f"Chosen on a sample of {SAMPLED} of {N} rows:" in output
     assert f"fitted to all {N} rows: log-likelihood " in output
     told = json.loads(run("fit", "data.csv", *FAST, "--tol", "1e-9", "--json")[0])
-    assert (told["rows"], told["sample"]["rows"], told["rows_duplicated"]) == (N, 500, None)
+    assert (told["rows"], told["sample"]["rows"], told["rows_duplicated"]) == (N, SAMPLED, None)
     in_memory(monkeypatch)
     assert run("fit", "data.csv", *FAST, "--tol", "1e-9", "-o", "small.npz", "--assign", "small.csv")[2] == 0
     large, small = (jaxgmm.load_metadata(name)["fit"] for name in ("large.npz", "small.npz"))
@@ -73,7 +73,7 @@ def test_the_fit_is_that_of_all_rows(run, monkeypatch):
     assert large["sample"]["criterion_value"] < large["bic"]
     assigned = pd.read_csv("large.csv")
     assert assigned["component"].tolist() == np.asarray(mixture.predict(x)).tolist()
-    assert "Chosen on a sample of 500 of them by bic." in run("show", "large.npz")[0]
+    assert f"Chosen on a sample of {SAMPLED} of them by bic." in run("show", "large.npz")[0]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
@@ -215,3 +215,74 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     other = call("never", 0, *command, "--resume", "state", "--seed", "1")
     assert other.returncode == 1
     assert "--resume: state.start is of another fit, with other seed, rows." in other.stderr
+
+
+def folder_of(table, n=3):
+    """Files of a table in Parquet, with marks as Spark leaves them."""
+    Path("rows").mkdir()
+    for place, part in enumerate(np.array_split(np.arange(len(table)), n)):
+        table.iloc[part].to_parquet(f"rows/part-{place}.parquet", index=False)
+    Path("rows/_SUCCESS").touch()
+
+
+def test_a_folder_is_one_table(run):
+    table = frame()[["a", "b"]]
+    folder_of(table)
+    table.to_parquet("whole.parquet", index=False)
+    first = None
+    for name in ("rows", "rows/part-*.parquet", "whole.parquet"):
+        output, complaints, code = run("fit", name, *FAST, "-o", "model.npz", "--assign", "assigned.parquet")
+        assert code == 0, complaints
+        found = bits("model.npz"), pd.read_parquet("assigned.parquet"), output
+        first = first or found
+        assert found[0] == first[0]
+        pd.testing.assert_frame_equal(found[1], first[1])
+        assert found[2] == first[2]
+    assert run("predict", "model.npz", "rows", "-o", "predicted.parquet")[2] == 0
+    pd.testing.assert_frame_equal(pd.read_parquet("predicted.parquet"), first[1])
+    assert run("score", "model.npz", "rows", "-o", "scored.parquet")[2] == 0
+    assert len(pd.read_parquet("scored.parquet")) == N
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda table: table[["b", "a"]], "has the columns b, a, and rows/part-0.parquet has a, b"),
+        (lambda table: table[["a"]], "lacks the column 'b' of rows/part-0.parquet"),
+        (lambda table: table.assign(c=1.0), "has a column 'c', which rows/part-0.parquet has not"),
+        (
+            lambda table: table.astype({"b": "float32"}),
+            "column 'b' is of type float, and in rows/part-0.parquet of double",
+        ),
+    ],
+)
+def test_files_of_other_columns(run, change, told):
+    folder_of(frame()[["a", "b"]])
+    change(pd.read_parquet("rows/part-1.parquet")).to_parquet("rows/part-1.parquet", index=False)
+    _, complaints, code = run("fit", "rows", *FAST)
+    assert (code, complaints.count("\n")) == (1, 1)
+    assert f"rows/part-1.parquet: {told}" in complaints
+
+
+def test_folders_of_nothing_that_is_known(run):
+    folder_of(frame()[["a", "b"]])
+    Path("rows/data.csv").write_text("a,b\n1,2\n")
+    assert "rows: a folder with files of several formats, csv and parquet;" in run("fit", "rows")[1]
+    Path("empty").mkdir()
+    assert "empty: a folder with no files of a known format;" in run("fit", "empty")[1]
+    assert "no-*.csv: there is no file of such a name." in run("fit", "no-*.csv")[1]
+
+
+def test_arrays_are_written_as_they_come(run):
+    """Each part of a table goes to disk; what is read back is what a program would have put together."""
+    table = frame()[["a", "b"]]
+    np.save("data.npy", table.to_numpy())
+    assert run("fit", "data.npy", *FAST, "-o", "model.npz")[2] == 0
+    for ending in ("npy", "npz", "csv"):
+        assert run("predict", "model.npz", "data.npy", "-o", f"told.{ending}")[2] == 0
+    expected = pd.read_csv("told.csv")[["component", "probability"]].to_numpy()
+    np.testing.assert_allclose(np.load("told.npy"), expected, rtol=1e-12)
+    with np.load("told.npz") as told:
+        assert (told["component"].dtype, told["component"].tolist()) == (np.int64, expected[:, 0].tolist())
+        np.testing.assert_array_equal(told["probability"], np.load("told.npy")[:, 1])
+    assert sorted(name for name in os.listdir() if name.startswith(".")) == []

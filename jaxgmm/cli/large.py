@@ -102,7 +102,7 @@ def fit_all(
         stopped = "time" if max_seconds is not None and time.monotonic() - started >= max_seconds else "interrupt"
     totals = batches.totals()
     value = float(result.log_likelihood)
-    if not np.isfinite(value):
+    if int(result.n_iter) < 0 or not np.isfinite(value):
         _refuse(result, stopped)
     bic = float(bic_of(value, selection.winner.n_parameters, totals.told, np))
     return dataclasses.replace(whole, n=totals.n), Fitted(result, bic, totals.weight, stopped, notes)

@@ -20,9 +20,9 @@ from jaxgmm.ground.batches import Batches
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.sources import Source
 
-# A table of more numbers is read anew for each pass over it, and what is held of it is a sample of so many rows or, of
-# many columns, of about so many numbers: then the whole program takes less than 600 MB.
-MOST, SAMPLE, LEAST = 2**20, 100_000, 10_000
+# A table of more numbers is read anew for each pass over it. What is held of it is a sample of so many rows or, of many
+# columns, of about so many numbers: to compare candidates takes thirty times the memory of what they are fitted to.
+MOST, SAMPLE, SAMPLED, LEAST = 2**20, 100_000, 2**18, 10_000
 # Numbers in a batch of one, and its most rows.
 _BATCH, MOST_ROWS = 2**19, 2**16
 # Formats that take as long to read as a pass over the rows takes, or longer.
@@ -163,7 +163,7 @@ class Selected:
         """
         reader = _Reader.of(table, columns, exclude, weights, missing, dtype, by, noise, labels)
         d = len(reader.chosen)
-        size = max(LEAST, min(SAMPLE, MOST // d))
+        size = max(LEAST, min(SAMPLE, SAMPLED // d))
         # No sample is of more numbers than a table that is held whole.
         most = np.inf if by else max(MOST, size * d)
         spooled = (lambda: Spool(table.closing)) if table.format in _SLOW else None
