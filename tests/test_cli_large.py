@@ -139,6 +139,17 @@ def test_rows_that_stand_alone_among_all(run):
     assert json.loads(run("fit", "data.csv", *FAST, "--outliers", "keep", "--json")[0])["outliers"] == []
 
 
+def test_a_column_that_varies_elsewhere(run):
+    """A sample may not show it; then it is said."""
+    table = frame()[["a", "b"]].assign(same=2.0, rare=1.0)
+    table.loc[N - 1, "rare"] = 5.0
+    table.to_csv("data.csv", index=False)
+    output = run("fit", "data.csv", *FAST)[0]
+    assert "Column 'rare' varies in rows that are not in the sample, and is left out." in output
+    assert "Column 'same' varies" not in output
+    assert "Column 'same' is 2 in every row" in output
+
+
 def test_what_is_asked_of_small_tables_is_said(run, monkeypatch):
     frame(200)[["a", "b"]].to_csv("data.csv", index=False)
     in_memory(monkeypatch)
@@ -203,7 +214,10 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     stopped = call("interrupt", 3, *command, "--resume", "state", "-o", "model.npz")
     assert stopped.returncode == 130
     assert "chosen anew" not in stopped.stderr
-    assert "stopped; the best mixture so far was written, and the same command goes on from state." in stopped.stderr
+    assert (
+        "stopped; what is written is of the best mixture so far, and the same command goes on from state."
+        in stopped.stderr
+    )
     assert "The best fit is STOPPED." in stopped.stdout
     assert jaxgmm.load_metadata("model.npz")["fit"]["status"] == "STOPPED"
     assert bits("model.npz") != bits("whole.npz")

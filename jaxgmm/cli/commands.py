@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 unusable data or file, 2 wrong usage, 3 no sound fit of these data.",
+    epilog="Exit codes: 0 done, 1 unusable data or file, 2 wrong usage, 3 no sound fit of these data, 130 stopped.",
 )
 
 
@@ -117,7 +117,9 @@ def options(
     """Options of the program itself."""
 
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Table of rows; - for standard input.")]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="Table of rows: a file, a folder, or a pattern; - for standard input.")
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Saved mixture (.npz).")]
 Out = Annotated[str, typer.Option("--out", "-o", help="Table to write; - for standard output.")]
 ColumnNames = Annotated[

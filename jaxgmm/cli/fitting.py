@@ -93,7 +93,7 @@ class FitCommand:
                 if choice is not None:
                     choice.keep(selection)
             drawn, told = rows.of_columns(list(selection.columns)), rows.told(selection)
-            rows = rows.of(selection)
+            rows = rows.noted(*rows.varying(selection.constants)).of(selection)
             fitted = None
             if rows.whole is not None:
                 rows, fitted = self._fit_all(rows, selection)
@@ -121,7 +121,7 @@ class FitCommand:
             selection, loaded, rows, fitted, json=json, to_stderr=assign == "-", unsaved=unsaved, saved=out is not None
         )
         if fitted is not None and fitted.stopped == "interrupt":
-            raise Problem(f"stopped; {self._after(out)}.", 130)
+            raise Problem(f"stopped; {self._after(written=not unsaved)}.", 130)
 
     def _select(self, rows: Selected, ks: list[int], forms: list[str]) -> jaxgmm.Selection:
         x, weights = rows.evidence()
@@ -168,9 +168,9 @@ class FitCommand:
         dropped = rows.dropped + rows.whole.n - whole.n - len(whole.aside)
         return dataclasses.replace(rows, whole=whole, dropped=dropped).noted(*fitted.notes), fitted
 
-    def _after(self, out: str | None) -> str:
+    def _after(self, *, written: bool) -> str:
         """What a fit that was interrupted has left."""
-        best = "the best mixture so far was written" if out is not None else "nothing was written, for want of --out"
+        best = "what is written is of the best mixture so far" if written else "nothing was written, for want of --out"
         if self.resume is None:
             return f"{best}; with --resume FILE the same command would go on from there"
         return f"{best}, and the same command goes on from {self.resume}"

@@ -1,7 +1,7 @@
 """The rows and columns of a table that are fitted."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -246,6 +246,13 @@ class Selected:
     def noted(self, *notes: str) -> "Selected":
         """The same, with more that is worth a line."""
         return dataclasses.replace(self, notes=[*self.notes, *notes])
+
+    def varying(self, constants: Iterable[int]) -> list[str]:
+        """A sentence for each column that is constant in what is held, and is not in the whole."""
+        if self.whole is None:
+            return []
+        varying = [self.columns[place] for place in constants if self.whole.most[place] > self.whole.least[place]]
+        return [f"Column {name!r} varies in rows that are not in the sample, and is left out." for name in varying]
 
     @property
     def n(self) -> int:
