@@ -287,6 +287,23 @@ def test_folders_of_nothing_that_is_known(run):
     assert "no-*.csv: there is no file of such a name." in run("fit", "no-*.csv")[1]
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_in_archives(run, order):
+    """Of an archive, compressed or not, the array called x is read as it stands in a file of its own."""
+    x = np.array(frame()[["a", "b"]], order=order)
+    np.save("data.npy", x)
+    np.savez_compressed("small.npz", y=x[:10], x=x)
+    np.savez("plain.npz", x)
+    assert run("fit", "data.npy", *FAST, "-o", "model.npz")[2] == 0
+    told = [run("predict", "model.npz", name)[0] for name in ("data.npy", "small.npz", "plain.npz")]
+    assert told[0] == told[1] == told[2]
+    assert told[0].count("\n") == N + 1
+    np.savez("several.npz", a=x, b=x)
+    assert "has the arrays a, b; expected one array, or one called x." in run("fit", "several.npz")[1]
+    Path("broken.npz").write_bytes(Path("small.npz").read_bytes()[:1000])
+    assert run("fit", "broken.npz")[1].startswith("jaxgmm: error: broken.npz: not readable as npz: ")
+
+
 def test_arrays_are_written_as_they_come(run):
     """Each part of a table goes to disk; what is read back is what a program would have put together."""
     table = frame()[["a", "b"]]

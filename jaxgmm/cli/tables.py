@@ -181,7 +181,7 @@ def _readable(name: str, kind: str) -> Iterator[None]:
         yield
     except UnicodeDecodeError:
         raise Problem(f"{name}: is no text in UTF-8; save it as UTF-8, or convert it with iconv.") from None
-    except (ValueError, csv.Error, pa.ArrowException) as error:
+    except (ValueError, csv.Error, zipfile.BadZipFile, pa.ArrowException) as error:
         what = str(error).strip().splitlines()
         raise Problem(f"{name}: not readable as {kind}: {what[0] if what else type(error).__name__}") from None
 
@@ -241,11 +241,34 @@ def _npy(path: str, name: str, layout: Layout) -> _Read:
 
 
 def _npz(path: str, name: str, layout: Layout) -> _Read:
-    with np.load(path, allow_pickle=False) as archive:
-        names = archive.files
+    with zipfile.ZipFile(path) as archive:
+        names = [one.removesuffix(".npy") for one in archive.namelist()]
         if "x" not in names and len(names) != 1:
             raise Problem(f"{name}: has the arrays {', '.join(names)}; expected one array, or one called x.")
-        return _array(name, archive["x" if "x" in names else names[0]])
+        member = archive.namelist()[names.index("x") if "x" in names else 0]
+        with archive.open(member) as file:
+            shape, by_columns, dtype = _header(file)
+    if by_columns or len(shape) != 2 or dtype.kind not in "iuf":
+        with np.load(path, allow_pickle=False) as arrays:
+            return _array(name, arrays[member.removesuffix(".npy")])
+
+    def blocks(size: int) -> Iterator[np.ndarray]:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            _header(file)
+            for start in range(0, shape[0], size):
+                n = min(size, shape[0] - start)
+                yield np.frombuffer(file.read(n * shape[1] * dtype.itemsize), dtype).reshape(n, shape[1])
+
+    return _numbered(blocks, shape[1], dtype)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it goes by columns, and type of an array in a file, which is read up to its numbers."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"version {version} of the .npy format")
+    return read[version](file)
 
 
 def _array(name: str, array: np.ndarray) -> _Read:
@@ -253,15 +276,24 @@ def _array(name: str, array: np.ndarray) -> _Read:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise Problem(f"{name}: an array of shape {array.shape} and dtype {array.dtype}; expected numbers in 2 axes.")
-    columns = [f"c{place}" for place in range(1, array.shape[1] + 1)]
 
-    def parts() -> Iterator[Part]:
-        size = _size(len(columns))
+    def blocks(size: int) -> Iterator[np.ndarray]:
         for start in range(0, len(array), size):
-            yield Part(pd.DataFrame(np.array(array[start : start + size]), columns=columns))
+            yield np.array(array[start : start + size])
             let_go(array)
 
-    return columns, parts, None, [str(array.dtype)] * len(columns)
+    return _numbered(blocks, array.shape[1], array.dtype)
+
+
+def _numbered(blocks: Callable[[int], Iterator[np.ndarray]], d: int, dtype: np.dtype) -> _Read:
+    """Columns without names, in blocks of so many rows."""
+    columns = [f"c{place}" for place in range(1, d + 1)]
+
+    def parts() -> Iterator[Part]:
+        for block in blocks(_size(d)):
+            yield Part(pd.DataFrame(block, columns=columns))
+
+    return columns, parts, None, [str(dtype)] * d
 
 
 READERS: dict[str, Any] = {"csv": _text(","), "tsv": _text("\t"), "parquet": _parquet, "npy": _npy, "npz": _npz}
