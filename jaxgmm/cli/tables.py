@@ -26,6 +26,8 @@ from jaxgmm.ground.sources import let_go
 
 # So many numbers are in memory at a time, in so many rows at most.
 _NUMBERS, _MOST_ROWS = 2**22, 2**16
+# Bytes of a column of Parquet that are read at a time.
+_BUFFER = 2**20
 _ENDINGS = {"tab": "tsv", "txt": "tsv", "dat": "tsv", "data": "csv", "pq": "parquet"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -210,7 +212,8 @@ def _parquet(path: str, name: str, layout: Layout) -> _Read:
         types = [str(kind) for kind in file.schema_arrow.types]
 
     def parts() -> Iterator[Part]:
-        with pq.ParquetFile(path) as file:
+        # A column at a time of its pages, not whole groups of rows.
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(_size(len(columns))):
                 # An index that pandas kept is a column as others are.
                 frame = batch.to_pandas(types_mapper=_NULLABLE.get, ignore_metadata=True)
