@@ -130,9 +130,11 @@ def _paths(path: str, name: str, layout: Layout) -> list[str]:
         return [path]
     if not os.path.isdir(path):
         found = sorted(filter(os.path.isfile, glob.glob(path)))
+        if not found and any(mark in path for mark in "*?["):
+            raise Problem(f"{name}: there is no file of such a name.")
         if not found:
-            pattern = any(mark in path for mark in "*?[")
-            raise Problem(f"{name}: there is no {'file of such a name' if pattern else 'such file'}.")
+            format_of(path, layout)  # which may be what is wrong
+            raise Problem(f"{name}: there is no such file.")
         return found
     found = sorted(
         os.path.join(folder, one)
