@@ -139,6 +139,21 @@ def test_rows_that_stand_alone_among_all(run):
     assert json.loads(run("fit", "data.csv", *FAST, "--outliers", "keep", "--json")[0])["outliers"] == []
 
 
+def test_what_was_chosen_is_read_as_it_was(run):
+    """The same command again says the same, to the last digit, and draws and sorts as before."""
+    frame()[["a", "b"]].assign(same=2.0).to_csv("data.csv", index=False)
+    command = ["fit", "data.csv", *FAST, "--objective", "map", "--criterion", "icl", "--sort", "a", "--resume", "state"]
+    output, _, code = run(*command, "-o", "model.npz", "--figure", "first.png")
+    assert code == 0
+    assert np.all(np.diff(jaxgmm.load("model.npz").means[:, 0]) > 0)
+    before = Path("model.npz").read_bytes()
+    assert run(*command, "-o", "model.npz", "--figure", "second.png")[0] == output
+    assert Path("model.npz").read_bytes() == before
+    assert Path("second.png").read_bytes().startswith(b"\x89PNG")
+    Path("state.start").write_bytes(before)
+    assert "state.start: holds no choice that a fit began with" in run(*command)[1]
+
+
 def test_a_column_that_varies_elsewhere(run):
     """A sample may not show it; then it is said."""
     table = frame()[["a", "b"]].assign(same=2.0, rare=1.0)

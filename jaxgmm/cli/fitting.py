@@ -94,6 +94,8 @@ class FitCommand:
                     choice.keep(selection)
             drawn, told = rows.of_columns(list(selection.columns)), rows.told(selection)
             rows = rows.noted(*rows.varying(selection.constants)).of(selection)
+            if self.sort is not None:
+                _check_sort(self.sort, rows.columns)  # once more, as columns of one value were left out
             fitted = None
             if rows.whole is not None:
                 rows, fitted = self._fit_all(rows, selection)
@@ -102,7 +104,6 @@ class FitCommand:
             selection = told
             mixture = selection.best.mixture if fitted is None else fitted.result.mixture
             if self.sort is not None:
-                _check_sort(self.sort, rows.columns)  # once more, as columns of one value were left out
                 mixture = mixture.sorted(rows.columns.index(self.sort) if self.sort in rows.columns else self.sort)
             if self.objective == "variational":
                 total = float(np.sum(rows.weights, dtype=np.float64)) if fitted is None else fitted.total_weight
