@@ -447,7 +447,7 @@ def test_all_candidates_go_into_a_pipe(monkeypatch, terminal):
     console = report.Console(file=file, force_terminal=terminal, highlight=False, width=80 if terminal else 10**6)
     monkeypatch.setattr(report, "_console", lambda **where: console)
     selection = jaxgmm.Selection(tuple(candidates), "bic")
-    report.fitted(selection, many(12), rows, json=False, to_stderr=False, unsaved=True, saved=False)
+    report.fitted(selection, many(12), rows, None, json=False, to_stderr=False, unsaved=True, saved=False)
     out = file.getvalue()
     assert out.count("full") == (10 if terminal else 40)
     assert ("... and 30 more; --json, or a pipe, has all." in out) == terminal

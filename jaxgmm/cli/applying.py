@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -100,13 +100,13 @@ class Known:
     """What is known of the rows of a table, and what was found of that.
 
     Fields: `missing`, what is done about rows with missing entries, one of `MISSING`; `noise`, the prefix of columns of
-    standard errors; `labels` (n,), the component of each row of the table, -1 where it is not known; `incomplete`, rows
-    that were taken by what there is of them; `unseen`, rows with nothing of use in them.
+    standard errors; `labels`, of a part of the table, gives the component of each row, -1 where it is not known;
+    `incomplete`, rows that were taken by what there is of them; `unseen`, rows with nothing of use in them.
     """
 
     missing: str = "drop"
     noise: str | None = None
-    labels: np.ndarray | None = None
+    labels: Callable[[Part], np.ndarray] | None = None
     incomplete: int = 0
     unseen: int = 0
 
@@ -182,12 +182,10 @@ def assign(
         added += [f"{prefix}p{place}" if own is None else f"{prefix}p_{own[place]}" for place in places]
 
     def parts() -> Iterator[tuple[Part, list[pd.Series]]]:
-        start = 0
         for found, taken in known.parts(model, table, columns or model.columns):
             _, shares = densities(model.mixture, *found.only(taken))
-            here = slice(start, start := start + len(taken))
             if known.labels is not None:
-                sure = known.labels[here]
+                sure = known.labels(found.part)
                 shares = np.where((sure >= 0)[:, None], np.eye(shares.shape[1])[sure], shares)
                 taken = taken | (sure >= 0) & (known.missing == "em")
             numbers = (np.max(shares, axis=1), *(shares.T if every else ()))

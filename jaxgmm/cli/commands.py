@@ -5,6 +5,7 @@ cannot be read as a command.
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,9 @@ import jaxgmm
 from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
 
+# Bytes of an array that is not given back by itself.
+_SMALL = 2**20
+
 app = typer.Typer(
     name="jaxgmm",
     help="Fit Gaussian mixtures to tables, and use them. Tables are CSV, TSV, Parquet, NPY or NPZ; - is standard input "
@@ -27,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 unusable data or file, 2 wrong usage, 3 no sound fit of these data.",
+    epilog="Exit codes: 0 done, 1 unusable data or file, 2 wrong usage, 3 no sound fit of these data, 130 stopped.",
 )
 
 
@@ -42,6 +46,7 @@ def _settle() -> None:
     # JAX itself sets, for the processes that a process with JAX starts too.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    _return_memory()
     import jax
 
     # float64, as files hold numbers.
@@ -49,6 +54,16 @@ def _settle() -> None:
     # Where there is no folder for programs, they are compiled for this run alone.
     with contextlib.suppress(OSError, RuntimeError):
         jaxgmm.keep_programs()
+
+
+def _return_memory() -> None:
+    """Large arrays go back to the system when they are let go: else the holes they leave take twice what is in use."""
+    if sys.platform == "linux":
+        allocator = ctypes.CDLL(None)
+        # Of other C libraries than GNU's, which names these options -3 and -8.
+        with contextlib.suppress(AttributeError):
+            allocator.mallopt(-3, _SMALL)
+            allocator.mallopt(-8, 1)
 
 
 def execute(arguments: list[str], before: Callable[[], None] = lambda: None) -> None:
@@ -102,7 +117,9 @@ def options(
     """Options of the program itself."""
 
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Table of rows; - for standard input.")]
+Data = Annotated[
+    str, typer.Argument(metavar="DATA", help="Table of rows: a file, a folder, or a pattern; - for standard input.")
+]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Saved mixture (.npz).")]
 Out = Annotated[str, typer.Option("--out", "-o", help="Table to write; - for standard output.")]
 ColumnNames = Annotated[
@@ -207,6 +224,14 @@ def fit(
     parts: Annotated[
         str | None, typer.Option("--parts", help="With --by: keep here what is done, and go on from it.")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", help="Keep here, and in a file beside it, where a fit to a large table stands."),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option("--max-seconds", help="Stop the fit to all rows of a large table after so many seconds.", min=0),
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Save the mixture here (.npz); with --by, a table of them.")
     ] = None,
@@ -285,7 +310,11 @@ def fit(
         effort=effort,
         restarts=restarts,
         options={"regularization": regularization, "tol": tol, "max_iter": max_iter, "spurious": spurious},
+        resume=resume,
+        max_seconds=max_seconds,
     )
+    if by and (resume is not None or max_seconds is not None):
+        raise Problem("--resume and --max-seconds take no --by; --parts keeps what is done of many groups.", 2)
     if parts is not None and not by:
         raise Problem("--parts keeps what is done of many groups; say --by for the column that tells them apart.", 2)
     command = grouped.GroupedCommand(what, by, parts) if by else what

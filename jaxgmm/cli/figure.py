@@ -26,8 +26,8 @@ def check_figure(path: str) -> None:
         raise Problem(f"--figure is {path!r}; expected a name that ends in one of {', '.join(sorted(kinds))}.", 2)
 
 
-def draw(path: str, selection: jaxgmm.Selection, rows: jaxgmm.Evidence, columns: list[str]) -> str | None:
-    """The rows in the winner's colours and, if there were several candidates, the criterion that chose it.
+def draw(path: str, selection: jaxgmm.Selection, mixture: Any, rows: jaxgmm.Evidence, columns: list[str]) -> str | None:
+    """The rows in the colours of a mixture and, if there were several candidates, the criterion that chose it.
 
     Returns what the picture leaves out, if so.
     """
@@ -35,7 +35,6 @@ def draw(path: str, selection: jaxgmm.Selection, rows: jaxgmm.Evidence, columns:
 
     from jaxgmm import plot
 
-    mixture: Any = selection.best.mixture
     shown, left_out = columns[:_MOST_COLUMNS], columns[_MOST_COLUMNS:]
     d = len(shown)
     if left_out:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import jaxgmm
-from jaxgmm.cli import applying, report
+from jaxgmm.cli import applying, large, report
 from jaxgmm.cli.figure import check_figure, draw
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.partial import MISSING
@@ -17,7 +17,6 @@ from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.ground.programs import program
-from jaxgmm.model.mixture import order_of
 from jaxgmm.model.objective import objective_of, of_counts
 from jaxgmm.selection.candidates import CRITERIA
 from jaxgmm.selection.select import OUTLIERS
@@ -36,6 +35,12 @@ OBJECTIVES: dict[str, Any] = {
     "variational": jaxgmm.Variational(),
 }
 """What a fit may climb, by the names of the option."""
+
+
+_INSTEAD = (
+    "--spurious accepts it, as many equal rows may be a group of their own; fewer --components or --forms diag may do "
+    "without, or --exclude of columns that others determine. Nothing was written."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +66,15 @@ class FitCommand:
     restarts: int | None
     sort: str | None
     options: dict[str, Any]
+    resume: str | None
+    max_seconds: float | None
 
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
         """Fit, write what was asked for, and report."""
         ks, forms = self.candidates(CRITERIA)
         if self.sort is not None and self.labels is not None:
             raise Problem("--sort and --labels both say in what order components are; leave --sort out.", 2)
-        check_folders(out, assign, figure)
+        check_folders(out, assign, figure, self.resume)
         if figure is not None:
             check_figure(figure)
         with opened(self.data, self.layout) as table:
@@ -80,42 +87,97 @@ class FitCommand:
                 ks = self._with_classes(ks, rows)
             if len(rows.x) < max(ks):
                 raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
-            x, weights = rows.evidence()
-            selection = jaxgmm.select(
-                applying.drawn_with(self.seed),
-                x,
-                ks,
-                forms,
-                criterion=self.criterion,
-                objective=OBJECTIVES[self.objective],
-                weights=weights,
-                outliers=self.outliers,
-                **self.starts(_STARTS),
-                progress=True,
-                **self.options,
-            )
-            sound(selection)
-            drawn = rows.of_columns(list(selection.columns))
-            rows, selection = rows.of(selection), rows.told(selection)
-            if self.objective == "variational":
-                selection, notes = _kept(selection, rows)
-                rows = dataclasses.replace(rows, notes=[*rows.notes, *notes])
+            choice = None if rows.whole is None or self.resume is None else self._choice(self.resume, rows, ks, forms)
+            selection = None if choice is None else choice.kept()
+            if selection is None:
+                selection = self._select(rows, ks, forms)
+                sound(selection)
+                if choice is not None:
+                    choice.keep(selection)
+            drawn, told = rows.of_columns(list(selection.columns)), rows.told(selection)
+            rows = rows.noted(*rows.varying(selection.constants)).of(selection)
             if self.sort is not None:
-                selection = _sorted(selection, self.sort, rows.columns)
-            mixture = selection.best.mixture
-            metadata = self._metadata(table, rows, selection, mixture)
+                _check_sort(self.sort, rows.columns)  # once more, as columns of one value were left out
+            fitted = None
+            if rows.whole is not None:
+                rows, fitted = self._fit_all(rows, selection)
+            elif self.resume is not None or self.max_seconds is not None:
+                rows = rows.noted("The table fits into memory: --resume and --max-seconds are for larger ones.")
+            selection = told
+            mixture = selection.best.mixture if fitted is None else fitted.result.mixture
+            if self.objective == "variational":
+                total = float(np.sum(rows.weights, dtype=np.float64)) if fitted is None else fitted.total_weight
+                mixture, notes = _kept(mixture, total, len(rows.classes))
+                rows = rows.noted(*notes)
+            if self.sort is not None:
+                mixture = mixture.sorted(rows.columns.index(self.sort) if self.sort in rows.columns else self.sort)
+            metadata = self._metadata(table, rows, selection, mixture, fitted)
             loaded = applying.Loaded(out or "the model", mixture, metadata, selection.schema)
             if out is not None:
                 jaxgmm.save(out, mixture, metadata, selection.schema)
             if assign is not None:
-                known = applying.Known(self.missing, self.noise, rows.every_label)
+                known = applying.Known(self.missing, self.noise, rows.label_of)
                 applying.assign(loaded, table, assign, self.layout, prefix, known)
-        if figure is not None and (note := draw(figure, selection, drawn.record(), rows.columns)):
-            rows = dataclasses.replace(rows, notes=[*rows.notes, note])
+        if figure is not None and (note := draw(figure, selection, mixture, drawn.record(), rows.columns)):
+            rows = rows.noted(note)
         unsaved = out is None and assign is None and figure is None
         report.fitted(
-            selection, loaded, rows, json=json, to_stderr=assign == "-", unsaved=unsaved, saved=out is not None
+            selection, loaded, rows, fitted, json=json, to_stderr=assign == "-", unsaved=unsaved, saved=out is not None
         )
+        if fitted is not None and fitted.stopped == "interrupt":
+            raise Problem(f"stopped; {self._after(written=not unsaved)}.", 130)
+
+    def _select(self, rows: Selected, ks: list[int], forms: list[str]) -> jaxgmm.Selection:
+        x, weights = rows.evidence()
+        return jaxgmm.select(
+            applying.drawn_with(self.seed),
+            x,
+            ks,
+            forms,
+            criterion=self.criterion,
+            objective=OBJECTIVES[self.objective],
+            weights=weights,
+            outliers=self.outliers,
+            **self.starts(_STARTS),
+            progress=True,
+            **self.options,
+        )
+
+    def _choice(self, resume: str, rows: Selected, ks: list[int], forms: list[str]) -> large.Kept:
+        """What the selection among a sample of the rows depends on, and where it is kept."""
+        names = ("criterion", "objective", "seed", "effort", "restarts", "outliers", "missing")
+        options = {name: getattr(self, name) for name in names}
+        options |= {name: value for name, value in self.options.items() if name not in ("tol", "max_iter")}
+        return large.Kept.beside(resume, {"components": ks, "forms": forms, **options}, rows)
+
+    def _fit_all(self, rows: Selected, selection: jaxgmm.Selection) -> tuple[Selected, large.Fitted]:
+        """The winner among a sample of the rows, fitted to all of them."""
+        assert rows.whole is not None
+        whole, fitted = large.fit_all(
+            rows,
+            rows.whole,
+            selection,
+            OBJECTIVES[self.objective],
+            self.options,
+            self.resume,
+            self.max_seconds,
+            exclude=self.outliers == "exclude",
+        )
+        if fitted.status == jaxgmm.Status.DEGENERATE and not selection.spurious:
+            raise Problem(
+                "the fit to all rows ended on a component that sits on a few rows or on rows without width. "
+                f"{_INSTEAD}",
+                NOT_FITTED,
+            )
+        dropped = rows.dropped + rows.whole.n - whole.n - len(whole.aside)
+        return dataclasses.replace(rows, whole=whole, dropped=dropped).noted(*fitted.notes), fitted
+
+    def _after(self, *, written: bool) -> str:
+        """What a fit that was interrupted has left."""
+        best = "what is written is of the best mixture so far" if written else "nothing was written, for want of --out"
+        if self.resume is None:
+            return f"{best}; with --resume FILE the same command would go on from there"
+        return f"{best}, and the same command goes on from {self.resume}"
 
     def candidates(self, criteria: Collection[str]) -> tuple[list[int], list[str]]:
         """Numbers of components and forms to try, once all options are known to say something."""
@@ -146,6 +208,7 @@ class FitCommand:
             by=by,
             noise=self.noise,
             labels=self.labels,
+            seed=self.seed,
         )
 
     def _with_classes(self, ks: list[int], rows: Selected) -> list[int]:
@@ -162,30 +225,39 @@ class FitCommand:
         return ks
 
     def _metadata(
-        self, table: Table, rows: Selected, selection: jaxgmm.Selection, mixture: jaxgmm.Mixture
+        self,
+        table: Table,
+        rows: Selected,
+        selection: jaxgmm.Selection,
+        mixture: jaxgmm.Mixture,
+        fitted: large.Fitted | None,
     ) -> dict[str, Any]:
         best = selection.winner
+        aside = selection.outliers if rows.whole is None else rows.whole.aside.tolist()
+        chosen = {
+            "rows": len(rows.x),
+            "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
+            "log_likelihood": best.log_likelihood,
+            "criterion_value": getattr(best, selection.criterion),
+            "status": best.status,
+        }
         quantiles = applying.quantiles_of(mixture, rows.x, rows.weights, rows.noise)
         return {
             "created_by": f"jaxgmm {jaxgmm.__version__}",
             **({"component_names": rows.classes} if rows.classes else {}),
             "fit": {
                 "data": table.name,
-                "rows": len(rows.x),
+                **(chosen if fitted is None else {**fitted.told(), "rows": rows.n, "sample": chosen}),
                 "rows_dropped": rows.dropped,
                 "rows_incomplete": rows.incomplete,
                 "labels": rows.labelled,
                 "noise": rows.errors,
-                "outliers": [place + 1 for place in selection.outliers],
+                "outliers": [place + 1 for place in aside],
                 "constants": selection.constants,
-                "total_weight": float(np.sum(rows.weights, dtype=np.float64)),
                 "form": best.form,
                 "n_components": mixture.n_components,
-                "log_likelihood": best.log_likelihood,
                 "objective": self.objective,
                 "criterion": selection.criterion,
-                "criterion_value": getattr(best, selection.criterion),
-                "status": best.status,
                 "seed": self.seed,
                 "effort": self.effort,
                 "restarts": self.restarts,
@@ -227,30 +299,27 @@ def sound(selection: jaxgmm.Selection) -> jaxgmm.FitResult:
     if not (best.regular or selection.spurious):
         raise Problem(
             f"every fit has a component that sits on a few rows or on rows without width ({best.form}, "
-            f"k = {best.n_components} is the best of them). --spurious accepts it, as many equal rows may be a group "
-            "of their own; fewer --components or --forms diag may do without, or --exclude of columns that others "
-            "determine. Nothing was written.",
+            f"k = {best.n_components} is the best of them). {_INSTEAD}",
             NOT_FITTED,
         )
     return best.result
 
 
-def _kept(selection: jaxgmm.Selection, rows: Selected) -> tuple[jaxgmm.Selection, list[str]]:
-    """The selection without the components of its best fit that have less than half a row, and how many these are.
+def _kept(mixture: jaxgmm.Mixture, total: float, n_classes: int) -> tuple[jaxgmm.Mixture, list[str]]:
+    """The mixture without components that have less than half of so many rows, and a sentence of how many these are.
 
     Those of known classes stay.
     """
-    mixture = selection.best.mixture
-    total = np.asarray(np.sum(rows.weights, dtype=np.float64), mixture.log_weights.dtype)
-    climbed = objective_of(OBJECTIVES["variational"], mixture.n_components, mixture.n_columns, total.dtype)
-    used = np.array(_used(climbed, mixture, total))
+    weight = np.asarray(total, mixture.log_weights.dtype)
+    climbed = objective_of(OBJECTIVES["variational"], mixture.n_components, mixture.n_columns, weight.dtype)
+    used = np.array(_used(climbed, mixture, weight))
     if not used.any():
-        return selection, ["Every component has less than half a row, and all stay: --weights are to count rows."]
-    used[: len(rows.classes)] = True
+        return mixture, ["Every component has less than half a row, and all stay: --weights are to count rows."]
+    used[:n_classes] = True
     if used.all():
-        return selection, []
+        return mixture, []
     note = f"{np.sum(~used)} of {used.size} components had less than half a row and were left out."
-    return _taken(selection, np.flatnonzero(used)), [note]
+    return mixture.take(np.flatnonzero(used)), [note]
 
 
 @program
@@ -261,23 +330,6 @@ def _used(objective: Any, mixture: jaxgmm.Mixture, total: Any) -> Any:
 def _check_sort(by: str, columns: list[str]) -> None:
     if by not in ("weight", *columns):
         raise Problem(f"--sort is {by!r}; expected weight or one of {', '.join(columns[:20])}.", 2)
-
-
-def _sorted(selection: jaxgmm.Selection, by: str, columns: list[str]) -> jaxgmm.Selection:
-    """The selection with the components of its best fit in order of their weight, or of their mean in a column."""
-    _check_sort(by, columns)  # once more, as columns of one value were left out
-    column = columns.index(by) if by in columns else by
-    return _taken(selection, np.asarray(order_of(selection.best.mixture, column)))
-
-
-def _taken(selection: jaxgmm.Selection, places: np.ndarray) -> jaxgmm.Selection:
-    """The selection with these components of its best fit, in this order."""
-    winner, best = selection.winner, selection.best
-    result = dataclasses.replace(
-        best, mixture=best.mixture.take(places), degenerate_components=best.degenerate_components[places]
-    )
-    candidates = [dataclasses.replace(one, result=result) if one is winner else one for one in selection.candidates]
-    return dataclasses.replace(selection, candidates=tuple(candidates))
 
 
 def _known(option: str, given: list[str], known: Any) -> list[str]:

@@ -59,8 +59,14 @@ class GroupReader:
 
     def has_group(self, part: Part) -> np.ndarray:
         """Take down a part of the table; which of its rows belong to a group."""
-        frame = self._entries(part)
-        for name, known, codes in zip(self._columns, self._known, self._codes, strict=True):
+        for codes, found in zip(self._codes, self.numbered(part), strict=True):
+            codes.append(found)
+        return np.all([codes[-1] >= 0 for codes in self._codes], axis=0)
+
+    def numbered(self, part: Part) -> list[np.ndarray]:
+        """Numbers (m,) of the entries of each column, as they come; -1 where one is missing."""
+        frame, columns = self._entries(part), []
+        for name, known in zip(self._columns, self._known, strict=True):
             try:
                 found, entries = pd.factorize(frame[name])
             except TypeError:
@@ -71,8 +77,14 @@ class GroupReader:
                 -1 if (one := self._said(entry)) is None else known.setdefault(one, len(known))
                 for entry in entries.tolist()
             ]
-            codes.append(np.array([*numbers, -1], np.int32)[found])
-        return np.all([codes[-1] >= 0 for codes in self._codes], axis=0)
+            columns.append(np.array([*numbers, -1], np.int32)[found])
+        return columns
+
+    def names(self, place: int) -> pd.Series:
+        """The entries of a column by their numbers."""
+        known = list(self._known[place])
+        layout = self._table.text.recognised.layout if self._table.text else None
+        return pd.Series(_numbers(known, layout), dtype=None if known else object)
 
     def groups(self) -> Groups:
         """All of them, once every part was taken down."""
@@ -85,12 +97,9 @@ class GroupReader:
         owner = np.full(len(inside), -1, np.int32)
         owner[inside] = number
         first = np.flatnonzero(inside)[np.unique(number, return_index=True)[1]]
-        layout = self._table.text.recognised.layout if self._table.text else None
         names = {
-            name: pd.Series(_numbers(list(known), layout), dtype=None if known else object)
-            .take(column[first])
-            .reset_index(drop=True)
-            for name, known, column in zip(self._columns, self._known, codes, strict=True)
+            name: self.names(place).take(column[first]).reset_index(drop=True)
+            for place, (name, column) in enumerate(zip(self._columns, codes, strict=True))
         }
         return Groups(pd.DataFrame(names), owner, {name: n for name, n in missing.items() if n})
 

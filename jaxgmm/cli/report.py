@@ -19,6 +19,7 @@ from jaxgmm.ground.programs import program
 if TYPE_CHECKING:
     from jaxgmm.cli.applying import Loaded
     from jaxgmm.cli.groups import Groups
+    from jaxgmm.cli.large import Fitted
     from jaxgmm.cli.selected import Selected
 
 # Candidates and columns that are shown on a terminal, and names in one line; what goes elsewhere is never cut.
@@ -32,23 +33,26 @@ def fitted(
     selection: jaxgmm.Selection,
     model: "Loaded",
     rows: "Selected",
+    whole: "Fitted | None",
     *,
     json: bool,
     to_stderr: bool,
     unsaved: bool,
     saved: bool,
 ) -> None:
-    """The candidates, the winner and what was left out."""
+    """The candidates, the winner and what was left out; what came of all rows if a sample of them had the winner."""
+    aside = selection.outliers if rows.whole is None else rows.whole.aside.tolist()
     if json:
         _print_json(
             {
                 "best": _described(model),
                 "criterion": selection.criterion,
                 "candidates": list(selection.rows()),
-                "outliers": [place + 1 for place in selection.outliers],
+                "outliers": [place + 1 for place in aside],
                 "constants": selection.constants,
                 "passed_over": None if selection.passed_over is None else str(selection.passed_over),
-                "rows": len(rows.x),
+                "rows": rows.n,
+                **({} if whole is None else {"whole": whole.told(), "sample": _sample(selection, rows)}),
                 "rows_dropped": rows.dropped,
                 "rows_incomplete": rows.incomplete,
                 "rows_duplicated": rows.duplicates,
@@ -62,7 +66,7 @@ def fitted(
         )
         return
     console = _console(stderr=to_stderr)
-    _left_out(console, rows, len(rows.x) + len(selection.outliers))
+    _left_out(console, rows, rows.n + len(aside))
     if rows.incomplete:
         what = "1 row has" if rows.incomplete == 1 else f"{rows.incomplete} rows have"
         used = {name: n for name, n in rows.missing.items() if name in (*rows.columns, *rows.errors.values())}
@@ -76,11 +80,14 @@ def fitted(
         told = ", ".join(f"{name} ({number})" for name, number in known.items())
         n_rows = sum(known.values())
         console.print(
-            f"{n_rows} of {len(rows.x)} rows have a class in {rows.labelled}, the components in this order: {told}."
+            f"{n_rows} of {rows.n} rows have a class in {rows.labelled}, the components in this order: {told}."
         )
     if rows.duplicates:
         what = "1 row is like another" if rows.duplicates == 1 else f"{rows.duplicates} rows are like others"
         console.print(f"{what} before in every column that is used; all of them count.")
+    if whole is not None:
+        n = len(rows.x) + len(selection.outliers)
+        console.print(f"Chosen on a sample of {n} of {rows.n + len(aside)} rows:")
     table = _table("form", "k>", "parameters>", "log-likelihood>", f"{selection.criterion}>", "behind>", "")
     ranked = list(selection.rows())
     n_shown = _CANDIDATES if console.is_terminal else len(ranked)
@@ -100,8 +107,14 @@ def fitted(
         console.print(note)
     if selection.passed_over is not None:
         console.print("--spurious accepts such a fit, as where many rows are equal.")
+    if whole is not None:
+        ended = whole.told()
+        console.print(
+            f"Then {selection.winner.name} fitted to all {rows.n} rows: log-likelihood {ended['log_likelihood']:.2f}, "
+            f"bic {ended['bic']:.2f}, {ended['status'].lower()} after {ended['n_iter']} steps."
+        )
     _components(console, model)
-    status = jaxgmm.Status[selection.winner.status]
+    status = jaxgmm.Status[selection.winner.status] if whole is None else whole.status
     if status == jaxgmm.Status.DEGENERATE and selection.spurious:
         console.print("The best fit is DEGENERATE, which --spurious accepts.")
     elif status != jaxgmm.Status.CONVERGED:
@@ -207,9 +220,12 @@ def shown(model: "Loaded", *, json: bool) -> None:
     console.print(f"{model.name}: {k} components over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
     if isinstance(how, dict):
+        sample = how.get("sample")
+        value = ("bic", how["bic"]) if sample else (how["criterion"], how["criterion_value"])
+        chosen = f" Chosen on a sample of {sample['rows']} of them by {how['criterion']}." if sample else ""
         console.print(
             f"Fitted to {how['rows']} rows of {how['data']}: log-likelihood {how['log_likelihood']:.2f}, "
-            f"{how['criterion']} {how['criterion_value']:.2f}, {how['status'].lower()}."
+            f"{value[0]} {value[1]:.2f}, {how['status'].lower()}.{chosen}"
         )
     _components(console, model)
 
@@ -277,8 +293,12 @@ def _classes(rows: "Selected") -> Any:
     """The classes of the rows that are fitted, in the order of the components, and how many rows have each."""
     if rows.labels is None:
         return None
-    counts = np.bincount(rows.labels[rows.labels >= 0], minlength=len(rows.classes)).tolist()
-    return {"column": rows.labelled, "rows": dict(zip(rows.classes, counts, strict=True))}
+    return {"column": rows.labelled, "rows": rows.classed}
+
+
+def _sample(selection: jaxgmm.Selection, rows: "Selected") -> dict[str, Any]:
+    """Which rows the candidates were compared on."""
+    return {"rows": len(rows.x), "outliers": [place + 1 for place in selection.outliers]}
 
 
 def _groups_of(number: int) -> str:

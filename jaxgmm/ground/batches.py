@@ -486,22 +486,46 @@ def _plain(x: Any, dtype: Any) -> Any:
 
 
 def _to_npy(draft: str, told: Iterator[Any]) -> int:
-    """Appended, with the shape put into the header at the end, for which there is room."""
-    n = 0
-    dtype: Any = None
-    shape: tuple[int, ...] = ()
-    with open(draft, "wb") as file:
+    with Growing(draft) as file:
         for one in told:
             if not isinstance(one, np.ndarray):
                 raise ValueError(f"function gave a {type(one).__name__}; expected an array, for a .npy file.")
-            if dtype is None:
-                dtype, shape = one.dtype, one.shape[1:]
-                file.write(_header(dtype, shape, 0))
-            file.write(np.ascontiguousarray(one).tobytes())
-            n += len(one)
-        file.seek(0)
-        file.write(_header(dtype, shape, n))
-    return n
+            file.add(one)
+    return file.n
+
+
+class Growing:
+    """A .npy file that is appended to: at the end the shape, `n` long, is put into the header, for which there is room.
+
+    It is of the type and width of the first array.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self.n = path, 0
+        self._dtype: Any = np.dtype(np.float64)
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> "Growing":
+        self._file = open(self._path, "wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._file.write(_header(self._dtype, self._shape, self.n))
+
+    def add(self, array: np.ndarray) -> None:
+        """More rows."""
+        if not self.n:
+            self._dtype, self._shape = array.dtype, array.shape[1:]
+            self._file.seek(0)
+            self._file.write(_header(self._dtype, self._shape, 0))
+        if array.dtype != self._dtype or array.shape[1:] != self._shape:
+            raise ValueError(
+                f"an array changes from {self._dtype} to {array.dtype}, or its width; expected one of both."
+            )
+        self._file.write(np.ascontiguousarray(array).tobytes())
+        self.n += len(array)
 
 
 def _header(dtype: np.dtype, shape: tuple[int, ...], n: int) -> bytes:

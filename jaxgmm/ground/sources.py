@@ -91,12 +91,12 @@ def _of_slices(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sou
             if read * value.shape[1] * np.dtype(value.dtype).itemsize > _MAPPED:
                 read = 0
                 for array in arrays.values():
-                    _let_go(array)
+                    let_go(array)
 
     return Source(parts, n=n)
 
 
-def _let_go(array: Any) -> None:
+def let_go(array: Any) -> None:
     """What was read of a mapped file need not stay in memory: the file has it."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and array.mode == "c":

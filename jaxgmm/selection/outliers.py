@@ -67,7 +67,7 @@ def standing_alone(
     places = np.flatnonzero(seen.far & ~remain)
     alone = np.zeros(present.shape, bool)
     if places.size <= most:
-        alone[places] = _without_company(x[places], seen, int(np.sum(remain)), scale)
+        alone[places] = without_company(x[places], seen, int(np.sum(remain)), scale)
     return alone
 
 
@@ -122,7 +122,7 @@ def _limits(weights: Float[Array, " k"], n: Int[Array, ""], d: int) -> tuple[Flo
     return jnp.where(tells, inside / 2, beside), jnp.where(tells, outside / 2, beside)
 
 
-def _without_company(x: np.ndarray, seen: Seen, n: int, scale: np.ndarray) -> np.ndarray:
+def without_company(x: np.ndarray, seen: Seen, n: int, scale: np.ndarray) -> np.ndarray:
     """Which of the rows (m, d) have no more than a few others of them nearer than half-way to the components, (m,)."""
     means = seen.means[seen.weights * n > x.shape[1] + 2]
     if not len(means):
