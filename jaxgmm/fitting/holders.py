@@ -1,13 +1,13 @@
 """Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgmm.ground.batches import Batches, Totals
+from jaxgmm.ground.batches import Batches, Totals, Watch
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -19,9 +19,6 @@ from jaxgmm.model.steps import take_statistics
 
 # For how many passes good machine code is compiled.
 _PASSES = 30
-
-Watch = Callable[[int], None]
-"""Told of so many more rows that a pass has seen; it may raise, which ends the pass."""
 
 
 @record
@@ -65,7 +62,7 @@ class RowHolder(ABC):
 
 
 class BatchHolder(RowHolder):
-    """This process, which reads them in batches."""
+    """This process, which reads them in batches, or an engine that has them in partitions."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -85,7 +82,7 @@ class BatchHolder(RowHolder):
         return self._batches.sample()
 
     def statistics(self, question: Question, watch: Watch) -> Statistics:
-        return statistics_over(question, self._batches, watch)
+        return self._batches.total(statistics_over, question, _added, watch)
 
 
 def statistics_over(question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None) -> Statistics:

@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import io
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Part, Source, source_of
 
 T = TypeVar("T")
+Watch = Callable[[int], None]
+"""Told of so many more rows that a pass has seen; it may raise, which ends the pass."""
 
 # Numbers in a batch, and its most rows: what a pass does beside its work on the rows, some tenths of a millisecond,
 # is then little of it, and a few batches are little memory.
@@ -47,7 +50,8 @@ def batches(
             such files of one kind, or a pattern such as "rows-*.parquet" (tables need pyarrow); a data set of
             `pyarrow.dataset`; a table in memory; rows made by `jaxgmm.rows`; a list of any of these, one after the
             other; or a function without arguments that gives an iterable of any of these, each time from the first row
-            on.
+            on. Or a data frame of Dask or Spark, or an array (n, d) of Dask, whose workers then go through their
+            partitions where they are.
         weights, labels, noise, log_evidence: as for `jaxgmm.rows`: arrays, or anything with slices, with an entry for
             each row, where `source` is an array; where it is a table, the name of a column, of as many as there are
             columns for `noise`. For functions and lists of arrays, make each part by `jaxgmm.rows`.
@@ -55,7 +59,8 @@ def batches(
         label_of_component: as for `jaxgmm.rows`.
         columns: names of the columns of a table that are x, in this order. Default all that are nothing else.
         batch_size: rows in a batch. By default some two million numbers.
-        sharding: a `jax.sharding.NamedSharding` of rows: batches are spread over its devices.
+        sharding: a `jax.sharding.NamedSharding` of rows: batches are spread over its devices. Not for the partitions
+            of others.
 
     Returns:
         `Batches`. The first rows are looked at now, all others when they are needed.
@@ -80,8 +85,10 @@ def batches(
         missing = "error"
     elif missing not in ("error", "nan"):
         checks.one_of("missing", missing, ("error", "nan"))
-    return Batches(
-        source_of(source, beside, columns),
+    found = source_of(source, beside, columns)
+    kind = Batches if found.partitions is None else Partitioned
+    return kind(
+        found,
         missing=missing,
         classes=None if label_of_component is None else tuple(label_of_component),
         batch_size=None if batch_size is None else checks.count("batch_size", batch_size),
@@ -124,11 +131,12 @@ class Totals:
 class Reservoir:
     """So many of the rows that it is offered, each as likely as any other: those of least priority (Vitter 1985)."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, bound: float = np.inf) -> None:
+        """Of no row whose priority is not below the `bound`."""
         self.size = size
         self._priorities: list[np.ndarray] = []
         self._parts: list[Part] = []
-        self._held, self._bound = 0, np.inf
+        self._held, self._bound = 0, bound
 
     def offer(self, priorities: np.ndarray, part: Part) -> None:
         """Rows, with a number each that was drawn evenly between 0 and 1; of 2 or more, they are left out."""
@@ -140,6 +148,19 @@ class Reservoir:
         self._held += chosen.size
         if self._held >= 2 * self.size:
             self._thin()
+
+    def __add__(self, other: "Reservoir") -> "Reservoir":
+        """Of the rows that were offered to both, first those of this one."""
+        found = Reservoir(self.size)
+        for one in (self, other):
+            for priorities, part in zip(one._priorities, one._parts, strict=True):
+                found.offer(priorities, part)
+        return found
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        return min(self._held, self.size)
 
     def kept(self) -> tuple[np.ndarray, Part]:
         """The rows, in the order in which they were offered, and their priorities."""
@@ -154,6 +175,22 @@ class Reservoir:
             priorities, part = priorities[chosen], {name: array[chosen] for name, array in part.items()}
             self._bound = priorities.max()
         self._priorities, self._parts, self._held = [priorities], [part], priorities.size
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What one pass says of rows. Those of parts of the rows add up with `+`.
+
+    Fields: `totals`; `reservoir`, to which all were offered; `spread`, where digits might be lost.
+    """
+
+    totals: Totals
+    reservoir: Reservoir
+    spread: "_Spread | None"
+
+    def __add__(self, other: "Survey") -> "Survey":
+        spread = None if self.spread is None or other.spread is None else self.spread + other.spread
+        return Survey(self.totals + other.totals, self.reservoir + other.reservoir, spread)
 
 
 class Batches:
@@ -175,7 +212,7 @@ class Batches:
         sharding: Any = None,
     ) -> None:
         self._source, self._missing, self._classes, self._sharding = source, missing, classes, sharding
-        first = next(iter(source.parts(1)), None)
+        first = source.blank or next(iter(source.parts(1)), None)
         if first is None:
             raise ValueError("source has no rows; expected at least one.")
         given = checks.table("source", first["x"], None).array
@@ -210,6 +247,20 @@ class Batches:
                 yield n, self._rows(_filled(part, self.batch_size), start, n, arranged=True)
             start += n
 
+    def total(
+        self,
+        function: Callable[[Any, "Batches", Watch], T],
+        asked: Any,
+        add: Callable[[T, T], T],
+        watch: Watch = lambda n: None,
+    ) -> T:
+        """What a function says of something that is asked, a tree of arrays, and of all rows.
+
+        It may be called for parts of the rows, anywhere, and what it says is then added; so all of it must be of a
+        kind that can be pickled, but `watch`, which is told of so many more rows that have been seen.
+        """
+        return function(asked, self, watch)
+
     def totals(self) -> Totals:
         """What all rows add up to: one pass, the first time.
 
@@ -240,7 +291,11 @@ class Batches:
 
     def look(self, generator: np.random.Generator, size: int) -> Reservoir:
         """A sample of the rows. Every row is looked at on the way, and what all add up to is kept."""
-        reservoir, totals, start = Reservoir(size), Totals(), 0
+        return self._taken(self.survey(generator, Reservoir(size))).reservoir
+
+    def survey(self, generator: np.random.Generator, reservoir: Reservoir) -> "Survey":
+        """What one pass says of the rows, each of which is offered to a reservoir."""
+        totals, start = Totals(), 0
         spread = _Spread(self.n_columns) if digits.holds_more(self._type_given, self.dtype) else None
         for part in ahead(self._parts()):
             n = len(part["x"])
@@ -258,10 +313,14 @@ class Batches:
             # One draw for each row, so that no batch decides over the next.
             reservoir.offer(np.where(present, generator.random(n), 2), part)
             start += n
-        self._totals = totals.checked()
-        if spread is not None:
-            spread.check(self._type_given, self.dtype, self.names)
-        return reservoir
+        return Survey(totals, reservoir, spread)
+
+    def _taken(self, survey: "Survey") -> "Survey":
+        """The same, if it is of rows that can be fitted."""
+        self._totals = survey.totals.checked()
+        if survey.spread is not None:
+            survey.spread.check(self._type_given, self.dtype, self.names)
+        return survey
 
     def of_part(self, part: Part) -> Evidence:
         """Rows that were taken from it before."""
@@ -370,6 +429,97 @@ class Batches:
             ) from None
 
 
+class Partitioned(Batches):
+    """Batches of rows that an engine holds in partitions.
+
+    What is added over all rows, `totals` and the statistics of a fit, is so by its workers, and what they say travels,
+    as do the rows of a sample. Whatever else goes through the batches brings the rows here, one partition after the
+    other.
+    """
+
+    def __init__(self, source: Source, **options: Any) -> None:
+        super().__init__(source, **options)
+        if options.pop("sharding") is not None:
+            raise TypeError("sharding is of devices here, and source has its rows elsewhere; leave it out.")
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"Partitioned{super().__repr__().removeprefix('Batches')}"
+
+    def total(
+        self,
+        function: Callable[[Any, Batches, Watch], T],
+        asked: Any,
+        add: Callable[[T, T], T],
+        watch: Watch = lambda n: None,
+    ) -> T:
+        source = self._source
+        assert source.partitions is not None
+        assert source.opened is not None
+        # Arrays of numpy keep their type wherever they are unpickled.
+        asked, in_64_bits = jax.device_get(asked), checks.float_of(np.dtype(np.float64)) == np.float64
+        task = _Task(source.opened, source.blank, self._options, in_64_bits, function, asked)
+        found = source.partitions.total(task, add)
+        if self._totals is not None:
+            watch(self._totals.n)
+        return found
+
+    def totals(self) -> Totals:
+        if self._totals is None:
+            self._taken(self.total(_survey, (0, 1, 0.0), operator.add))
+        assert self._totals is not None
+        return self._totals
+
+    def look(self, generator: np.random.Generator, size: int) -> Reservoir:
+        """A sample of the rows, which depends on how they are divided into partitions, but not on who works on them."""
+        seed, present = int(generator.integers(2**63)), self.totals().present
+        # So many are below the bound that hardly ever another pass is needed, and few more than that travel.
+        bound = (size + 6 * math.sqrt(size) + 30) / present
+        while True:
+            found = self.total(_survey, (seed, size, bound), operator.add).reservoir
+            if found.n == min(size, present):
+                return found
+            bound *= 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What an engine's worker does to a partition: it makes batches of it, in the precision of who asks."""
+
+    opened: Callable[[Any], Source]
+    blank: Part | None
+    options: dict[str, Any]
+    in_64_bits: bool
+    function: Callable[[Any, Batches, Watch], Any]
+    asked: Any
+
+    def __call__(self, place: int, value: Any) -> Any:
+        with jax.enable_x64(self.in_64_bits):
+            try:
+                source = dataclasses.replace(self.opened(value), blank=self.blank)
+                return self.function(self.asked, _Partition(source, place, **self.options), lambda n: None)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"In partition {place}: {error}") from error
+
+
+class _Partition(Batches):
+    """The partition of that number. Few sizes of batches serve partitions of many sizes, as each is compiled for."""
+
+    def __init__(self, source: Source, place: int, **options: Any) -> None:
+        super().__init__(source, **options)
+        self.place = place
+
+    def _suitable(self, n: int | None) -> int:
+        fineness = 1 if n is None else 2 ** max(0, n.bit_length() - 3)
+        return super()._suitable(n if n is None else -(-n // fineness) * fineness)
+
+
+def _survey(asked: tuple[int, int, float], batches: Any, watch: Watch) -> "Survey":
+    seed, size, bound = asked
+    return batches.survey(np.random.default_rng((int(seed), batches.place)), Reservoir(int(size), float(bound)))
+
+
 class _Spread:
     """How far columns spread, and how far their entries would be moved by rounding."""
 
@@ -388,6 +538,18 @@ class _Spread:
             self.moved = np.fmax(self.moved, np.nan_to_num(moved, nan=0).max(axis=0))
             self.n += len(x)
             self.sums, self.squares = self.sums + away.sum(axis=0), self.squares + (away**2).sum(axis=0)
+
+    def __add__(self, other: "_Spread") -> "_Spread":
+        first, second = (self, other) if self.n else (other, self)
+        found = _Spread(self.origin.size)
+        found.n, found.origin, found.moved = self.n + other.n, first.origin, np.fmax(self.moved, other.moved)
+        found.sums, found.squares = first.sums, first.squares
+        if second.n:
+            with np.errstate(all="ignore"):
+                away = np.nan_to_num(second.origin - first.origin)
+                found.sums = first.sums + second.sums + second.n * away
+                found.squares = first.squares + second.squares + away * (2 * second.sums + second.n * away)
+        return found
 
     def check(self, given: Any, dtype: Any, names: tuple[str, ...]) -> None:
         mean = self.sums / max(self.n, 1)
