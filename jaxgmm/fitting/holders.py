@@ -82,11 +82,18 @@ class BatchHolder(RowHolder):
         return self._batches.sample()
 
     def statistics(self, question: Question, watch: Watch) -> Statistics:
-        return self._batches.total(statistics_over, question, _added, watch)
+        found = self._batches.total(statistics_over, question, _added, watch)
+        assert found is not None, "no rows have weight"
+        return found
 
 
-def statistics_over(question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None) -> Statistics:
-    """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits."""
+def statistics_over(
+    question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None
+) -> Statistics | None:
+    """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits.
+
+    None if there are no batches.
+    """
     total: Any = None
     waiting: Any = None
     for rows in batches:
