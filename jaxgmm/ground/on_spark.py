@@ -18,8 +18,9 @@ _ANSWER = "place long, answer binary"
 
 def held(value: Any, beside: Mapping[str, Any]) -> Partitions:
     """The partitions of a data frame."""
-    frame = value.to_spark() if hasattr(value, "to_spark") else value
-    if not hasattr(frame, "mapInArrow"):
+    # Of its columns, any name is an attribute.
+    frame = value.to_spark() if hasattr(type(value), "to_spark") else value
+    if not hasattr(type(frame), "mapInArrow"):
         raise TypeError(f"source is of type {type(value).__name__} of Spark; expected a data frame.")
     return _Frame(frame)
 
