@@ -291,15 +291,29 @@ def test_what_travels_is_the_size_of_the_mixture(cluster):
 
 
 def test_columns_of_what_a_mixture_says(cluster):
-    """The recipe of the documentation."""
-    frame = table()[COLUMNS].fillna(0)
+    """Beside all columns there are, of rows with gaps, in the precision of this process, where partitions are empty."""
+    frame = table()
     held = dask.dataframe.from_pandas(frame, npartitions=4)
-
-    def said(part, mixture):
-        x = part[COLUMNS].to_numpy()
-        return part.assign(label=mixture.predict(x), log_density=mixture.log_prob(x))
-
-    meta = frame.iloc[:0].assign(label=np.int32(0), log_density=frame["a"].dtype.type(0))
-    found = held.map_partitions(said, START, meta=meta).compute()
-    np.testing.assert_array_equal(found["label"], START.predict(frame.to_numpy()))
-    np.testing.assert_allclose(found["log_density"], START.log_prob(frame.to_numpy()), rtol=1e-5)
+    held = dask.dataframe.concat([held[held["w"] < 0], held])
+    source = jaxgmm.batches(held, missing="nan", columns=COLUMNS)
+    functions = {
+        "label of": jaxgmm.Mixture.predict,
+        "density": jaxgmm.Mixture.log_prob,
+        "share": jaxgmm.Mixture.responsibilities,
+    }
+    with cluster.as_current():
+        columns = source.with_columns(START, functions)
+        found = columns.compute()
+    rows = jaxgmm.rows(frame[COLUMNS].to_numpy(), missing="nan")
+    pd.testing.assert_frame_equal(found[list(frame.columns)], frame)
+    assert list(found.columns[len(frame.columns) :]) == ["label of", "density", "share_0", "share_1", "share_2"]
+    assert list(found.dtypes) == list(columns.dtypes)
+    np.testing.assert_array_equal(found["label of"], START.predict(rows))
+    np.testing.assert_allclose(found["density"], START.log_prob(rows), rtol=1e-12 if X64 else 1e-5)
+    np.testing.assert_allclose(found["share_2"], START.responsibilities(rows)[:, 2], atol=1e-12 if X64 else 1e-5)
+    with pytest.raises(ValueError, match=r"gave an array of shape \(2,\) for 1 rows"):
+        source.with_columns(START, {"mean": lambda mixture, rows: rows.x[0]})
+    with pytest.raises(TypeError, match="source is no data frame of Dask or Spark; use apply"):
+        jaxgmm.batches(frame[COLUMNS]).with_columns(START, functions)
+    with pytest.raises(TypeError, match="from_dask_array"):
+        jaxgmm.batches(dask.array.ones((10, 2))).with_columns(START, functions)

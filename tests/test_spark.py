@@ -160,20 +160,13 @@ def test_what_cannot_be_is_refused(held):
 
 
 def test_columns_of_what_a_mixture_says(held, frame):
-    """The recipe of the documentation."""
-    rows = held.select(*COLUMNS).na.fill(0)
-
-    def said(batches, mixture=START):
-        import pyarrow
-
-        for batch in batches:
-            x = np.column_stack([batch[name] for name in COLUMNS])
-            columns = {"label": mixture.predict(x), "log_density": mixture.log_prob(x)}
-            given = dict(zip(batch.schema.names, batch.columns, strict=True))
-            yield pyarrow.RecordBatch.from_pydict(given | {name: np.asarray(a) for name, a in columns.items()})
-
-    kind = "double" if X64 else "float"
-    found = rows.mapInArrow(said, f"a {kind}, b {kind}, label int, log_density {kind}").toPandas()
+    """Beside all columns there are, of rows with gaps, in the precision of this process."""
+    source = jaxgmm.batches(held, missing="nan", columns=COLUMNS)
+    functions = {"label of": jaxgmm.Mixture.predict, "density": jaxgmm.Mixture.log_prob}
+    found = source.with_columns(START, functions).toPandas()
+    assert list(found.columns) == [*frame.columns, "label of", "density"]
     assert len(found) == len(frame)
-    np.testing.assert_array_equal(found["label"], START.predict(found[COLUMNS].to_numpy()))
-    np.testing.assert_allclose(found["log_density"], START.log_prob(found[COLUMNS].to_numpy()), rtol=1e-5)
+    rows = jaxgmm.rows(found[COLUMNS].to_numpy(), missing="nan")
+    assert found["density"].dtype == START.log_prob(rows).dtype
+    np.testing.assert_array_equal(found["label of"], START.predict(rows))
+    np.testing.assert_allclose(found["density"], START.log_prob(rows), rtol=1e-12 if X64 else 1e-5)

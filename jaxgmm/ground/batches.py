@@ -6,7 +6,7 @@ import io
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgmm.ground import checks, digits, draws, files, known
 from jaxgmm.ground.digits import Extent
+from jaxgmm.ground.partitions import Partitions
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Part, Source, source_of
 
@@ -341,13 +342,7 @@ class Batches:
         if self._totals is None and digits.holds_more(self._type_given, self.dtype):
             self.totals()  # whether they have the digits is seen from all of them
         for n, rows in self.each(weighted=False):
-            told = function(rows)
-            for leaf in jax.tree.leaves(told):
-                if np.shape(leaf)[:1] != (rows.n,):
-                    raise ValueError(
-                        f"function gave an array of shape {np.shape(leaf)} for {rows.n} rows; expected one entry each."
-                    )
-            yield jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[:n], told)
+            yield jax.tree.map(lambda leaf, n=n: np.asarray(leaf)[:n], _each(function(rows), rows.n))
 
     def write(self, path: str | os.PathLike[str], function: Callable[[Evidence], Any]) -> int:
         """What a function says of the rows, as `apply`, in a file that may be larger than memory.
@@ -379,6 +374,32 @@ class Batches:
         checks.one_of("the ending of path", ending, _WRITERS)
         with files.replacing(path) as draft:
             return _WRITERS[ending](draft, self.apply(function))
+
+    def with_columns(self, mixture: Any, functions: Mapping[str, Callable[[Any, Evidence], Any]]) -> Any:
+        """The data frame of Dask or Spark it was made from, with columns of what functions say of its rows.
+
+        Lazily, partition by partition, in the precision that JAX has here. The other columns stay.
+
+        Args:
+            mixture: the first argument of all functions, a tree of arrays.
+            functions: by the names of their columns; of the mixture and of rows, such as `Mixture.predict`,
+                `Mixture.log_prob` or `impute`. Of those that give (n, m), the m columns are numbered.
+
+        Returns:
+            A data frame of Dask or Spark.
+
+        Raises:
+            TypeError: the rows are not those of a data frame of Dask or Spark.
+            ValueError: a function that does not say something of every row; later, rows that cannot be taken.
+
+        >>> import dask.dataframe, jaxgmm, numpy as np, pandas as pd
+        >>> frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["a", "b"])
+        >>> source = jaxgmm.batches(dask.dataframe.from_pandas(frame.astype(np.float32), npartitions=2))
+        >>> mixture = jaxgmm.from_parameters([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [1.0, 1.0], "spherical")
+        >>> list(source.with_columns(mixture, {"label": jaxgmm.Mixture.predict}).compute().columns)
+        ['a', 'b', 'label']
+        """
+        raise TypeError("source is no data frame of Dask or Spark; use apply, or write for a file.")
 
     def _parts(self) -> Iterator[Part]:
         """All rows in parts of the size of a batch, but for the last."""
@@ -453,16 +474,29 @@ class Partitioned(Batches):
         add: Callable[[T, T], T],
         watch: Watch = lambda n: None,
     ) -> T:
+        partitions, task = self._task(function, asked)
+        found = partitions.total(task, add)
+        if self._totals is not None:
+            watch(self._totals.n)
+        return found
+
+    def with_columns(self, mixture: Any, functions: Mapping[str, Callable[[Any, Evidence], Any]]) -> Any:
+        if digits.holds_more(self._type_given, self.dtype):
+            self.totals()  # whether they have the digits is seen from all of them
+        assert self._source.blank is not None
+        part = {name: np.ones_like(array) if name in _ONES else array for name, array in self._source.blank.items()}
+        like = {name: array[:0] for name, array in _columns(functions, mixture, self.of_part(part)).items()}
+        partitions, task = self._task(_told, (tuple(functions.items()), mixture, tuple(like.items())))
+        return partitions.extended(task, like)
+
+    def _task(self, function: Callable[[Any, Any, Watch], Any], asked: Any) -> tuple[Partitions, "_Task"]:
         source = self._source
         assert source.partitions is not None
         assert source.opened is not None
         # Arrays of numpy keep their type wherever they are unpickled.
-        asked, in_64_bits = jax.device_get(asked), checks.float_of(np.dtype(np.float64)) == np.float64
-        task = _Task(source.opened, source.blank, self._options, in_64_bits, function, asked)
-        found = source.partitions.total(task, add)
-        if self._totals is not None:
-            watch(self._totals.n)
-        return found
+        plain = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, asked)
+        in_64_bits = checks.float_of(np.dtype(np.float64)) == np.float64
+        return source.partitions, _Task(source.opened, source.blank, self._options, in_64_bits, function, plain)
 
     def totals(self) -> Totals:
         if self._totals is None:
@@ -520,6 +554,23 @@ def _survey(asked: tuple[int, int, float], batches: Any, watch: Watch) -> "Surve
     return batches.survey(np.random.default_rng((int(seed), batches.place)), Reservoir(int(size), float(bound)))
 
 
+# What of rows is not zero where nothing is known of them.
+_ONES = ("weights", "noise")
+
+
+def _told(asked: Any, batches: Batches, watch: Watch) -> dict[str, np.ndarray]:
+    # As pairs, as a dictionary comes out of JAX in the order of its names.
+    functions, mixture, like = dict(asked[0]), asked[1], dict(asked[2])
+    mixture = jax.tree.map(jax.numpy.asarray, mixture)
+    found = [(n, _columns(functions, mixture, rows)) for n, rows in batches.each(weighted=False)]
+    return {name: np.concatenate([array, *(one[name][:n] for n, one in found)]) for name, array in like.items()}
+
+
+def _columns(functions: Mapping[str, Callable[[Any, Evidence], Any]], mixture: Any, rows: Evidence) -> dict[str, Any]:
+    told = {name: function(mixture, rows) for name, function in functions.items()}
+    return _flat({name: np.asarray(array) for name, array in _each(told, rows.n).items()})
+
+
 class _Spread:
     """How far columns spread, and how far their entries would be moved by rounding."""
 
@@ -561,6 +612,14 @@ class _Spread:
                 f"{self.moved[place]:.3g}, and its standard deviation is {deviation[place]:.3g}: turn on JAX's 64-bit "
                 "mode first, jax.config.update('jax_enable_x64', True), or subtract an offset from that column."
             )
+
+
+def _each(told: T, n: int) -> T:
+    """The same, if it is of each of n rows."""
+    for leaf in jax.tree.leaves(told):
+        if np.shape(leaf)[:1] != (n,):
+            raise ValueError(f"function gave an array of shape {np.shape(leaf)} for {n} rows; expected one entry each.")
+    return told
 
 
 def ahead(parts: Iterable[T]) -> Iterator[T]:
@@ -657,12 +716,7 @@ def _to_parquet(draft: str, told: Iterator[Any]) -> int:
                     f"function gave a {type(one).__name__}; expected a dictionary of arrays by the names of columns, "
                     "for a .parquet file."
                 )
-            columns: dict[str, Any] = {}
-            for name, array in one.items():
-                many = array.ndim > 1
-                named = [f"{name}_{place}" for place in range(math.prod(array.shape[1:]))] if many else [name]
-                columns |= dict(zip(named, array.reshape(len(array), -1).T, strict=True))
-            table = pyarrow.table(columns)
+            table = pyarrow.table(_flat(one))
             writer = writer or pyarrow.parquet.ParquetWriter(draft, table.schema)
             writer.write_table(table)
             n += table.num_rows
@@ -670,6 +724,15 @@ def _to_parquet(draft: str, told: Iterator[Any]) -> int:
         if writer is not None:
             writer.close()
     return n
+
+
+def _flat(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays (n,) by the names of columns: numbered, of arrays with more axes."""
+    columns: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        named = [f"{name}_{place}" for place in range(math.prod(array.shape[1:]))] if array.ndim > 1 else [name]
+        columns |= dict(zip(named, array.reshape(len(array), -1).T, strict=True))
+    return columns
 
 
 _WRITERS: dict[str, Callable[[str, Iterator[Any]], int]] = {".npy": _to_npy, ".parquet": _to_parquet}

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import dask
+import dask.array
+import dask.dataframe
 import numpy as np
 
 from jaxgmm.ground.partitions import Partitions
@@ -46,13 +48,20 @@ class _Delayed(Partitions):
 
 
 class _Frame(_Delayed):
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, whole: Any, columns: Sequence[Any] | None = None) -> None:
+        frame = whole if columns is None else whole[columns]
         super().__init__(frame._meta, frame.to_delayed())
-        self._frame = frame
+        self._whole = whole
         self.names = tuple(map(str, frame.columns))
 
     def only(self, names: list[str]) -> Partitions:
-        return _Frame(self._frame[[self._frame.columns[self.names.index(name)] for name in names]])
+        return _Frame(self._whole, [self._whole.columns[self.names.index(name)] for name in names])
+
+    def extended(self, task: Callable[[int, Any], dict[str, Any]], like: dict[str, Any]) -> Any:
+        sent, parts = dask.delayed(task, traverse=False), self._whole.to_delayed()
+        longer = [dask.delayed(_longer)(sent, place, part) for place, part in enumerate(parts)]
+        meta = self._whole._meta.assign(**like)
+        return dask.dataframe.from_delayed(longer, meta=meta, divisions=self._whole.divisions, verify_meta=False)
 
 
 class _Arrays(_Delayed):
@@ -69,11 +78,12 @@ class _Arrays(_Delayed):
     def only(self, names: list[str]) -> Partitions:
         raise TypeError(f"columns is {names!r}, and source is an array, whose columns have no names.")
 
+    def extended(self, task: Callable[[int, Any], dict[str, Any]], like: dict[str, Any]) -> Any:
+        raise TypeError("source is an array of Dask; make a data frame of it, dask.dataframe.from_dask_array(x).")
+
 
 def _beside(name: str, given: Any, x: Any) -> Any:
     """An array with an entry for each row, in the same chunks."""
-    import dask.array
-
     if not hasattr(given, "shape"):
         raise TypeError(f"{name} is {given!r}; expected an array with an entry for each row, as source is one.")
     array = dask.array.asarray(given)
@@ -89,6 +99,10 @@ def _beside(name: str, given: Any, x: Any) -> Any:
 
 def _told(task: Callable[[int, Any], T], place: int, part: Any) -> T:
     return task(place, part)
+
+
+def _longer(task: Callable[[int, Any], dict[str, Any]], place: int, part: Any) -> Any:
+    return part.assign(**task(place, part))
 
 
 def _sum(add: Callable[[T, T], T], said: Sequence[T]) -> T:

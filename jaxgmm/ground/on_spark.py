@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import pyarrow
 from pyspark import TaskContext
-from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from pyspark.sql.types import StructType
 
 from jaxgmm.ground.partitions import Partitions
 
@@ -28,15 +29,17 @@ def held(value: Any, beside: Mapping[str, Any]) -> Partitions:
 class _Frame(Partitions):
     """Read or made anew for every pass, unless Spark has been told to cache it."""
 
-    def __init__(self, frame: Any) -> None:
-        self._frame, self.names = frame, tuple(frame.columns)
+    def __init__(self, whole: Any, names: list[str] | None = None) -> None:
+        self._whole = whole
+        self._frame = whole if names is None else whole.select(*(f"`{name.replace('`', '``')}`" for name in names))
+        self.names = tuple(self._frame.columns)
 
     @property
     def blank(self) -> Any:
         return to_arrow_schema(self._frame.schema).empty_table()
 
     def only(self, names: list[str]) -> Partitions:
-        return _Frame(self._frame.select(*(f"`{name.replace('`', '``')}`" for name in names)))
+        return _Frame(self._whole, names)
 
     def brought(self) -> Iterator[Any]:
         for row in self._frame.mapInArrow(_packed, _ANSWER).toLocalIterator():
@@ -51,6 +54,11 @@ class _Frame(Partitions):
         if not answers:
             raise ValueError("source has no rows; expected at least one.")
         return functools.reduce(add, answers)
+
+    def extended(self, task: Callable[[int, Any], dict[str, Any]], like: dict[str, Any]) -> Any:
+        added = from_arrow_schema(pyarrow.table(like).schema)
+        schema = StructType([*self._whole.schema.fields, *added.fields])
+        return self._whole.mapInArrow(functools.partial(_longer, task), schema)
 
 
 def _place() -> int:
@@ -73,6 +81,15 @@ def _told(task: Callable[[int, Any], Any], batches: Iterable[pyarrow.RecordBatch
     except (TypeError, ValueError) as error:
         answer = type(error)(str(error))
     yield _answer(pickle.dumps(answer))
+
+
+def _longer(
+    task: Callable[[int, Any], dict[str, Any]], batches: Iterable[pyarrow.RecordBatch]
+) -> Iterator[pyarrow.RecordBatch]:
+    for batch in batches:
+        added = task(_place(), pyarrow.Table.from_batches([batch]))
+        arrays = [*batch.columns, *map(pyarrow.array, added.values())]
+        yield pyarrow.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *added])
 
 
 def _packed(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:

@@ -39,6 +39,13 @@ class Partitions(ABC):
         In an order that the partitions alone decide. A partition that is lost with who works on it is done again.
         """
 
+    @abstractmethod
+    def extended(self, task: Callable[[int, Any], dict[str, Any]], like: dict[str, Any]) -> Any:
+        """The table that was given, lazily, with further columns: arrays as those are which are `like` them.
+
+        The function makes them of the number of a partition, and of that or of some rows of it, with all columns.
+        """
+
 
 def is_held(value: Any) -> bool:
     """Whether an engine has it."""
