@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import jaxgmm
-from jaxgmm.ground.batches import Partitioned
+from jaxgmm.ground.batches import Partitioned, _Spread
 
 pytest.importorskip("distributed")
 import dask
@@ -75,16 +75,21 @@ def assert_same_bits(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+def in_64_bits():
+    return bool(jax.config.jax_enable_x64)
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two processes; JAX starts there in float32, as none of the settings of this process reaches them."""
-    with (
-        dask.config.set({"distributed.worker.daemon": False}),
-        LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None) as processes,
-        Client(processes, set_as_default=False) as client,
-    ):
-        client.run(os.environ.pop, "JAX_ENABLE_X64", None)
-        yield client
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAX_ENABLE_X64", raising=False)
+        with (
+            LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None) as processes,
+            Client(processes, set_as_default=False) as client,
+        ):
+            assert not any(client.run(in_64_bits).values())
+            yield client
 
 
 def test_frame_with_all_that_is_known_of_its_rows():
@@ -132,7 +137,7 @@ def test_partitions_without_rows_or_weight():
     assert_same_fit(jaxgmm.fit_batches(START, source), jaxgmm.fit(START, in_memory(frame)))
 
 
-@pytest.mark.parametrize("divided", [1, 9])
+@pytest.mark.parametrize("divided", [1, 10])
 def test_sample_is_of_rows_with_weight_and_all_if_there_are_no_more(divided):
     frame = table()
     source = jaxgmm.batches(dask.dataframe.from_pandas(frame, npartitions=divided), **KNOWN)
@@ -147,6 +152,8 @@ def test_sample_is_of_rows_with_weight_and_all_if_there_are_no_more(divided):
     assert chosen == sorted(set(chosen))
     # Of 100 places spread evenly over 6000, the mean is off by some 170.
     assert abs(np.mean(chosen) - 3000) < 4 * 173
+    # Places within partitions of 600 are as seldom the same as those of different rows.
+    assert len({place % 600 for place in chosen}) > 75
     other = source.sample(jax.random.key(1), 100)
     assert not np.array_equal(other.x, few.x)
 
@@ -159,6 +166,29 @@ def test_digits_are_judged_by_the_spread_of_all_partitions():
     if not X64:
         with pytest.raises(ValueError, match="in column 0 that float32 rounds by"):
             jaxgmm.batches(far[100:].rechunk((10, 1))).totals()
+        # Also where the first row has a gap there.
+        with pytest.raises(ValueError, match="in column 0 that float32 rounds by"):
+            jaxgmm.batches(np.concatenate([[[np.nan]], x[100:]]), missing="nan").totals()
+
+
+def test_spread_adds_up():
+    """Over parts of other origins, with gaps, and without rows."""
+    x = np.random.default_rng(0).normal(size=(300, 2)) * [1, 100] + np.repeat([[0.0, 1e3], [50, -1e3], [7, 0]], 100, 0)
+    x[::7, 0] = np.nan
+    x[1::7, 1] = np.nan
+    whole, *parts = (_Spread(2) for _ in range(5))
+    whole.add(x[1:], np.float32)
+    for part, place in zip(parts, (1, 100, 200, 300), strict=True):
+        if place < 300:
+            part.add(x[place : 100 * (place // 100 + 1)], np.float32)
+    added = parts[3] + parts[0] + parts[1] + parts[2]
+    np.testing.assert_array_equal(added.n, np.isfinite(x[1:]).sum(axis=0))
+    np.testing.assert_array_equal(added.moved, whole.moved)
+    deviation = np.sqrt(whole.squares / whole.n - (whole.sums / whole.n) ** 2)
+    np.testing.assert_allclose(deviation, np.nanstd(x[1:], axis=0))
+    for one in (added, parts[0] + (parts[1] + (parts[2] + parts[3]))):
+        np.testing.assert_allclose(one.sums, whole.sums)
+        np.testing.assert_allclose(one.squares, whole.squares)
 
 
 def test_few_sizes_of_batches_serve_partitions_of_many_sizes():

@@ -575,7 +575,9 @@ class _Spread:
     """How far columns spread, and how far their entries would be moved by rounding."""
 
     def __init__(self, n_columns: int) -> None:
-        self.n, self.origin = 0, np.full(n_columns, np.nan)
+        # Entries that are known, and the first of them, by column.
+        self.n: Any = np.zeros(n_columns)
+        self.origin: Any = np.full(n_columns, np.nan)
         self.sums: Any = np.zeros(n_columns)
         self.squares: Any = np.zeros(n_columns)
         self.moved: Any = np.zeros(n_columns)
@@ -583,28 +585,29 @@ class _Spread:
     def add(self, x: np.ndarray, dtype: Any) -> None:
         with np.errstate(all="ignore"):
             exact = x.astype(np.float64)
+            there = np.isfinite(exact)
+            first = np.where(there.any(axis=0), exact[there.argmax(axis=0), np.arange(exact.shape[1])], np.nan)
+            self.origin = np.where(self.n > 0, self.origin, first)
+            away = np.where(there, exact - self.origin, 0)
             moved = np.abs(exact - x.astype(dtype))
-            self.origin = self.origin if self.n else exact[0]
-            away = np.where(np.isfinite(exact), exact - self.origin, 0)
             self.moved = np.fmax(self.moved, np.nan_to_num(moved, nan=0).max(axis=0))
-            self.n += len(x)
+            self.n = self.n + there.sum(axis=0)
             self.sums, self.squares = self.sums + away.sum(axis=0), self.squares + (away**2).sum(axis=0)
 
     def __add__(self, other: "_Spread") -> "_Spread":
-        first, second = (self, other) if self.n else (other, self)
         found = _Spread(self.origin.size)
-        found.n, found.origin, found.moved = self.n + other.n, first.origin, np.fmax(self.moved, other.moved)
-        found.sums, found.squares = first.sums, first.squares
-        if second.n:
-            with np.errstate(all="ignore"):
-                away = np.nan_to_num(second.origin - first.origin)
-                found.sums = first.sums + second.sums + second.n * away
-                found.squares = first.squares + second.squares + away * (2 * second.sums + second.n * away)
+        found.n, found.moved = self.n + other.n, np.fmax(self.moved, other.moved)
+        found.origin = np.where(self.n > 0, self.origin, other.origin)
+        with np.errstate(all="ignore"):
+            # Where one of them has none, it adds nothing.
+            away = np.where((self.n > 0) & (other.n > 0), other.origin - self.origin, 0)
+            found.sums = self.sums + other.sums + other.n * away
+            found.squares = self.squares + other.squares + away * (2 * other.sums + other.n * away)
         return found
 
     def check(self, given: Any, dtype: Any, names: tuple[str, ...]) -> None:
-        mean = self.sums / max(self.n, 1)
-        deviation = np.sqrt(np.maximum(self.squares / max(self.n, 1) - mean**2, 0))
+        n = np.maximum(self.n, 1)
+        deviation = np.sqrt(np.maximum(self.squares / n - (self.sums / n) ** 2, 0))
         for place in np.flatnonzero((self.moved > digits.SHARE / 2 * deviation) & (deviation > 0)):
             column = names[place] if names else int(place)
             raise ValueError(
