@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from jaxgmm.fitting.online import Online, fit_online, online, online_step
     from jaxgmm.fitting.result import FitError, FitResult, Status
     from jaxgmm.ground.archive import LoadError
-    from jaxgmm.ground.batches import Batches, batches
+    from jaxgmm.ground.batches import Batches
     from jaxgmm.ground.kept import keep_programs
     from jaxgmm.ground.rows import Evidence
     from jaxgmm.ground.schema import Schema
     from jaxgmm.model.bounded import Bounded
-    from jaxgmm.model.evidence import rows
+    from jaxgmm.model.evidence import batches, rows
     from jaxgmm.model.free import Free
     from jaxgmm.model.frozen import Frozen
     from jaxgmm.model.init import from_responsibilities, init
@@ -208,7 +208,7 @@ _PLACES = {
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
     "align": "selection.agreement",
-    "batches": "ground.batches",
+    "batches": "model.evidence",
     "bic": "selection.criteria",
     "bootstrap": "selection.uncertainty",
     "bures_distance": "divergences.wasserstein",

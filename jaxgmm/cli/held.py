@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm.ground.batches import Reservoir
+from jaxgmm.ground.surveys import Reservoir
 
 Rows = dict[str, np.ndarray]
 """Arrays with the rows on axis 0, by what they say of these: `x`, `weights`, `noise`, `codes`, `place`."""

@@ -13,7 +13,7 @@ import numpy as np
 import jaxgmm
 from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected, Whole
-from jaxgmm.ground.batches import recut
+from jaxgmm.ground.parts import recut
 from jaxgmm.selection.candidates import Candidate, Selection
 from jaxgmm.selection.criteria import bic_of
 from jaxgmm.selection.outliers import Seen, beyond, most_alone, without_company

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.text import Part, Text, Write, joined, writer
-from jaxgmm.ground.batches import Growing
 from jaxgmm.ground.files import replacing
 from jaxgmm.ground.sources import let_go
+from jaxgmm.ground.written import Growing
 
 # So many numbers are in memory at a time, in so many rows at most.
 _NUMBERS, _MOST_ROWS = 2**22, 2**16

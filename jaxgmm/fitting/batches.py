@@ -18,10 +18,11 @@ from jaxgmm.fitting.em import Climb, Proposal, State
 from jaxgmm.fitting.holders import BatchHolder, Question, RowHolder
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
-from jaxgmm.ground.batches import Batches, batches
+from jaxgmm.ground.batches import Batches
 from jaxgmm.ground.processes import StoppedError
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
+from jaxgmm.model.evidence import batches
 from jaxgmm.model.mixture import Mixture, check_mixture
 from jaxgmm.model.objective import LIKELIHOOD, objective_of, within_data
 from jaxgmm.model.scale import floor_of, scale_from

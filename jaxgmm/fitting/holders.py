@@ -1,18 +1,18 @@
 """Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgmm.ground.batches import Batches, Totals
+from jaxgmm.ground.batches import Batches, Watch
 from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.surveys import Totals
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective
 from jaxgmm.model.passes import block_size_of, of_passes
@@ -21,9 +21,6 @@ from jaxgmm.model.steps import take_statistics
 
 # For how many passes good machine code is compiled.
 _PASSES = 30
-
-Watch = Callable[[int], None]
-"""Told of so many more rows that a pass has seen; it may raise, which ends the pass."""
 
 
 @record
@@ -72,7 +69,7 @@ class RowHolder(ABC):
 
 
 class BatchHolder(RowHolder):
-    """This process, which reads them in batches."""
+    """This process, which reads them in batches, or an engine that has them in partitions."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
@@ -92,16 +89,22 @@ class BatchHolder(RowHolder):
         return self._batches.sample()
 
     def statistics(self, question: Question, watch: Watch) -> Statistics:
-        each = self.processes.ask(lambda: statistics_over(question, self._batches, watch))
-        return jax.tree.map(lambda *leaves: functools.reduce(np.add, leaves), *each)
+        found = self._batches.total(statistics_over, question, _added, watch)
+        assert found is not None, "no rows have weight"
+        return found
 
     @property
     def processes(self) -> Alone:
         return self._batches.processes
 
 
-def statistics_over(question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None) -> Statistics:
-    """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits."""
+def statistics_over(
+    question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None
+) -> Statistics | None:
+    """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits.
+
+    None if there are no batches.
+    """
     total: Any = None
     waiting: Any = None
     for rows in batches:

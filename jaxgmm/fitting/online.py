@@ -13,11 +13,12 @@ from jaxtyping import Array, Float
 
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground import checks, linalg, pytree
-from jaxgmm.ground.batches import Batches, batches
+from jaxgmm.ground.batches import Batches
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.evidence import batches
 from jaxgmm.model.mixture import Mixture, check_mixture, check_rows
 from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.passes import block_size_of, of_passes

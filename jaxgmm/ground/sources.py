@@ -5,6 +5,7 @@ A part is a dictionary of arrays of numpy with the rows on axis 0, by what they 
 """
 
 import dataclasses
+import functools
 import glob
 import itertools
 import os
@@ -14,10 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgmm.ground import containers, frames
+from jaxgmm.ground import containers, frames, partitions
+from jaxgmm.ground.partitions import Partitions
+from jaxgmm.ground.parts import Part
 from jaxgmm.ground.rows import Evidence
 
-Part = dict[str, np.ndarray]
 Beside = Mapping[str, Any]
 """What stands beside x, by the names of a part: arrays, or names of columns of a table; nothing that is None."""
 
@@ -41,12 +43,17 @@ class Source:
     """Rows that can be gone through again and again.
 
     Fields: `parts`, from about how many rows there are to be in one to all parts from the first row on; `names` of the
-    columns, if they have some; `n`, how many rows there are, if that is known before all are read.
+    columns, if they have some; `n`, how many rows there are, if that is known before all are read; `blank`, a part as
+    the others are, of one row of zeros, where that is known so; `partitions` and how one is `opened`, where an engine
+    holds the rows.
     """
 
     parts: Callable[[int], Iterator[Part]]
     names: tuple[str, ...] = ()
     n: int | None = None
+    blank: Part | None = None
+    partitions: Partitions | None = None
+    opened: Callable[[Any], "Source"] | None = None
 
 
 def source_of(value: Any, beside: Beside, columns: Sequence[str] | None = None) -> Source:
@@ -112,8 +119,34 @@ def let_go(array: Any) -> None:
 def _of_frame(value: Any, beside: Beside, columns: Sequence[str] | None) -> Source:
     """A table in memory."""
     names = [str(name) for name, _ in frames.columns_of(value) or ()]
-    chosen = _Chosen.of(names, beside, columns)
+    return _of_table(_Chosen.of(names, beside, columns), value)
+
+
+def _of_table(chosen: "_Chosen", value: Any) -> Source:
     return Source(lambda size: iter([chosen.part(value)]), chosen.names, len(value))
+
+
+def _of_part(arrays: Part) -> Source:
+    return _of_slices(arrays["x"], {name: array for name, array in arrays.items() if name != "x"}, None)
+
+
+def _of_partitions(value: Any, beside: Beside, columns: Sequence[str] | None) -> Source:
+    """What an engine has: a table of columns, or arrays."""
+    held = partitions.held(value, beside)
+    opened: Callable[[Any], Source] = _of_part
+    if held.names:
+        chosen = _Chosen.of(held.names, beside, columns)
+        held, opened = held.only(chosen.all), functools.partial(_of_table, chosen)
+    else:
+        _no_columns(columns, "an array")
+    like = opened(held.blank)
+    blank = {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in next(like.parts(1)).items()}
+
+    def parts(size: int) -> Iterator[Part]:
+        for one in held.brought():
+            yield from opened(one).parts(size)
+
+    return Source(parts, like.names, blank=blank, partitions=held, opened=opened)
 
 
 def _of_dataset(value: Any, beside: Beside, columns: Sequence[str] | None) -> Source:
@@ -300,6 +333,7 @@ def _has_slices(value: Any) -> bool:
 _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Beside, Sequence[str] | None], Source]], ...] = (
     (lambda value: isinstance(value, Evidence), _of_record),
     (lambda value: isinstance(value, (str, os.PathLike)), _of_path),
+    (partitions.is_held, _of_partitions),
     (lambda value: frames.columns_of(value) is not None, _of_frame),
     (lambda value: isinstance(value, jax.Array) or _has_slices(value), _of_slices),
     (lambda value: hasattr(value, "to_batches") and hasattr(value, "schema"), _of_dataset),

@@ -1,9 +1,14 @@
-"""What is known of rows, put together once."""
+"""What is known of rows, put together once; and where they are, if they are too many for that."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from jaxgmm.ground import known
+from jaxgmm.ground import checks, known
+from jaxgmm.ground.batches import Batches
+from jaxgmm.ground.partitioned import Partitioned
+from jaxgmm.ground.processes import Together
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.sources import source_of
 from jaxgmm.model.mixture import check_unnamed
 
 
@@ -81,4 +86,76 @@ def rows(
         noise=noise,
         log_evidence=log_evidence,
         arranged=False,
+    )
+
+
+def batches(
+    source: Any,
+    *,
+    weights: Any = None,
+    missing: Any = "error",
+    noise: Any = None,
+    labels: Any = None,
+    label_of_component: Any = None,
+    log_evidence: Any = None,
+    columns: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    sharding: Any = None,
+    all_processes: bool = False,
+) -> Batches:
+    """Rows that need not fit into memory: they are read a batch at a time, for every pass anew.
+
+    Args:
+        source: where the rows are. An array or anything with slices (n, d), such as a mapped .npy file, an array of
+            Zarr or a data set of HDF5; a path of a .npy, .parquet, .csv, .feather, .arrow or .orc file, a folder of
+            such files of one kind, or a pattern such as "rows-*.parquet" (tables need pyarrow); a data set of
+            `pyarrow.dataset`; a table in memory; rows made by `jaxgmm.rows`; a list of any of these, one after the
+            other; or a function without arguments that gives an iterable of any of these, each time from the first row
+            on. Or a data frame of Dask or Spark, or an array (n, d) of Dask, whose workers then go through their
+            partitions where they are.
+        weights, labels, noise, log_evidence: as for `jaxgmm.rows`: arrays, or anything with slices, with an entry for
+            each row, where `source` is an array; where it is a table, the name of a column, of as many as there are
+            columns for `noise`. For functions and lists of arrays, make each part by `jaxgmm.rows`.
+        missing: "error", "nan" or, where `source` is an array, a mask, as for `jaxgmm.rows`.
+        label_of_component: as for `jaxgmm.rows`.
+        columns: names of the columns of a table that are x, in this order. Default all that are nothing else.
+        batch_size: rows in a batch. By default some two million numbers.
+        sharding: a `jax.sharding.NamedSharding` of rows: batches are spread over its devices. Not for the partitions
+            of others.
+        all_processes: the rows of all processes of `jax.distributed` are one data set, of which each has its own
+            `source`. All of them then call the same methods, and get the same sample, totals and fit. Not for the
+            partitions of others.
+
+    Returns:
+        `Batches`. The first rows are looked at now, all others when they are needed.
+
+    Raises:
+        TypeError, ValueError: what it cannot be, with what to write; later, what is wrong with the rows of a batch.
+        OSError: there is no such file.
+
+    >>> import jaxgmm, numpy as np
+    >>> x = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
+    >>> source = jaxgmm.batches([x[:400], x[400:]], batch_size=256)
+    >>> [rows.x.shape for rows in source][-1]  # filled up with rows of weight 0
+    (256, 2)
+    >>> source.totals().n
+    1000
+    """
+    if isinstance(source, Batches):
+        raise TypeError("source is Batches already; give what it was made from, with all that is known of its rows.")
+    beside = {"weights": weights, "labels": labels, "noise": noise, "log_evidence": log_evidence}
+    if not isinstance(missing, str):
+        beside["missing"] = missing
+        missing = "error"
+    elif missing not in ("error", "nan"):
+        checks.one_of("missing", missing, ("error", "nan"))
+    found = source_of(source, beside, columns)
+    kind = Batches if found.partitions is None else Partitioned
+    return kind(
+        found,
+        missing=missing,
+        classes=None if label_of_component is None else tuple(label_of_component),
+        batch_size=None if batch_size is None else checks.count("batch_size", batch_size),
+        sharding=sharding,
+        processes=Together() if all_processes else None,
     )
