@@ -145,4 +145,5 @@ def taken(shards: Shards | None, array: Array, places: Int[Array, "*draws"]) -> 
     if shards is None:
         return array[places]
     mine = jnp.reshape(places >= 0, (*places.shape, *(1 for _ in array.shape[1:])))
-    return jax.lax.psum(jnp.where(mine, array[jnp.maximum(places, 0)], 0), shards.axes)
+    own = jnp.where(mine, array[jnp.maximum(places, 0)], 0)
+    return jax.lax.psum(own, shards.axes).astype(array.dtype)
