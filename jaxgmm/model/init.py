@@ -113,11 +113,9 @@ def from_responsibilities(
     rows = known.evidence(x, weights)
     if rows.labels is not None:
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
-    given = checks.responsibilities(responsibilities, rows.x, rows.weights)
+    given = known.shares_of(rows, responsibilities)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
     scale = checks.scale(scale, rows.x.shape[1], rows.x.dtype)
-    if rows.shards is not None:
-        given = rows.shards.place(given)
     with rows.on_devices():
         return _from_responsibilities(rows, given, regularization, scale, form=form_of(form))
 
