@@ -87,7 +87,9 @@ def check_as_one_process():
     same(found, expected, "verbs")
     # What has an entry for each row is the same in every process, or lies as they do.
     whole = jaxgmm.rows(laid(x), weights=weights, labels=labels)
-    same(jaxgmm.init(key, whole, 2, "diag"), jaxgmm.init(key, jaxgmm.rows(x, weights, labels=labels), 2, "diag"), "whole")
+    same(
+        jaxgmm.init(key, whole, 2, "diag"), jaxgmm.init(key, jaxgmm.rows(x, weights, labels=labels), 2, "diag"), "whole"
+    )
     shares = np.eye(2)[(x[:, 0] > 3).astype(int)]
     of_shares = jaxgmm.from_responsibilities(laid(x), laid(shares), "diag")
     same(of_shares, jaxgmm.from_responsibilities(x, shares, "diag"), "shares")
@@ -119,7 +121,7 @@ def check_all_raise_or_none():
     # No process has a row of weight, and all say so.
     with pytest.raises(ValueError, match="weights are all zero"):
         jaxgmm.rows(laid(x), laid(np.zeros(len(x))))
-    with pytest.raises(ValueError, match="has shape .* expected weights for all of them"):
+    with pytest.raises(ValueError, match=r"has shape .* expected weights for all of them"):
         jaxgmm.rows(laid(x), np.ones(5))
     for name in ("select", "stability"):
         with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} looks at the values of all rows"):

@@ -92,7 +92,7 @@ def _in_parts(
         )
 
     def look() -> Evidence:
-        by_row = {
+        by_row: dict[str, Any] = {
             name: value if value is None or isinstance(value, str) else hosts.own(name, value, x)
             for name, value in given.items()
         }
@@ -332,8 +332,8 @@ def shares_of(rows: Evidence, value: Any) -> Float[Array, "n k"]:
         return given if rows.shards is None else rows.shards.place(given)
 
     def look() -> Array:
-        weights = hosts.own("weights", rows.weights, x)
-        return checks.responsibilities(hosts.own("responsibilities", value, x), hosts.own("x", x, x), weights)
+        mine, weights = (jnp.asarray(hosts.own("x", leaf, x)) for leaf in (x, rows.weights))
+        return checks.responsibilities(hosts.own("responsibilities", value, x), mine, weights)
 
     return hosts.whole(hosts.agreed(x, look), x)
 

@@ -267,9 +267,7 @@ def _from_rule(
                 sums = kernel.statistics(kernel.read(rows), shares)
                 return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), dtype), jnp.sum(rows.weights))
 
-            return finish(
-                kernel, sum_over_blocks(block, (kernel, background), (blocked, blocks[1]), blocked.shards)
-            )
+            return finish(kernel, sum_over_blocks(block, (kernel, background), (blocked, blocks[1]), blocked.shards))
 
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL

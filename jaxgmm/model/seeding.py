@@ -152,9 +152,7 @@ class Seedings:
         if columns.seen is not None:
             everywhere = jnp.ones_like(columns.seen)
             seen = {kind: everywhere if kind is whitened else columns.seen for kind in kinds}
-        return cls(
-            coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes, columns.shards
-        )
+        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes, columns.shards)
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
         """The component of each row, by the method at that place; that of a row with a label is known."""
@@ -247,9 +245,7 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
     return shards.on_each(rows.shards, of_device, (shares, distinct), rows)[0]
 
 
-def _spread_at(
-    shares: Float[Array, "k c"], distinct: bool | Bool[Array, ""], rows: Evidence
-) -> Float[Array, "k d"]:
+def _spread_at(shares: Float[Array, "k c"], distinct: bool | Bool[Array, ""], rows: Evidence) -> Float[Array, "k d"]:
     """`_spread` by draws at these shares of all that may be drawn; inside of `on_each`."""
     z, weights, lie = rows.x, rows.weights, rows.shards
     n_components = shares.shape[0]
