@@ -18,6 +18,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxgmm
+from jaxgmm.model.init import standard
+from jaxgmm.model.seeding import SEEDINGS
 
 from cases import CASES
 from compilations import counted
@@ -85,11 +87,11 @@ def collectives(compiled):
     ]
 
 
-def only_sums(compiled):
+def only_sums(compiled, most=N // 4):
     """Nothing is exchanged but sums, and none of them over as many numbers as a device has rows."""
     found = collectives(compiled)
     assert {name for name, _ in found} == {"all-reduce"}, found
-    assert all(size < N // 4 for _, sizes in found for size in sizes), found
+    assert all(size < most for _, sizes in found for size in sizes), found
     return len(found)
 
 
@@ -293,17 +295,102 @@ def check_rows_are_gathered_where_nothing_is_known_of_them(kind):
     assert bool(moved) != kind.explicit, moved
 
 
+def known_rows(kind, mesh=None):
+    """Pairs of rows that lie sharded and of the same on one device: all that may be known of them."""
+    case = NAMED["full"]
+    x, weights, labels = partly_known(case)
+    gaps = np.where(np.random.default_rng(1).random(x.shape) < 0.2, np.nan, np.nan_to_num(x))
+    classes = {"labels": np.minimum(labels, 1), "label_of_component": (0, 1, 1)}
+    for given, known in (
+        (np.array(case.data(N)), {}),
+        (x, {"weights": weights, "labels": labels}),
+        (gaps, {"weights": weights, "missing": "nan"} | classes),
+    ):
+        yield jaxgmm.rows(kind.sharded(given, mesh=mesh), **known), jaxgmm.rows(given, **known)
+
+
+@jax.jit
+def starts(rows):
+    key, present = jax.random.key(1), jnp.ones(3, bool)
+    columns = standard(rows)[1]
+    labels = {method: seeding(key, columns, present) for method, seeding in SEEDINGS.items()}
+    return labels, jaxgmm.init(key, rows, 3, method="kmeans_whitened"), columns.scale
+
+
+def starts_where_rows_are(kind):
+    """The rows that are drawn are those drawn on one device, of 2, 4 and 8 alike, and none but these is moved."""
+    for size in (2, 4, 8):
+        mesh = jax.make_mesh((size,), ("rows",), axis_types=(kind.type,), devices=jax.devices()[:size])
+        for rows, plain in known_rows(kind, mesh):
+            compiled = starts.lower(rows).compile()
+            only_sums(compiled, N // size)
+            found, expected = compiled(rows), starts(plain)
+            seen = np.asarray(plain.weights) > 0
+            for method, labels in found[0].items():
+                assert np.array_equal(np.asarray(labels)[seen], np.asarray(expected[0][method])[seen]), (size, method)
+            same(found[1:], expected[1:], scale=1)
+
+
+def check_a_start_of_shares(kind):
+    for rows, plain in list(known_rows(kind))[::2]:
+        shares = np.random.default_rng(2).dirichlet(np.ones(3), N)
+        rows, plain = (dataclasses.replace(one, labels=None, classes=None) for one in (rows, plain))
+        same(jaxgmm.from_responsibilities(rows, shares), jaxgmm.from_responsibilities(plain, shares), scale=1)
+
+
+def restarts_and_selection(kind):
+    """Compared with one device, with nothing compiled again; what is in programs moves no rows."""
+    key, n = jax.random.key(0), 1600
+    x = np.concatenate([np.array(NAMED["full"].data(n)), np.ones((n, 1))], axis=1)
+    x[7] = 1e4  # alone, and the last column is constant
+    varied = x[:, :-1]
+    start = jaxgmm.init(key, varied[8:], 2, "diag")
+    few = {"n_restarts": 4, "n_finalists": 2}
+    programs = {
+        # Of two starts that lead to one end, rounding says which is the winner, and so the order of its components.
+        "fit_restarts": lambda x: jaxgmm.fit_restarts(key, x, 2, "diag", **few).log_likelihood / n,
+        "select_components": lambda x: jaxgmm.select_components(key, x, [1, 2], "diag", n_restarts=2).criterion / n,
+        "fit_gradient": lambda x: jaxgmm.fit_gradient(start, x, optax.sgd(0.01), n_steps=2).mixture,
+        "batches": lambda x: jaxgmm.fit_gradient(start, x, optax.sgd(0.01), n_steps=2, batch_size=50, key=key).mixture,
+    }
+    for name, call in programs.items():
+        rows = jaxgmm.rows(kind.sharded(varied))
+        same(call(rows), call(varied), "converged", scale=1)
+        if name != "fit_restarts":
+            with counted() as compilations:
+                call(jaxgmm.rows(kind.sharded(varied + 1e-3)))
+            assert not compilations, name
+        only_sums(jax.jit(call).lower(rows).compile(), n // 4)
+
+    def selected(x):
+        return jaxgmm.select(key, x, [1, 2], ["diag"], criterion="cv", n_folds=2, n_restarts=4)
+
+    found, expected = selected(kind.sharded(x)), selected(x)
+    assert found.outliers == expected.outliers == (7,)
+    assert found.constants == expected.constants == {x.shape[1] - 1: 1.0}
+    for one, other in zip(found.candidates, expected.candidates, strict=True):
+        same((one.bic, one.icl, one.cv), (other.bic, other.icl, other.cv), "exact", scale=n)
+    with counted() as compilations:
+        selected(kind.sharded(x))
+    assert not compilations
+
+
+def check_uneven_rows(kind):
+    """Filled up with rows of weight 0, which may hold anything."""
+    x = np.array(NAMED["full"].data(N))[:-3]
+    filled = np.concatenate([x, np.full((3, x.shape[1]), np.nan)])
+    rows = jaxgmm.rows(kind.sharded(filled), weights=np.arange(N) < N - 3)
+    start = jaxgmm.init(jax.random.key(0), x, 3)
+    same(jaxgmm.init(jax.random.key(0), rows, 3), start, scale=1)
+    same(jaxgmm.fit(start, rows).mixture, jaxgmm.fit(start, x).mixture, "converged", scale=1)
+
+
 def check_verbs_that_know_no_shards(kind):
     key, x = jax.random.key(0), NAMED["full"].data(400)
     calls = {
-        "init": lambda x: jaxgmm.init(key, x, 2),
-        "from_responsibilities": lambda x: jaxgmm.from_responsibilities(x, np.ones((400, 1))),
-        "fit_restarts": lambda x: jaxgmm.fit_restarts(key, x, 2, n_restarts=2, max_iter=2).best.mixture,
-        "select": lambda x: jaxgmm.select(key, x, [1], "full", n_restarts=1, max_iter=2).best.mixture,
         "stability": lambda x: jaxgmm.stability(key, x, 1, n_repeats=1, n_restarts=1).reference.mixture,
         "bootstrap": lambda x: jaxgmm.bootstrap(key, x, NAMED["full"].mixture(), n_bootstrap=2).reference.mixture,
         "likelihood_ratio_test": lambda x: jaxgmm.likelihood_ratio_test(key, x, 1, n_bootstrap=1).null.mixture,
-        "fit_gradient": lambda x: jaxgmm.fit_gradient(NAMED["full"].mixture(), x, optax.sgd(0.1), n_steps=2).mixture,
     }
     for name, call in calls.items():
         if kind.explicit:
@@ -312,11 +399,9 @@ def check_verbs_that_know_no_shards(kind):
             if name != "likelihood_ratio_test":
                 with pytest.raises(NotImplementedError, match=f"jaxgmm.{name} takes rows of one device"):
                     call(jaxgmm.rows(kind.sharded(x)))
-        elif name in ("init", "fit_gradient"):
-            same(call(kind.sharded(x)), call(x), "converged", scale=1)
     # What the message says.
-    start = jaxgmm.init(key, np.asarray(kind.sharded(x))[:100], 2)
-    same(jaxgmm.fit(start, kind.sharded(x)).log_likelihood, jaxgmm.fit(start, x).log_likelihood, "exact")
+    call = calls["stability"]
+    same(call(np.asarray(kind.sharded(x))[:100]), call(x[:100]), "exact")
 
 
 def check_rows_in_pieces(kind):
@@ -352,6 +437,8 @@ def check_rows_taken_from_a_record(kind):
 CHECKS = {
     **{f"verbs of {name}": functools.partial(check_the_verbs, name) for name in ("full", "tied-spherical", "poisson")},
     **{f"derivatives of {name}": functools.partial(check_derivatives, name) for name in ("tied-spherical", "poisson")},
+    "starts": starts_where_rows_are,
+    "restarts": restarts_and_selection,
     **{
         name: check
         for name, check in globals().items()

@@ -14,9 +14,12 @@ pytestmark = once
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("part", ["verbs", "derivatives", "check"])
-def test_on_four_devices(part):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+PARTS = {"verbs": 4, "derivatives": 4, "check": 4, "restarts": 4, "starts": 8}
+
+
+@pytest.mark.parametrize(("part", "n_devices"), PARTS.items())
+def test_on_several_devices(part, n_devices):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n_devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}
     command = [sys.executable, "sharded.py", part]
     done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)

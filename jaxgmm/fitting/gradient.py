@@ -14,7 +14,7 @@ from jaxgmm.fitting.acceleration import Memory, Place, look_ahead
 from jaxgmm.fitting.coordinates import Coordinates, information_of
 from jaxgmm.fitting.optimiser import Optimizer, Rule
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, known, pytree
+from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
@@ -139,7 +139,6 @@ def fit_gradient(
     state = mixture.state if isinstance(mixture, GradientResult) else None
     start = mixture.mixture if isinstance(mixture, GradientResult) else mixture
     start, rows = check_rows(start, x, weights, scored=False)
-    rows = known.unsharded(rows, "fit_gradient")
     dtype = rows.x.dtype
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         raise TypeError(f"optimizer is {optimizer!r}; expected one of optax, such as optax.adam(0.05).")
@@ -164,21 +163,22 @@ def fit_gradient(
     scale = checks.scale(scale, start.n_columns, dtype)
     climbed = objective_of(objective, start.n_components, start.n_columns, dtype)
     rows = climbed.rows_of(rows)
-    return _fit_gradient(
-        state,
-        rows,
-        key,
-        checks.steps("n_steps", n_steps),
-        checks.scalar("tol", tol, dtype),
-        checks.scalar("regularization", regularization, dtype),
-        scale,
-        within_data(climbed, rows, scale, start.log_weights > -jnp.inf),
-        optimizer=rule,
-        loss=loss,
-        batch_size=batch_size,
-        history_size=checks.count("history_size", history_size, 2),
-        block_size=block_size_or_default(block_size, start, rows),
-    )
+    with rows.on_devices():
+        return _fit_gradient(
+            state,
+            rows,
+            key,
+            checks.steps("n_steps", n_steps),
+            checks.scalar("tol", tol, dtype),
+            checks.scalar("regularization", regularization, dtype),
+            scale,
+            within_data(climbed, rows, scale, start.log_weights > -jnp.inf),
+            optimizer=rule,
+            loss=loss,
+            batch_size=batch_size,
+            history_size=checks.count("history_size", history_size, 2),
+            block_size=block_size_or_default(block_size, start, rows),
+        )
 
 
 @record
@@ -203,7 +203,7 @@ class _Task:
             return self.whole
         n = self.rows.n
         drawn = jax.random.randint(jax.random.fold_in(self.key, self.taken + n_iter), (self.batch_size,), 0, n)
-        rows = jax.tree.map(lambda leaf: leaf[drawn], self.rows.without_patterns())
+        rows = self.rows.drawn(drawn)
         rows = dataclasses.replace(rows, weights=rows.weights * (n / self.batch_size))
         return lambda position: self.of(position, rows)
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxgmm.ground.shards import Shards
+
 # Draws, or masses to draw from, up to which every one is compared with every other.
 _FEW = 64
 
@@ -14,12 +16,31 @@ def places(key: jax.Array, mass: Float[Array, " n"], draws: int) -> Int[Array, "
     return places_at(jax.random.uniform(key, (draws,), mass.dtype), mass)
 
 
-def places_at(shares: Float[Array, " draws"], mass: Float[Array, " n"]) -> Int[Array, " draws"]:
-    """The places up to which `mass` sums to these shares of all of it, from 0 to 1; never one without mass."""
+def places_at(
+    shares: Float[Array, " draws"], mass: Float[Array, " n"], shards: Shards | None = None
+) -> Int[Array, " draws"]:
+    """The places up to which `mass` sums to these shares of all of it, from 0 to 1; never one without mass.
+
+    Inside of `on_each`, of the mass of all devices: -1 where the place is on another one. What these exchange is the
+    total of each. The places are those of all mass in a row, but for what rounds otherwise.
+    """
     cumulative = jnp.cumsum(mass)
+    if shards is None:
+        return _first_above(shares * cumulative[-1], cumulative, mass)
+    totals = shards.each(cumulative[-1])
+    ends = jnp.cumsum(totals)
+    within = shares * ends[-1]
+    before = jnp.where(shards.here() > 0, ends[shards.here() - 1], 0)
+    mine = _first_above(within, ends, totals) == shards.here()
+    return jnp.where(mine, _first_above(within - before, cumulative, mass), -1)
+
+
+def _first_above(
+    values: Float[Array, " draws"], cumulative: Float[Array, " n"], mass: Float[Array, " n"]
+) -> Int[Array, " draws"]:
     # Counting what lies below is one operation, a search a loop of many.
-    way = "compare_all" if min(mass.size, shares.size) <= _FEW else "scan"
-    found = jnp.searchsorted(cumulative, shares * cumulative[-1], side="right", method=way)
+    way = "compare_all" if min(mass.size, values.size) <= _FEW else "scan"
+    found = jnp.searchsorted(cumulative, values, side="right", method=way)
     last = mass.size - 1 - jnp.argmax(mass[::-1] > 0)
     return jnp.minimum(found, last)
 

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxgmm.ground import checks, containers, programs
+from jaxgmm.ground import checks, containers, hosts, programs
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.patterns import Patterns
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.shards import Shards
+
+_NO_WEIGHT = "weights are all zero; at least one row must have a positive weight."
 
 
 def evidence(
@@ -30,13 +32,14 @@ def evidence(
     extent: Callable[[bool], Extent | None] | None = None,
     weighted: bool = True,
     arranged: bool = True,
+    all_of_them: bool = True,
 ) -> Evidence:
     """Finite rows with their weights, which take the dtype of the rows, and all else that is known of them.
 
     Where no weights are given they are ones, or None unless rows are to be `weighted`. Rows of weight 0 are absent:
     what they hold is not looked at. The digits of a column are compared with its own spread, or with an `extent`. `x`
     may be such a record already, with nothing beside it. Rows with gaps are `arranged` in blocks of one pattern where
-    that can be seen.
+    that can be seen. Where these are not `all_of_them`, none need have weight.
     """
     if isinstance(x, Evidence):
         others = {"weights": weights, "labels": labels, "noise": noise, "log_evidence": log_evidence}
@@ -49,10 +52,13 @@ def evidence(
             raise TypeError(f"{beside[0]} {verb} beside x, which are rows made by jaxgmm.rows: give {beside[0]} there.")
         return _again(x, n_columns, extent, weighted, arranged)
     table = checks.table("x", x, n_columns)
+    if hosts.is_spread(table.array):
+        given = {"weights": weights, "labels": labels, "missing": missing, "noise": noise, "log_evidence": log_evidence}
+        return _in_parts(checks.data(x), given, label_of_component, extent, weighted)
     n = table.array.shape[0]
     labels = None if labels is None else row_labels(labels, n)
     dtype = checks.float_of(table.array.dtype)
-    weights = None if weights is None else row_weights(weights, n, dtype)
+    weights = None if weights is None else row_weights(weights, n, dtype, some=all_of_them)
     present = _present(weights)
     seen = _seen(table.array, missing)
     if noise is not None:
@@ -70,17 +76,64 @@ def evidence(
     return in_patterns(_sharded(rows, None)) if arranged else _sharded(rows, None)
 
 
+def _in_parts(
+    x: jax.Array,
+    given: dict[str, Any],
+    label_of_component: Any,
+    extent: Callable[[bool], Extent | None] | None,
+    weighted: bool,
+) -> Evidence:
+    """Rows on devices of several processes, of which each looks at its own."""
+    shards = _shards_of(x)
+    if shards is None:
+        raise NotImplementedError(
+            f"x lies on devices of several processes by {x.sharding}, and jaxgmm takes whole rows on each device; "
+            "expected axis 0 sharded over axes of a mesh, as jax.sharding.PartitionSpec('rows') says."
+        )
+
+    def look() -> Evidence:
+        by_row: dict[str, Any] = {
+            name: value if value is None or isinstance(value, str) else hosts.own(name, value, x)
+            for name, value in given.items()
+        }
+        return evidence(
+            hosts.own("x", x, x),
+            **by_row,
+            label_of_component=label_of_component,
+            extent=extent,
+            weighted=weighted,
+            arranged=False,
+            all_of_them=False,
+        )
+
+    part = hosts.agreed(x, look)
+    _check_some(x, part)
+    rows = jax.tree.map(lambda leaf: hosts.whole(leaf, x), part)
+    if part.seen is None:
+        rows = dataclasses.replace(rows, x=x)
+    return dataclasses.replace(rows, shards=shards)
+
+
 def _again(
     rows: Evidence,
     n_columns: int | None,
     extent: Callable[[bool], Extent | None] | None,
     weighted: bool,
     arranged: bool,
+    all_of_them: bool = True,
 ) -> Evidence:
     """A record, which others may have put together, with what can be wrong with its values and weights looked at."""
     table = checks.table("x", rows.x, n_columns)
+    if hosts.is_spread(rows.x):
+        x = rows.x
+        own = dataclasses.replace(jax.tree.map(lambda leaf: hosts.own("x", leaf, x), rows), shards=None)
+        part = hosts.agreed(x, lambda: _again(own, n_columns, extent, weighted, arranged=False, all_of_them=False))
+        _check_some(x, part)
+        if rows.weights is None and weighted:
+            rows = dataclasses.replace(rows, weights=hosts.whole(part.weights, x))
+        return dataclasses.replace(rows, shards=_shards_of(x))
     n, dtype = table.array.shape[0], checks.float_of(table.array.dtype)
-    weights = None if rows.weights is None else row_weights(rows.weights, n, dtype)
+    weights = None if rows.weights is None else row_weights(rows.weights, n, dtype, some=all_of_them)
     labels = None if rows.labels is None else row_labels(rows.labels, n)
     present = _present(weights)
     x = table.narrowed(present, extent).finite(present)
@@ -226,13 +279,7 @@ def in_patterns(rows: Evidence) -> Evidence:
 
 def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
     """The rows with how they lie on devices: what can be seen, or else what was `known` where a record was made."""
-    shards = Shards.of(rows.x)
-    if shards is None and Shards.splits_rows(rows.x):
-        raise NotImplementedError(
-            "x is sharded along its columns alone, on a mesh whose types of axes are explicit, and jaxgmm takes whole "
-            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) "
-            "does on a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
-        )
+    shards = _shards_of(rows.x)
     if shards is None and isinstance(rows.x, jax.core.Tracer) and known is not None and rows.n % known.number == 0:
         shards = known
     if shards is None:
@@ -240,8 +287,32 @@ def _sharded(rows: Evidence, known: Shards | None) -> Evidence:
     return dataclasses.replace(jax.tree.map(shards.place, rows), shards=shards)
 
 
+def _shards_of(x: Array) -> Shards | None:
+    """How the rows lie on devices, none of which has columns of them alone."""
+    shards = Shards.of(x)
+    if shards is None and Shards.splits_rows(x):
+        raise NotImplementedError(
+            "x is sharded along its columns alone, on a mesh whose types of axes are explicit, and jaxgmm takes whole "
+            "rows on each device. Shard axis 0 instead, as jax.sharding.reshard(x, jax.sharding.PartitionSpec('rows')) "
+            "does on a mesh with an axis of that name, or make the mesh with axis_types of jax.sharding.AxisType.Auto."
+        )
+    return shards
+
+
+def in_one_process(rows: Evidence, verb: str) -> Evidence:
+    """The rows, for a `verb` that looks at their values outside of programs."""
+    if hosts.is_spread(rows.x):
+        raise NotImplementedError(
+            f"x lies on devices of several processes, and jaxgmm.{verb} looks at the values of all rows in one. Call "
+            "it with a sample that every process has, or compare fits by jaxgmm.fit_restarts and "
+            "jaxgmm.select_components, which take such rows."
+        )
+    return rows
+
+
 def unsharded(rows: Evidence, verb: str) -> Evidence:
     """The rows, for a `verb` that looks at all of them at once and knows of no devices."""
+    rows = in_one_process(rows, verb)
     if rows.shards is None:
         return rows
     if rows.shards.explicit:
@@ -252,6 +323,19 @@ def unsharded(rows: Evidence, verb: str) -> Evidence:
             "takes sharded rows; or make the mesh with axis_types of jax.sharding.AxisType.Auto."
         )
     return dataclasses.replace(rows, shards=None)
+
+
+def shares_of(rows: Evidence, value: Any) -> Float[Array, "n k"]:
+    """Shares of components in the rows, checked, where these are."""
+    if not hosts.is_spread(x := rows.x):
+        given = checks.responsibilities(value, x, rows.weights)
+        return given if rows.shards is None else rows.shards.place(given)
+
+    def look() -> Array:
+        mine, weights = (jnp.asarray(hosts.own("x", leaf, x)) for leaf in (x, rows.weights))
+        return checks.responsibilities(hosts.own("responsibilities", value, x), mine, weights)
+
+    return hosts.whole(hosts.agreed(x, look), x)
 
 
 def row_labels(value: Any, n: int) -> Int[Array, " n"]:
@@ -323,6 +407,10 @@ def of_components(rows: Evidence, present: Any) -> Evidence:
         )
     if rows.labels is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((rows, present))):
         return rows
+    if hosts.is_spread(x := rows.x):
+        own = dataclasses.replace(jax.tree.map(lambda leaf: hosts.own("x", leaf, x), rows), shards=None)
+        hosts.agreed(x, lambda: of_components(own, present))
+        return rows
     labels, there = np.asarray(rows.labels), np.flatnonzero(np.asarray(present))
     if rows.classes is not None:
         there = np.unique(np.array(rows.classes)[there])
@@ -337,8 +425,17 @@ def of_components(rows: Evidence, present: Any) -> Evidence:
     return rows
 
 
-def row_weights(value: Any, n: int, dtype: Any) -> Float[Array, " n"]:
-    """Weights of n rows in `dtype`, not negative and with a total, and none of them lost on the way there."""
+def _check_some(x: jax.Array, part: Evidence) -> None:
+    """Raise in all processes where none has a row with weight."""
+    if part.weights is not None and not hosts.anywhere(x, bool(np.any(np.asarray(part.weights) > 0))):
+        raise ValueError(_NO_WEIGHT)
+
+
+def row_weights(value: Any, n: int, dtype: Any, *, some: bool = True) -> Float[Array, " n"]:
+    """Weights of n rows in `dtype`, not negative and with a total, and none of them lost on the way there.
+
+    All may be 0 unless `some` must be more.
+    """
     weights = checks.real_array("weights", value)
     weights = weights if weights.dtype == dtype else weights.astype(dtype)
     if weights.shape != (n,):
@@ -349,8 +446,8 @@ def row_weights(value: Any, n: int, dtype: Any) -> Float[Array, " n"]:
     if not checks.holds(lambda w: np.all((w >= 0) & (w < np.inf)), weights):
         bad = ~((np.asarray(weights) >= 0) & (np.asarray(weights) < np.inf))
         raise ValueError(f"weights is negative or not finite in {checks.first_rows(bad, weights)}")
-    if not checks.holds(lambda w: np.any(w > 0), weights):
-        raise ValueError("weights are all zero; at least one row must have a positive weight.")
+    if some and not checks.holds(lambda w: np.any(w > 0), weights):
+        raise ValueError(_NO_WEIGHT)
     if not checks.has_a_sum(weights):
         raise ValueError(f"weights add up to more than {weights.dtype} can hold. Divide all of them by one number.")
     return weights

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.ground import shards as lying
 from jaxgmm.ground.patterns import Patterns
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.shards import Shards
@@ -127,6 +128,19 @@ class Evidence:
     def without_patterns(self) -> "Evidence":
         """The same rows, to be taken as they come: for where some of them are picked, or columns."""
         return dataclasses.replace(self, patterns=None)
+
+    def drawn(self, places: Int[Array, " draws"]) -> "Evidence":
+        """The rows at these places, on every device the same."""
+        shards = self.shards
+
+        def of_device(places: Array, rows: Evidence) -> tuple[Evidence, tuple[()]]:
+            if shards is not None:
+                places = places - shards.here() * self.n_here
+                places = jnp.where((places >= 0) & (places < self.n_here), places, -1)
+            return jax.tree.map(lambda leaf: lying.taken(shards, leaf, places), rows), ()
+
+        rows = lying.on_each(shards, of_device, places, self.without_patterns())[0]
+        return dataclasses.replace(rows, shards=None)
 
     def of_columns(self, columns: Any) -> "Evidence":
         """What is known of these columns alone."""

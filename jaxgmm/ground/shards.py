@@ -97,6 +97,53 @@ class Shards:
 
     def first(self, there: Array, entry: Array) -> Array:
         """Inside of `apply`, the `entry` of the first device where one is `there`; zeros if it is nowhere."""
-        place: Int[Array, ""] = jax.lax.axis_index(self.axes)
+        place = self.here()
         chosen = jax.lax.pmin(jnp.where(there, place, self.number), self.axes)
         return jax.lax.psum(jnp.where(place == chosen, entry, 0), self.axes)
+
+    def any(self, there: Array) -> Array:
+        """Inside of `apply`, whether it holds on any device."""
+        return jax.lax.psum(there.astype(jnp.int32), self.axes) > 0
+
+    def here(self) -> Int[Array, ""]:
+        """Inside of `apply`, which of the shards the rows of this device are."""
+        return jax.lax.axis_index(self.axes)
+
+    def each(self, entry: Array) -> Array:
+        """Inside of `apply`, the `entry` () of every device, (number,)."""
+        return jax.lax.psum(jnp.where(jnp.arange(self.number) == self.here(), entry, 0), self.axes)
+
+
+# What passes over rows that lie in shards, or on one device, which costs nothing.
+
+
+def on_each(
+    shards: Shards | None, function: Callable[[Any, Any], tuple[T, U]], parameters: Any, rows: Any
+) -> tuple[T, U]:
+    """`Shards.apply`, or a call where all rows are on one device."""
+    return function(parameters, rows) if shards is None else shards.apply(function, parameters, rows)
+
+
+def total(shards: Shards | None, tree: T) -> T:
+    """Inside of `on_each`, the sum over devices of a tree of floats."""
+    return tree if shards is None else shards.total(tree)
+
+
+def anywhere(shards: Shards | None, there: Array) -> Array:
+    """Inside of `on_each`, whether it holds on any device."""
+    return there if shards is None else shards.any(there)
+
+
+def first_of(shards: Shards | None, array: Array, there: Array) -> Array:
+    """Inside of `on_each`, the entry of the first place that is `there`, of all devices; any if none is."""
+    entry = array[jnp.argmax(there)]
+    return entry if shards is None else shards.first(jnp.any(there), entry)
+
+
+def taken(shards: Shards | None, array: Array, places: Int[Array, "*draws"]) -> Array:
+    """Inside of `on_each`, the entries of all devices at these places, -1 for those of another device."""
+    if shards is None:
+        return array[places]
+    mine = jnp.reshape(places >= 0, (*places.shape, *(1 for _ in array.shape[1:])))
+    own = jnp.where(mine, array[jnp.maximum(places, 0)], 0)
+    return jax.lax.psum(own, shards.axes).astype(array.dtype)

@@ -10,14 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form, Kernel
 from jaxgmm.families.table import form_of
-from jaxgmm.ground import checks, known, linalg
+from jaxgmm.ground import checks, known, linalg, shards
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence, block_size_for, into_blocks, sum_over_blocks
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import LIKELIHOOD, Objective
 from jaxgmm.model.passes import few_rows, with_kernel
 from jaxgmm.model.scale import floor_of, spread_of
-from jaxgmm.model.seeding import SEEDINGS, Columns, influence
+from jaxgmm.model.seeding import SEEDINGS, Columns, influence, summed
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import finish, maximize
 
@@ -70,17 +70,18 @@ def init(
     >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
     (3, 2)
     """
-    rows = known.unsharded(known.evidence(x, weights), "init")
-    present = checks.present("n_components", n_components, "max_components", max_components)
-    return _init(
-        checks.key(key),
-        known.of_components(rows, present),
-        checks.scalar("regularization", regularization, rows.x.dtype),
-        present,
-        checks.scale(scale, rows.x.shape[1], rows.x.dtype),
-        form=form_of(form),
-        method=checks.one_of("method", method, SEEDINGS),
-    )
+    rows = known.evidence(x, weights)
+    with rows.on_devices():
+        present = checks.present("n_components", n_components, "max_components", max_components)
+        return _init(
+            checks.key(key),
+            known.of_components(rows, present),
+            checks.scalar("regularization", regularization, rows.x.dtype),
+            present,
+            checks.scale(scale, rows.x.shape[1], rows.x.dtype),
+            form=form_of(form),
+            method=checks.one_of("method", method, SEEDINGS),
+        )
 
 
 def from_responsibilities(
@@ -109,13 +110,14 @@ def from_responsibilities(
     >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
-    rows = known.unsharded(known.evidence(x, weights), "from_responsibilities")
+    rows = known.evidence(x, weights)
     if rows.labels is not None:
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
-    given = checks.responsibilities(responsibilities, rows.x, rows.weights)
+    given = known.shares_of(rows, responsibilities)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
     scale = checks.scale(scale, rows.x.shape[1], rows.x.dtype)
-    return _from_responsibilities(rows, given, regularization, scale, form=form_of(form))
+    with rows.on_devices():
+        return _from_responsibilities(rows, given, regularization, scale, form=form_of(form))
 
 
 @program(
@@ -162,11 +164,11 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
     weights = jnp.where(jnp.all(jnp.isfinite(x), axis=1), rows.weights, 0)
     largest = jnp.max(weights)
     weights = weights / jnp.where(largest > 0, largest, 1)
-    stand_in = jnp.where(largest > 0, x[jnp.argmax(weights > 0)], 0)
+    stand_in = jnp.where(largest > 0, _of_first(rows, x, weights), 0)
     x = jnp.where(weights[:, None] > 0, x, stand_in)
     rows = dataclasses.replace(rows, x=x, weights=weights)
-    alone = Evidence(x, weights, seen=rows.seen)
-    spread = spread_of(alone.in_blocks(block_size_for(rows.n, x.shape[1])))
+    alone = Evidence(x, weights, seen=rows.seen, shards=rows.shards)
+    spread = spread_of(alone.in_blocks(block_size_for(rows.n_here, x.shape[1])))
     scale = spread.scale if scale is None else scale
     away = x - spread.center if rows.seen is None else jnp.where(rows.seen, x - spread.center, 0)
     shares = weights * influence(away / scale)
@@ -174,8 +176,8 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
     if rows.seen is None:
         total = jnp.maximum(jnp.sum(shares), tiny)
     else:
-        total = jnp.maximum(linalg.einsum("n,nd->d", shares, rows.seen.astype(x.dtype)), tiny)
-    center = spread.center + linalg.einsum("n,nd->d", shares, away) / total
+        total = jnp.maximum(summed("n,nd->d", rows.shards, shares, rows.seen.astype(x.dtype)), tiny)
+    center = spread.center + summed("n,nd->d", rows.shards, shares, away) / total
     z = (x - center) / scale
     if rows.seen is not None:
         z = jnp.where(rows.seen, z, 0)
@@ -183,7 +185,16 @@ def standard(rows: Evidence, scale: Float[Array, " d"] | None = None) -> tuple[E
         weights = weights / _excess(rows.noise, scale)
     if rows.seen is not None:
         weights = jnp.where(jnp.any(rows.seen, axis=1), weights, 0)
-    return rows, Columns(z, weights, center, scale, rows.labels, rows.seen, rows.classes)
+    return rows, Columns(z, weights, center, scale, rows.labels, rows.seen, rows.classes, rows.shards)
+
+
+def _of_first(rows: Evidence, x: Float[Array, "n d"], weights: Float[Array, " n"]) -> Float[Array, " d"]:
+    """The first row of weight."""
+
+    def of_device(_: Any, given: tuple[Array, Array]) -> tuple[Array, tuple[()]]:
+        return shards.first_of(rows.shards, given[0], given[1] > 0), ()
+
+    return shards.on_each(rows.shards, of_device, (), (x, weights))[0]
 
 
 def _excess(noise: Float[Array, "n ..."], scale: Float[Array, " d"]) -> Float[Array, " n"]:
@@ -238,9 +249,9 @@ def _from_rule(
     shape, dtype = rows.x.shape, rows.x.dtype
     even = present / jnp.sum(present).astype(dtype)
     blank = form.blank(present.size, columns.center, columns.scale)
-    size = block_size_for(rows.n, present.size * shape[1])
+    size = block_size_for(rows.n_here, present.size * shape[1])
     if rows.patterns is None:
-        blocks = rows.in_blocks(size), into_blocks(given, size, "edge")
+        blocks = rows.in_blocks(size), _given_in_blocks(rows, given, size)
     else:
         blocks = rows.in_blocks(size), rows.patterns.taken(given)
 
@@ -249,14 +260,14 @@ def _from_rule(
         background = jnp.where(degenerate & (pass_number == 2), _BACKGROUND * jnp.maximum(share, even), 0)
 
         def take(kernel: Kernel, blocked: Evidence) -> Statistics:
-            def block(kernel: Kernel, block: tuple[Evidence, Array]) -> Statistics:
-                rows, given = block
+            def block(parameters: tuple[Kernel, Array], block: tuple[Evidence, Array]) -> Statistics:
+                (kernel, background), (rows, given) = parameters, block
                 weight = rows.weights[:, None]
                 shares = jnp.where(weight > 0, (rule(given) + background) * weight, 0)
                 sums = kernel.statistics(kernel.read(rows), shares)
                 return Statistics(jnp.sum(shares, axis=0), sums, jnp.zeros((), dtype), jnp.sum(rows.weights))
 
-            return finish(kernel, sum_over_blocks(block, kernel, (blocked, blocks[1])))
+            return finish(kernel, sum_over_blocks(block, (kernel, background), (blocked, blocks[1]), blocked.shards))
 
         # Up to three passes over so few numbers are taken sooner than another kernel is compiled.
         own = present.size * rows.x.size <= _OWN_KERNEL
@@ -278,3 +289,12 @@ def _from_rule(
     # float32 do; a third lends a background to what came out degenerate.
     (mixture, _, _), _ = jax.lax.scan(step, start, jnp.arange(3))
     return mixture
+
+
+def _given_in_blocks(rows: Evidence, given: Array, size: int) -> Array:
+    """What is given (n, ...) for each of the rows, in blocks as these are."""
+
+    def of_device(_: Any, given: Array) -> tuple[tuple[()], Array]:
+        return (), into_blocks(given, size, "edge")
+
+    return shards.on_each(rows.shards, of_device, (), given)[1]

@@ -173,6 +173,8 @@ def _sample_missing(mixture: Mixture, rows: Evidence, key: jax.Array) -> Float[A
     for_components, for_values, for_tails = jax.random.split(key, 3)
     noise = jax.random.normal(for_values, rows.x.shape, rows.x.dtype)
     chances = jax.random.gumbel(for_components, (rows.n, mixture.n_components), rows.x.dtype)
+    if rows.shards is not None:
+        noise, chances = rows.shards.place(noise), rows.shards.place(chances)
 
     def block(given: Any, drawn: tuple[Evidence, Array, Array]) -> tuple[Array, Array, Array]:
         (log_weights, kernel), (rows, noise, chances) = given, drawn

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.ground import draws, linalg
+from jaxgmm.ground import draws, linalg, shards
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows, sum_over_blocks
+from jaxgmm.ground.shards import Shards
 
 
 @record
@@ -26,7 +27,7 @@ class Columns:
 
     Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), of each column, in
     the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,) and
-    `seen` (n, d) and `classes`, as in `Evidence`; what is not seen is 0 in `z`.
+    `seen` (n, d), `classes` and `shards`, as in `Evidence`; what is not seen is 0 in `z`.
     """
 
     z: Leaf
@@ -36,6 +37,7 @@ class Columns:
     labels: Leaf | None = None
     seen: Leaf | None = None
     classes: tuple[int, ...] | None = static(default=None)
+    shards: Shards | None = static(default=None)
 
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
@@ -65,11 +67,21 @@ def correlation_factor(columns: Columns) -> Float[Array, "d d"]:
     """Cholesky factor of the covariance of the standardised columns; the identity where they depend on each other."""
     total = jnp.maximum(jnp.sum(columns.weights), jnp.finfo(columns.z.dtype).tiny)
     shares = columns.weights * influence(columns.z)
-    products = linalg.einsum("ni,nj->ij", columns.z * shares[:, None], columns.z)
+    products = summed("ni,nj->ij", columns.shards, columns.z * shares[:, None], columns.z)
     if columns.seen is not None:
         # What is not seen is 0 in z: taken for uncorrelated there, and as wide as the rest.
-        products = products + jnp.diag(linalg.einsum("n,nd->d", shares, (~columns.seen).astype(shares.dtype)))
+        unseen = (~columns.seen).astype(shares.dtype)
+        products = products + jnp.diag(summed("n,nd->d", columns.shards, shares, unseen))
     return linalg.scaled_cholesky(products / total)
+
+
+def summed(subscripts: str, lie: Shards | None, *arrays: Array) -> Array:
+    """`linalg.einsum` of arrays with rows on axis 0, which it sums over."""
+
+    def of_device(_: Any, arrays: tuple[Array, ...]) -> tuple[Array, tuple[()]]:
+        return shards.total(lie, linalg.einsum(subscripts, *arrays)), ()
+
+    return shards.on_each(lie, of_device, (), arrays)[0]
 
 
 def influence(z: Float[Array, "n d"]) -> Float[Array, " n"]:
@@ -115,7 +127,8 @@ class Seedings:
     """Several seedings of one data set as one program, which compiles once what they have in common.
 
     Fields: `coordinates`, an array (n, d) for each kind of them; `seen`, as many, which of these are known, or None;
-    `weights` (n,); `present` (k,); `known` (n,) and `classes`, labels and classes as in `Evidence`; `methods`.
+    `weights` (n,); `present` (k,); `known` (n,) and `classes`, labels and classes as in `Evidence`, and `shards`;
+    `methods`.
     """
 
     coordinates: dict[_Coordinates, Array]
@@ -125,6 +138,7 @@ class Seedings:
     known: Leaf | None
     methods: tuple[Seeding, ...] = static()
     classes: tuple[int, ...] | None = static(default=None)
+    shards: Shards | None = static(default=None)
 
     @classmethod
     def of(cls, methods: Sequence[Seeding], columns: Columns, present: Bool[Array, " k"]) -> "Seedings":
@@ -133,12 +147,12 @@ class Seedings:
         if known is not None:
             # A row of a component that is absent has nowhere to go; its likelihood of 0 will tell.
             there = present if columns.classes is None else _with_a_component(columns.classes, present)
-            known = jnp.where((known >= 0) & there[known], known, -1)
+            known = shards.on_each(columns.shards, _of_some, there, known)[1]
         seen = None
         if columns.seen is not None:
             everywhere = jnp.ones_like(columns.seen)
             seen = {kind: everywhere if kind is whitened else columns.seen for kind in kinds}
-        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes)
+        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes, columns.shards)
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
         """The component of each row, by the method at that place; that of a row with a label is known."""
@@ -159,14 +173,15 @@ class Seedings:
             if possible is not None and self.classes:
                 drawn = jax.random.gumbel(jax.random.fold_in(key, 0), possible.shape, self.weights.dtype)
                 return jnp.argmax(jnp.where(possible & self.present[:, None], drawn, -jnp.inf), axis=0)
-            return jax.random.randint(jax.random.fold_in(key, 0), self.weights.shape, 0, jnp.sum(self.present))
+            drawn = jax.random.randint(jax.random.fold_in(key, 0), self.weights.shape, 0, jnp.sum(self.present))
+            return drawn if self.shards is None else self.shards.place(drawn)
 
         random = chosen([method.random for method in self.methods])
         if random is True:
             return anywhere()
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
         seen = None if self.seen is None else chosen([self.seen[method.coordinates] for method in self.methods])
-        rows = Evidence(z, self.weights, self.known, seen, classes=self.classes)
+        rows = Evidence(z, self.weights, self.known, seen, classes=self.classes, shards=self.shards)
         centers = _spread(key, rows, self.present.size, chosen([method.distinct for method in self.methods]))
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
@@ -175,15 +190,21 @@ class Seedings:
         return labels if random is False else jnp.where(random, anywhere(), labels)
 
 
+def _of_some(there: Bool[Array, " c"], known: Int[Array, " n"]) -> tuple[tuple[()], Int[Array, " n"]]:
+    return (), jnp.where((known >= 0) & there[known], known, -1)
+
+
 def _with_a_component(classes: tuple[int, ...], present: Bool[Array, " k"]) -> Bool[Array, " c"]:
     """Which classes have a component that is present."""
     return jnp.zeros((max(classes) + 1,), bool).at[np.array(classes)].max(present)
 
 
 def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " n"]:
-    size = block_size_for(rows.n, centers.size)
+    size = block_size_for(rows.n_here, centers.size)
     looked_at = dataclasses.replace(rows, weights=None, labels=rows.labels if rows.classes else None)  # type: ignore[arg-type]
-    return map_rows(lambda given, rows: _assign(given[0], given[1], rows), (centers, present), looked_at, size)
+    return map_rows(
+        lambda given, rows: _assign(given[0], given[1], rows), (centers, present), looked_at, size, rows.shards
+    )
 
 
 def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " b"]:
@@ -216,7 +237,18 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
     A component that rows are known to be of has their mean, and is there from the start. That of a class with several
     is drawn among the rows of its class.
     """
-    z, weights = rows.x, rows.weights
+    shares = jax.random.uniform(key, (n_components, _n_candidates(n_components)), rows.x.dtype)
+
+    def of_device(given: tuple[Array, Any], rows: Evidence) -> tuple[Float[Array, "k d"], tuple[()]]:
+        return _spread_at(*given, rows), ()
+
+    return shards.on_each(rows.shards, of_device, (shares, distinct), rows)[0]
+
+
+def _spread_at(shares: Float[Array, "k c"], distinct: bool | Bool[Array, ""], rows: Evidence) -> Float[Array, "k d"]:
+    """`_spread` by draws at these shares of all that may be drawn; inside of `on_each`."""
+    z, weights, lie = rows.x, rows.weights, rows.shards
+    n_components = shares.shape[0]
 
     def to(centers: Float[Array, "c d"]) -> Float[Array, "c n"]:
         distance = _squared_distance(centers, z, rows.seen)
@@ -226,24 +258,26 @@ def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | 
         shares, begins, *eligible = drawn
         own = weights if not eligible else weights * eligible[0]
         mass = own * jnp.where(own > 0, cost, 0) if eligible else own * cost
-        places = draws.places_at(shares, jnp.where(begins | ~jnp.any(mass > 0), own, mass))
-        costs = jnp.minimum(cost, to(z[places]))
-        best = jnp.where(begins | distinct, 0, jnp.argmin(jnp.sum(weights * costs, axis=1)))
-        return costs[best], z[places[best]]
+        nothing = ~shards.anywhere(lie, jnp.any(mass > 0))
+        places = draws.places_at(shares, jnp.where(begins | nothing, own, mass), lie)
+        costs = jnp.minimum(cost, to(shards.taken(lie, z, places)))
+        best = jnp.where(begins | distinct, 0, jnp.argmin(shards.total(lie, jnp.sum(weights * costs, axis=1))))
+        return costs[best], shards.taken(lie, z, places[best])
 
-    shares = jax.random.uniform(key, (n_components, _n_candidates(n_components)), z.dtype)
     nowhere = jnp.full(z.shape[:1], jnp.inf, z.dtype)
     begins = jnp.arange(n_components) == 0
     if rows.labels is None:
         return jax.lax.scan(step, nowhere, (shares, begins))[1]
     if rows.classes:
         of_class = (rows.labels == jnp.asarray(rows.classes, jnp.int32)[:, None]) & (weights > 0)
-        possible = jnp.where(jnp.any(of_class, axis=1, keepdims=True), of_class, rows.labels < 0)
+        some = shards.anywhere(lie, jnp.any(of_class, axis=1, keepdims=True))
+        possible = jnp.where(some, of_class, rows.labels < 0)
         return jax.lax.scan(step, nowhere, (shares, begins, possible.astype(z.dtype)))[1]
 
     member = jax.nn.one_hot(rows.labels, n_components, dtype=z.dtype) * weights[:, None]
-    known = jnp.sum(member, axis=0) > 0
-    means = _ratio(*_sums(member, z, rows.seen), jnp.zeros((n_components, z.shape[1]), z.dtype))
+    known = shards.total(lie, jnp.sum(member, axis=0)) > 0
+    sums = shards.total(lie, _sums(member, z, rows.seen))
+    means = _ratio(*sums, jnp.zeros((n_components, z.shape[1]), z.dtype))
 
     def step_or_stay(cost: Float[Array, " n"], given: tuple[Any, Array, Array]) -> tuple[Float[Array, " n"], Array]:
         drawn, stays, mean = given
@@ -275,17 +309,18 @@ def _lloyd(
 ) -> Float[Array, "k d"]:
     """The centers after Lloyd's algorithm, if it `moves` them; a row of a component that is known stays there."""
     dtype = centers.dtype
-    blocks = rows.in_blocks(block_size_for(rows.n, centers.size))
+    blocks = rows.in_blocks(block_size_for(rows.n_here, centers.size))
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
-        def block(centers: Float[Array, "k d"], rows: Evidence) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
+        def block(given: tuple[Array, Array], rows: Evidence) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
+            centers, present = given
             nearest = _assign(centers, present, rows)
             if rows.labels is not None and not rows.classes:
                 nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
             assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]
             return _sums(assigned, rows.x, rows.seen)
 
-        return sum_over_blocks(block, centers, blocks)
+        return sum_over_blocks(block, (centers, present), blocks, rows.shards)
 
     def step(state: _LloydState) -> _LloydState:
         centers, _, iteration = state

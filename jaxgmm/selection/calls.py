@@ -32,10 +32,13 @@ def in_chunks(call: Callable[[Any], T], given: Any, chunk_size: int, progress: b
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n], *parts)
 
 
-def side_by_side(function: Callable[[Any], T], given: Iterable[Any]) -> Iterator[T]:
-    """`function` of each, in order; on a CPU as many at a time as there are cores, of which one program fills one."""
+def side_by_side(function: Callable[[Any], T], given: Iterable[Any], *, in_turn: bool = False) -> Iterator[T]:
+    """`function` of each, in order; on a CPU as many at a time as there are cores, of which one program fills one.
+
+    Programs that take several devices wait for each other there, so that they are to be called `in_turn`.
+    """
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if jax.default_backend() != "cpu":
+    if in_turn or jax.default_backend() != "cpu":
         workers = 1
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         yield from pool.map(_in_this_setting(function), given)

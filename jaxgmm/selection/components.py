@@ -124,7 +124,7 @@ def select_components(
     >>> jax.jit(jax.vmap(best))(xs).tolist()
     [2, 1]
     """
-    rows = known.unsharded(known.evidence(x, weights), "select_components")
+    rows = known.evidence(x, weights)
     ks, most = _counts(n_components, max_components)
     rows = known.of_components(rows, np.ones(most, bool))
     if not isinstance(ks, jax.core.Tracer):
@@ -149,7 +149,8 @@ def select_components(
         block_size=block_size,
     )
     criterion = criterion_of(criterion, CRITERIA, objective)
-    return best_of_components(plan, checks.key(key), rows, ks, most=most, criterion=criterion)
+    with rows.on_devices():
+        return best_of_components(plan, checks.key(key), rows, ks, most=most, criterion=criterion)
 
 
 @program(

@@ -85,7 +85,7 @@ class Contest:
                 error=error,
             )
 
-        return tuple(side_by_side(candidate, pairs))
+        return tuple(side_by_side(candidate, pairs, in_turn=rows.shards is not None))
 
     def standing_alone(self, rows: Evidence, raced: _Raced, most: int) -> np.ndarray:
         """Which of the rows (n,) stand alone beside the pair that is first; none if more than `most` are far."""
@@ -99,7 +99,8 @@ class Contest:
             return np.zeros(rows.n, bool)
 
         def seen(mixture: Mixture, remain: np.ndarray) -> Seen:
-            far, suspect, doubtful = np.asarray(beyond(mixture, rows, jnp.asarray(remain)))
+            with rows.on_devices():
+                far, suspect, doubtful = np.asarray(beyond(mixture, rows, _by_row(rows, remain)))
             return Seen(far, suspect, doubtful, np.asarray(mixture.weights), np.asarray(mixture.means))
 
         x, present = np.asarray(rows.x), np.asarray(rows.weights) > 0
@@ -137,7 +138,8 @@ class Contest:
 
     def _round(self, rows: Evidence, number: int, pairs: list[Pair], bar: Bar) -> _Raced:
         found: _Raced = {}
-        done = side_by_side(functools.partial(self._attempt, rows, number), pairs)
+        attempt = functools.partial(self._attempt, rows, number)
+        done = side_by_side(attempt, pairs, in_turn=rows.shards is not None)
         for pair, one in zip(pairs, done, strict=True):
             found[pair] = one if isinstance(one, str) else [one]
             bar.update()
@@ -191,7 +193,8 @@ class Contest:
         if self.criterion != "evidence":
             return math.nan
         plan = self.plans[pair[0]]
-        return float(_evidence_of(plan.objective, restarts.best, rows, plan.scale, self._present(pair)))
+        with rows.on_devices():
+            return float(_evidence_of(plan.objective, restarts.best, rows, plan.scale, self._present(pair)))
 
     def _attempt(self, rows: Evidence, number: int, pair: Pair) -> Restarts | str:
         try:
@@ -212,7 +215,8 @@ class Contest:
         form, k = pair
         own = _folded(self.key, np.uint32(k)) if key is None else key
         own = _folded(own, np.uint32(number)) if number else own
-        return best_of_restarts(self.plans[form], own, rows, self._present(pair))
+        with rows.on_devices():
+            return best_of_restarts(self.plans[form], own, rows, self._present(pair))
 
     def _cross_validated(
         self, rows: Evidence, folds: np.ndarray, key: jax.Array, pair: Pair, n_rounds: int
@@ -231,7 +235,12 @@ class Contest:
 def only(rows: Evidence, remain: np.ndarray) -> Evidence:
     """The rows, with weight 0 where they do not remain."""
     weights = np.asarray(rows.weights)
-    return dataclasses.replace(rows, weights=jnp.asarray(np.where(remain, weights, 0).astype(weights.dtype)))
+    return dataclasses.replace(rows, weights=_by_row(rows, np.where(remain, weights, 0).astype(weights.dtype)))
+
+
+def _by_row(rows: Evidence, array: np.ndarray) -> Array:
+    """What has an entry for each of the rows, where they are."""
+    return jnp.asarray(array) if rows.shards is None else rows.shards.place(jnp.asarray(array))
 
 
 def total_of(rows: Evidence) -> float:

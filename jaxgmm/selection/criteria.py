@@ -134,7 +134,8 @@ def totals(mixture: Mixture, rows: Evidence) -> tuple[float, float]:
     In float32, totals of 1e8 round to 8 and those of rows to the same share; what candidates differ by is lost.
     """
     with jax.enable_x64(True):
-        values = _totals(mixture, rows, block_size=block_size_or_default(None, mixture, rows))
+        with rows.on_devices():
+            values = _totals(mixture, rows, block_size=block_size_or_default(None, mixture, rows))
         return float(values[0]), float(values[1])
 
 

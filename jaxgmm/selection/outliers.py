@@ -85,7 +85,8 @@ def beyond(mixture: Mixture, rows: Evidence, remain: Bool[Array, " n"]) -> Bool[
         return jnp.all((depth[:, None] > limits) | (limits == -jnp.inf), axis=2) & (evidence.weights > 0)[:, None]
 
     def of(kernel: Kernel, rows: Evidence) -> Bool[Array, "n c"]:
-        return map_rows(block, (kernel, means, inside, outside), (rows, remain), block_size_of(mixture, rows))
+        given = kernel, means, inside, outside
+        return map_rows(block, given, (rows, remain), block_size_of(mixture, rows), rows.shards)
 
     x = jnp.where(rows.weights[:, None] > 0, rows.x, 0)
     rows = dataclasses.replace(rows.without_patterns(), x=x, labels=None, log_evidence=None)

@@ -227,7 +227,7 @@ def fit_restarts(
     >>> int(found.finished.sum())
     4
     """
-    rows = known.unsharded(known.evidence(x, weights), "fit_restarts")
+    rows = known.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
     rows = known.of_components(rows, present)
     plan = Plan.of(
@@ -249,7 +249,8 @@ def fit_restarts(
         history_size=history_size,
         block_size=block_size,
     )
-    return best_of_restarts(plan, checks.key(key), rows, present)
+    with rows.on_devices():
+        return best_of_restarts(plan, checks.key(key), rows, present)
 
 
 @program(work=lambda plan, key, rows, present: 20 * plan.n_restarts * present.size * rows.numbers)

@@ -109,7 +109,7 @@ def select(
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     schema = schema_of(x)
-    rows = known.unsharded(known.evidence(x, weights), "select")
+    rows = known.in_one_process(known.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in listed(n_components)]
     # As they were asked for, each once.
     forms = list({form_of(form): form for form in reversed(listed(forms))}.values())[::-1]
