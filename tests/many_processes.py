@@ -41,8 +41,8 @@ try:
         scale=scale,
         tol=0,
         max_iter=8,
-        checkpoint=checkpoint or (folder / "unseen.npz" if what in ("killed", "again") else None),
-        callback=callback,
+        checkpoint=checkpoint,
+        callback=callback if place == 1 else None,
     )
 except Exception as error:
     print(type(error).__name__, error, flush=True)

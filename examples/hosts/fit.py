@@ -1,4 +1,4 @@
-"""Fits a mixture to rows that several processes have, each its own part: on one machine or on a cluster.
+"""Fits a mixture to rows that several processes have, each its own files: on one machine or on a cluster.
 
 Here, as many processes as are asked for:
 
@@ -12,8 +12,8 @@ By hand, the same command on each machine, with its number:
 
     python fit.py --coordinator first.machine:1234 --processes 4 --process 0
 
-Every process makes its rows here; put what reads yours in `own_rows`. With `--state` the first process saves the
-mixture every few steps, and all go on from it when the command is given again.
+Every process makes its rows here; put what reads yours in `own_rows`. With `--state` the first process keeps where the
+fit stands, and it goes on from there when the command is given again.
 """
 
 import argparse
@@ -31,8 +31,7 @@ ARGUMENTS.add_argument("--process", type=int, default=None, help="which of them 
 ARGUMENTS.add_argument("--coordinator", default=None, help="address and port of the first process")
 ARGUMENTS.add_argument("--rows", type=int, default=100_000, help="of all processes")
 ARGUMENTS.add_argument("--components", type=int, default=3)
-ARGUMENTS.add_argument("--steps", type=int, default=50, help="between two times that the mixture is saved")
-ARGUMENTS.add_argument("--state", type=pathlib.Path, default=None, help="file to save to, that all processes can read")
+ARGUMENTS.add_argument("--state", type=pathlib.Path, default=None, help="file of the first process, to go on from")
 # A process that does not answer for so long has failed: the others end, too.
 HEARTBEAT_SECONDS = 20
 
@@ -56,16 +55,13 @@ def started_here(processes: int) -> int:
 
 
 def own_rows(n, process, processes):
-    """Those of this process: as many in each, filled up with rows of weight 0, which may hold anything."""
+    """Those of this process: anything that `jaxgmm.batches` takes, such as the path of a file or of a folder."""
     import numpy as np
 
     rng = np.random.default_rng(process)
     begin, end = (n * number // processes for number in (process, process + 1))
     x = rng.normal(size=(end - begin, 2)) + 6 * rng.integers(0, 3, (end - begin, 1))
-    each = -(-n // processes)
-    missing = each - len(x)
-    x = np.concatenate([x, np.zeros((missing, x.shape[1]))]).astype(np.float32)
-    return x, (np.arange(each) < each - missing).astype(np.float32)
+    return x.astype(np.float32)
 
 
 def main(given) -> None:
@@ -78,27 +74,19 @@ def main(given) -> None:
     import jaxgmm
 
     process, processes = jax.process_index(), jax.process_count()
-    mesh = jax.make_mesh((jax.device_count(),), ("rows",))
-    lie = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
-    x, weights = (jax.make_array_from_process_local_data(lie, own) for own in own_rows(given.rows, process, processes))
-    rows = jaxgmm.rows(x, weights)
-    scale = jaxgmm.scale_of(rows)
-    if given.state is not None and given.state.exists():
-        mixture = jaxgmm.load(given.state)
-    else:
-        mixture = jaxgmm.init(jax.random.key(0), rows, given.components, scale=scale)
-    while True:
-        result = jaxgmm.fit(mixture, rows, max_iter=given.steps, scale=scale)
-        mixture, status = result.mixture, jaxgmm.Status(int(result.status))
-        if given.state is not None and process == 0:
-            jaxgmm.save(given.state, mixture)
-        if process == 0:
-            print(f"{status.name} at {float(result.log_likelihood) / given.rows:.6f} per row", flush=True)
-        if status != jaxgmm.Status.MAX_ITER:
-            break
+    source = jaxgmm.batches(own_rows(given.rows, process, processes), all_processes=True)
+    sample = source.sample(jax.random.key(0))  # the same rows in every process, some from each
+    start = jaxgmm.init(jax.random.key(1), sample, given.components)
+    result = jaxgmm.fit_batches(start, source, checkpoint=given.state, callback=told if process == 0 else None)
     if process == 0:
-        for weight, mean in zip(mixture.weights, mixture.means, strict=True):
+        n = source.totals().n
+        print(f"{jaxgmm.Status(int(result.status)).name} at {float(result.log_likelihood) / n:.6f} per row")
+        for weight, mean in zip(result.mixture.weights, result.mixture.means, strict=True):
             print(f"{weight:.3f}", *(f"{value:.3f}" for value in mean))
+
+
+def told(result):
+    print(f"after step {int(result.n_iter)}: {float(result.objective):.1f}", flush=True)
 
 
 if __name__ == "__main__":

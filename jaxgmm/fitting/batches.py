@@ -104,11 +104,11 @@ def fit_batches(
         "history_size": history_size,
     }
     processes = holder.processes
-    if checkpoint is not None:
-        # The first process has the file, whether or not the others see it.
-        blank = state
-        found = processes.ask(lambda: _leaves(kept.kept(checkpoint, of, blank)) if processes.first else None)[0]
-        state = _taken_up(state if found is None else _from_leaves(blank, found), climb)
+    # The first process has the file, whether or not the others see it, or are told of it.
+    keeps = checkpoint if processes.first else None
+    blank = state
+    found = processes.ask(lambda: None if keeps is None else _leaves(kept.kept(keeps, of, blank)))[0]
+    state = _taken_up(state if found is None else _from_leaves(blank, found), climb)
     saved = started
     ends = started + checks.seconds("max_seconds", max_seconds)
     with Bar(totals.n, progress, "pass 0") as bar:
@@ -127,16 +127,17 @@ def fit_batches(
                 question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
                 statistics = holder.statistics(question, watch)
                 state = _accept(climb, state, proposal, _in_type(statistics, holder.dtype))
-                if checkpoint is not None and processes.first and time.monotonic() > saved + _SECONDS_BETWEEN:
-                    kept.keep(checkpoint, of, state)
+                if keeps is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
+                    kept.keep(keeps, of, state)
                     saved = time.monotonic()
-                if callback is not None:
-                    so_far = _result(climb, state, mixture, average)
-                    stopped = any(processes.ask(functools.partial(_says_so, callback, so_far)))
-        except (KeyboardInterrupt, StoppedError):
-            stopped = True
-    if checkpoint is not None and processes.first:
-        kept.keep(checkpoint, of, state)
+                so_far = None if callback is None else _result(climb, state, mixture, average)
+                stopped = any(processes.ask(functools.partial(_says_so, callback, so_far)))
+        except StoppedError:
+            pass
+        except KeyboardInterrupt:
+            processes.leave()
+    if keeps is not None:
+        kept.keep(keeps, of, state)
     result = _result(climb, state, mixture, average)
     if int(state.status) == Status.RUNNING:
         result = dataclasses.replace(result, status=jnp.asarray(Status.STOPPED, jnp.int32))
@@ -149,8 +150,8 @@ def fit_batches(
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
 
 
-def _says_so(callback: Callable[[FitResult], Any], result: FitResult) -> bool:
-    return bool(callback(result))
+def _says_so(callback: Callable[[FitResult], Any] | None, result: Any) -> bool:
+    return callback is not None and bool(callback(result))
 
 
 def holder_of(source: Any) -> RowHolder:

@@ -178,6 +178,8 @@ def fit_online(
     mixture = check_mixture(mixture)
     ends = time.monotonic() + checks.seconds("max_seconds", max_seconds)
     rows_in = source if isinstance(source, Batches) else batches(_again(source), batch_size=batch_size)
+    if rows_in.processes.number > 1:
+        raise NotImplementedError("fit_online takes the rows of one process; source has those of several: fit_batches.")
     if rows_in.n_columns != mixture.n_columns:
         raise ValueError(f"source has {rows_in.n_columns} columns; the mixture was made for {mixture.n_columns}.")
     mixture = pytree.cast(mixture, rows_in.dtype)

@@ -1,5 +1,6 @@
 """What processes tell each other: answers to one question, of which all get all, in one order."""
 
+import contextlib
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,11 +19,14 @@ class StoppedError(Exception):
 class Alone:
     """This process, whose answers are all there are."""
 
-    first = True
+    first, number = True, 1
 
     def ask(self, answer: Callable[[], T]) -> list[T]:
         """What `answer` says in each process."""
         return [answer()]
+
+    def leave(self) -> None:
+        """Answer no more: what is being done is stopped, in all of them."""
 
 
 class Together(Alone):
@@ -34,7 +38,7 @@ class Together(Alone):
     def __init__(self) -> None:
         import jax
 
-        self.first = jax.process_index() == 0
+        self.first, self.number = jax.process_index() == 0, jax.process_count()
 
     def ask(self, answer: Callable[[], T]) -> list[T]:
         kind: int = _DONE
@@ -63,6 +67,14 @@ class Together(Alone):
         if any(other == _STOPPED for other, _ in found):
             raise StoppedError
         return [what for _, what in found]
+
+    def leave(self) -> None:
+        with contextlib.suppress(StoppedError, RuntimeError):
+            self.ask(_stop)
+
+
+def _stop() -> None:
+    raise StoppedError
 
 
 def _gathered(told: bytes) -> list[bytes]:
