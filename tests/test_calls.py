@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm.selection.calls import side_by_side
+from jaxgmm.ground.threads import side_by_side
 
 from tolerance import once
 

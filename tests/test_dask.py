@@ -86,7 +86,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("JAX_ENABLE_X64", raising=False)
         with (
-            LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=None) as processes,
+            LocalCluster(processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0") as processes,
             Client(processes, set_as_default=False) as client,
         ):
             assert not any(client.run(in_64_bits).values())

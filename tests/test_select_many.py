@@ -207,7 +207,7 @@ def test_bad_arguments(options, message):
 
 @once
 def test_progress_is_shown(xs, table, capsys, monkeypatch):
-    monkeypatch.setattr("jaxgmm.selection.calls._SECONDS", 0)
+    monkeypatch.setattr("jaxgmm.ground.progress._SECONDS", 0)
     jaxgmm.select_many(KEY, xs, progress=True, **ASKED)
     assert "fits of data sets: 10 of 10" in capsys.readouterr().err
 

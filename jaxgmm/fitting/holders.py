@@ -1,7 +1,6 @@
 """Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.surveys import Totals
+from jaxgmm.ground.threads import as_they_come
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective
 from jaxgmm.model.passes import block_size_of, of_passes
@@ -98,29 +98,29 @@ class BatchHolder(RowHolder):
         return self._batches.processes
 
 
-def statistics_over(
-    question: Question, batches: Iterable[Evidence], watch: Watch = lambda n: None
-) -> Statistics | None:
+def statistics_over(question: Question, batches: Batches, watch: Watch = lambda n: None) -> Statistics | None:
     """Over the rows of all batches, in float64 of numpy, so that no number of batches costs digits.
 
-    None if there are no batches.
+    On several cores at a time, and added in order, so that how many there are changes no bit. None if there are no
+    batches.
     """
-    total: Any = None
-    waiting: Any = None
-    for rows in batches:
+
+    def of(rows: Evidence) -> tuple[int, Any]:
         with rows.on_devices():
             taken = _statistics(question, rows, block_size=block_size_of(question.mixture, rows))
-        # While this batch is worked on, the one before it is added.
-        total, waiting = _added(total, waiting), taken
-        watch(rows.n)
-    return _added(total, waiting)
+        return rows.n, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), taken)
+
+    total: Any = None
+    for n, statistics in as_they_come(of, batches, batches.workers):
+        total = _added(total, statistics)
+        watch(n)
+    return total
 
 
 def _added(total: Any, statistics: Any) -> Any:
-    if statistics is None:
-        return total
-    found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), statistics)
-    return found if total is None else jax.tree.map(np.add, total, found)
+    if total is None or statistics is None:
+        return statistics if total is None else total
+    return jax.tree.map(np.add, total, statistics)
 
 
 def _work(question: Question, rows: Evidence, **options: Any) -> float:

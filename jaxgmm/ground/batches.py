@@ -17,6 +17,7 @@ from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Source
 from jaxgmm.ground.surveys import Reservoir, Spread, Survey, Totals
+from jaxgmm.ground.threads import cores
 from jaxgmm.ground.written import WRITERS
 
 T = TypeVar("T")
@@ -74,6 +75,11 @@ class Batches:
     def __iter__(self) -> Iterator[Evidence]:
         for _, rows in self.each():
             yield rows
+
+    @property
+    def workers(self) -> int:
+        """How many batches are worked on at a time; of batches on several devices, one."""
+        return cores() if self._sharding is None else 1
 
     def each(self, *, weighted: bool = True) -> Iterator[tuple[int, Evidence]]:
         """Every batch, with how many of its rows are no filling.

@@ -117,6 +117,11 @@ class _Partition(Batches):
         super().__init__(source, **options)
         self.place = place
 
+    @property
+    def workers(self) -> int:
+        # An engine has as many workers as there are cores.
+        return 1
+
     def _suitable(self, n: int | None) -> int:
         fineness = 1 if n is None else 2 ** max(0, n.bit_length() - 3)
         return super()._suitable(n if n is None else -(-n // fineness) * fineness)

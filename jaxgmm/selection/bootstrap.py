@@ -15,9 +15,9 @@ from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.progress import shown
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.threads import side_by_side
 from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.agreement import adjusted_rand_index
-from jaxgmm.selection.calls import side_by_side
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
 

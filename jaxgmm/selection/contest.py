@@ -16,9 +16,9 @@ from jaxgmm.ground import checks, draws, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.ground.threads import side_by_side
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, of_counts, within_data
-from jaxgmm.selection.calls import side_by_side
 from jaxgmm.selection.candidates import Candidate
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, evidence_of, totals
 from jaxgmm.selection.outliers import Seen, beyond, standing_alone

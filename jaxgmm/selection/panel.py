@@ -13,8 +13,8 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import Sets
+from jaxgmm.ground.threads import side_by_side
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.selection.calls import side_by_side
 from jaxgmm.selection.chosen import Chosen
 from jaxgmm.selection.components import ComponentSelection, best_of_components
 from jaxgmm.selection.outliers import Seen, beyond, standing_alone

@@ -13,7 +13,7 @@ from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import Sets
-from jaxgmm.selection.calls import side_by_side
+from jaxgmm.ground.threads import side_by_side
 
 # The fewest rows that data sets of different lengths are filled up to, and as many numbers as take as long to fit as a
 # program takes to compile, on a CPU and elsewhere.

@@ -16,7 +16,7 @@ from jaxgmm.fitting.online import Online
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
-from jaxgmm.selection.calls import side_by_side
+from jaxgmm.ground.threads import side_by_side
 from jaxgmm.sklearn.checks import (
     HOOKS,
     check_nothing_overridden,
