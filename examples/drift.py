@@ -22,9 +22,9 @@ import numpy as np
 import jaxgmm
 
 N_BATCHES = 600
-SIZE = 200
-MEMORIES = [200.0, 1_000.0, 5_000.0, 25_000.0, np.inf]  # rows after which earlier ones count 1 / e
-SHOWN = [200.0, 5_000.0, np.inf]
+SIZE = 100
+MEMORIES = [100.0, 400.0, 1_600.0, 6_400.0, np.inf]  # rows after which earlier ones count 1 / e
+SHOWN = [100.0, 1_600.0, np.inf]
 COLORS = ["#e69f00", "#0072b2", "#d55e00"]
 
 rng = np.random.default_rng(3)
@@ -38,8 +38,9 @@ stream = jnp.asarray(stream[:, :, None], jnp.float32)  # (batches, rows, 1)
 # Five memories at once
 # ---------------------
 # A step is a pure function of a state and a batch, so the whole stream is one ``scan``, and all memories are its lanes.
-# Each state says how likely its batch was before it was learned: a score on rows that no step had seen. It is an
-# average, so the score of a single batch is taken by the mixture as it stood.
+# Each state says how likely batches were before they were learned: a score on rows that no step had seen. It is an
+# average, so the score of a single batch is taken by the mixture as it stood. With a ``decay`` of 1, rows count alike as
+# long as they are remembered.
 
 first = stream[0]
 start = jaxgmm.init(jax.random.key(0), first, 3, "tied-spherical", method="kmeans")
@@ -53,7 +54,7 @@ def followed(memory):
 
     def step(state, batch):
         score = jnp.mean(state.mixture.log_prob(batch))
-        state = jaxgmm.online_step(state, batch, memory=memory)
+        state = jaxgmm.online_step(state, batch, decay=1.0, memory=memory)  # all in memory count alike
         return state, (jnp.sort(state.mixture.means[:, 0]), score)
 
     return jax.lax.scan(step, jaxgmm.online(start, scale), stream[1:])[1]
@@ -74,8 +75,8 @@ for memory, score, error in zip(MEMORIES, np.mean(np.asarray(scores), axis=1), e
 # %%
 # The picture
 # -----------
-# Thick and grey, the levels; a short memory trembles, one without end is late by half of all there was, and after the
-# jump it does not come back.
+# Thick and grey, the levels. A short memory trembles; one without end is an average of all there has been, and long
+# after the jump it is still on its way.
 
 figure, panels = plt.subplots(1, 2, figsize=(12.5, 4.4), layout="constrained", width_ratios=[1.7, 1])
 time = np.arange(1, N_BATCHES)

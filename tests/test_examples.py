@@ -30,6 +30,7 @@ SHORT = {
     "credible_means": ({"SIZES": [100], "N_SETS": 20}, "hardly touch,    100 rows, 20 data sets"),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
     "digits_classifier": ({"N_SPLITS": 1, "N_COMPONENTS": [1], "N_RESTARTS": 1}, "mixtures, k = 1        accuracy 98."),
+    "drift": ({"N_BATCHES": 60}, "memory      400 rows   score"),
     "embedding": ({"N_STEPS": 3, "N_SPLITS": 1}, "learned"),
     "error_bars": ({"N_STARS": 400, "N_RESTARTS": 2, "SIZES": [1.0], "SAID": [1.5]}, "errors times 1.0"),
     "few_labels": (
