@@ -38,9 +38,8 @@ stream = jnp.asarray(stream[:, :, None], jnp.float32)  # (batches, rows, 1)
 # Five memories at once
 # ---------------------
 # A step is a pure function of a state and a batch, so the whole stream is one ``scan``, and all memories are its lanes.
-# Each state says how likely batches were before they were learned: a score on rows that no step had seen. It is an
-# average, so the score of a single batch is taken by the mixture as it stood. With a ``decay`` of 1, rows count alike as
-# long as they are remembered.
+# Each batch is scored before it is learned, by a mixture that has not seen it. With a ``decay`` of 1, rows count alike
+# as long as they are remembered.
 
 first = stream[0]
 start = jaxgmm.init(jax.random.key(0), first, 3, "tied-spherical", method="kmeans")

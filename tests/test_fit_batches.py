@@ -143,6 +143,8 @@ def test_it_can_be_watched_and_stopped():
             jaxgmm.fit_batches(case.start(0.1), in_batches(x), max_seconds=wrong)
     late = jaxgmm.fit_batches(case.start(0.1), in_batches(x), tol=0, max_seconds=0)
     assert int(late.status) == Status.STOPPED
+    assert np.isnan(late.log_likelihood)
+    jax.tree.map(np.testing.assert_array_equal, late.mixture, case.start(0.1))
 
     def parts():
         yield from (x[:300], x[300:])

@@ -35,7 +35,7 @@ def started(*arguments, **environment):
     command = [sys.executable, "-W", "error:.*persistent compilation cache.*:UserWarning", "-c", WORK, *arguments]
     environment = {name: value for name, value in os.environ.items() if "CACHE" not in name} | environment
     # XLA may say that it assumes what the names of programs make sure of.
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.selection import calls, rooms
+from jaxgmm.ground import progress as bars
+from jaxgmm.selection import rooms
 
 from compilations import counted
 from tolerance import once, tolerance
@@ -90,7 +91,7 @@ def test_threads_keep_the_setting_of_the_caller():
 
 @once
 def test_progress_is_shown(capsys, monkeypatch):
-    monkeypatch.setattr(calls, "_SECONDS", 0)
+    monkeypatch.setattr(bars, "_SECONDS", 0)
     jaxgmm.fit_many(KEY, np.stack([blobs(0), blobs(1)]), 2, "diag", progress=True)
     assert "data sets: 2 of 2" in capsys.readouterr().err
 

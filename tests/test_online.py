@@ -72,6 +72,21 @@ def test_averages_are_those_of_the_rows(case):
     )
 
 
+def test_weights_may_have_any_scale():
+    """How many rows there were decides when the mixture moves, not what they weigh."""
+    case = CASES[0]
+    x = np.asarray(case.data()).reshape(3, 200, 2)
+    ends = []
+    for unit in (1.0, 1e-6):
+        state = jaxgmm.online(case.start(), jaxgmm.scale_of(x.reshape(-1, 2)))
+        for batch in x:
+            state = jaxgmm.online_step(state, batch, np.full(200, unit))
+        ends.append(state)
+    assert float(ends[1].n) == 600
+    assert_close(ends[1].weight, 600e-6, "exact", scale=1e-3)
+    assert_close(ends[1].mixture.means, ends[0].mixture.means, "close", scale=10)
+
+
 def test_rows_without_weight_and_batches_without_any_change_nothing():
     case = CASES[0]
     x = np.asarray(case.data())

@@ -658,7 +658,7 @@ def test_the_picture_of_the_command_line_says_which_columns(table, tmp_path):
         )
         path = str(tmp_path / f"{d}.svg")
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            note = figure.draw(path, drawn, jaxgmm.rows(x[:, :d]), names[:d])
+            note = figure.draw(path, drawn, drawn.best.mixture, jaxgmm.rows(x[:, :d]), names[:d])
         text = (tmp_path / f"{d}.svg").read_text()
         assert ("6 of 8 columns" in text) == (d == 8)
         assert note is None if d < 8 else f"{path} shows 6 of 8 columns, without column6, column7: " in note

@@ -71,6 +71,7 @@ def in_units(objective, unit, shift):
 
 def climbed(objective, mixture, rows):
     """What a fit climbs, from its definition."""
+    rows = objective.rows_of(rows)
     objective = objective.counting(jnp.sum(rows.weights))
     statistics = take_statistics(objective.read_by(mixture), rows.in_blocks(N))
     return statistics.log_likelihood + objective.penalty(mixture)

@@ -10,7 +10,8 @@ import pytest
 import scipy.special
 
 import jaxgmm
-from jaxgmm.selection import calls, contest
+from jaxgmm.ground import progress as bars
+from jaxgmm.selection import contest
 from jaxgmm.selection import select as module
 from jaxgmm.selection.restarts import merged
 
@@ -159,8 +160,8 @@ def test_spurious_fits_win_where_they_may():
 
 
 def test_how_far_it_is_is_told_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(calls, "_SECONDS", 0)
-    with calls.Bar(3, True, "fits") as bar:
+    monkeypatch.setattr(bars, "_SECONDS", 0)
+    with bars.Bar(3, True, "fits") as bar:
         bar.update()
         bar.expect(-1)
         bar.update()

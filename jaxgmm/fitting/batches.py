@@ -1,5 +1,6 @@
 """The loop of `fit`, driven from Python: over rows that are read in batches, or that others hold."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -71,7 +72,9 @@ def fit_batches(
         progress: show a progress bar for each pass (needs tqdm).
 
     Returns:
-        A `FitResult`, without derivatives. Failures the data cause are told by its `status`.
+        A `FitResult`, without derivatives. Failures the data cause are told by its `status`. Beside an `objective` that
+        is not the likelihood, this is told by one more pass. Of a fit that was stopped before its first pass was done,
+        both are NaN, and the mixture is the start.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, rows that cannot be taken, or a checkpoint of
@@ -141,12 +144,17 @@ def fit_batches(
     result = _result(climb, state, mixture, average)
     if int(state.status) == Status.RUNNING:
         result = dataclasses.replace(result, status=jnp.asarray(Status.STOPPED, jnp.int32))
-    if climb.objective.penalty(mixture) is None or int(state.n_iter) < 0:
+    nothing = jnp.asarray(np.nan, holder.dtype)
+    if int(state.n_iter) < 0:
+        return dataclasses.replace(result, log_likelihood=nothing, objective=nothing)
+    if jax.eval_shape(climb.objective.penalty, mixture) is None:
         return result
     # Not what the penalty leaves of what was climbed, as that may be far larger.
     question = Question(result.mixture, LIKELIHOOD, climb.unit, jnp.zeros_like(climb.unit))
-    alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
-    value = jnp.asarray(alone, holder.dtype)
+    value = nothing
+    with contextlib.suppress(KeyboardInterrupt, StoppedError):
+        alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
+        value = jnp.asarray(alone, holder.dtype)
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
 
 

@@ -41,6 +41,7 @@ class Online:
         statistics: an average over the rows so far, per unit weight, in which later ones count more; about the means of
             the mixture. Its `log_likelihood` is of each batch under the mixture before it, which had not seen it.
         weight: (), of all rows so far.
+        n: (), how many rows of positive weight there were so far.
         scale: (d,), of the columns, which the floor is relative to.
         status: (), a code of `Status`: `RUNNING`, or `NON_FINITE` if some batch could not be taken. Such a batch has
             changed nothing else.
@@ -49,6 +50,7 @@ class Online:
     mixture: Mixture
     statistics: Statistics
     weight: Leaf
+    n: Leaf
     scale: Leaf
     status: Leaf
 
@@ -218,8 +220,8 @@ def _begin(mixture: Mixture, scale: Float[Array, " d"]) -> Online:
     # Of one row without weight, the shapes alone.
     nowhere = Evidence(mixture.means[:1], jnp.zeros((1,), mixture.means.dtype))
     nothing = jax.tree.map(jnp.zeros_like, take_statistics(mixture, nowhere.in_blocks(1)))
-    weight = jnp.zeros((), mixture.log_weights.dtype)
-    return Online(mixture, nothing, weight, scale, jnp.asarray(Status.RUNNING, jnp.int32))
+    none = jnp.zeros((), mixture.log_weights.dtype)
+    return Online(mixture, nothing, none, none, scale, jnp.asarray(Status.RUNNING, jnp.int32))
 
 
 def _work(state: Online, rows: Evidence, *others: Any, **options: Any) -> float:
@@ -237,7 +239,7 @@ def _stepped(
     *,
     block_size: int,
 ) -> Online:
-    mixture, before = state.mixture, state.weight
+    mixture, before, n = state.mixture, state.weight, state.n
     present = mixture.log_weights > -jnp.inf
     if objective.relative:
         center = linalg.einsum("k,kd->d", mixture.weights, jnp.where(present[:, None], mixture.means, 0))
@@ -248,13 +250,15 @@ def _stepped(
     objective = objective.over(jnp.maximum(jnp.minimum(total, memory), 1)).counting(jnp.ones_like(total))
     taken = take_statistics(objective.read_by(mixture), rows.in_blocks(block_size))
     even = batch / jnp.where(total > 0, total, 1)
-    waiting = before < _ROWS_EACH * mixture.n_parameters
+    enough = _ROWS_EACH * mixture.n_parameters
+    n_then = n + jnp.sum(rows.weights > 0)
+    waiting = n < enough
     share = jnp.where(waiting, even, jnp.maximum(even**decay, -jnp.expm1(-batch / memory)))
     per_row = share / jnp.where(batch > 0, batch, 1)
     average = jax.tree.map(lambda old, new: (1 - share) * old + per_row * new, state.statistics, taken)
     moved, _ = maximize(mixture, average, floor_of(state.scale, regularization), objective)
-    moved = pytree.where(waiting & (total < _ROWS_EACH * mixture.n_parameters), mixture, moved)
-    there = Online(moved, average.recentred(mixture, moved), total, state.scale, state.status)
+    moved = pytree.where(n_then < enough, mixture, moved)
+    there = Online(moved, average.recentred(mixture, moved), total, n_then, state.scale, state.status)
     sound = pytree.without_nan((there.mixture, there.statistics.counts)) & jnp.isfinite(average.log_likelihood)
     failed = dataclasses.replace(state, status=jnp.asarray(Status.NON_FINITE, jnp.int32))
     return pytree.where(sound, there, failed)

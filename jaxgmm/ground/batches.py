@@ -35,8 +35,8 @@ SEED = 0
 class Batches:
     """Rows that are read a batch at a time: made by `jaxgmm.batches`, and taken by `jaxgmm.fit_batches`.
 
-    Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0 if it is not the
-    only one. The next batch is read, by another thread, while one is worked on.
+    Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0. While one is
+    worked on, the next one is read by another thread.
 
     Attributes: `n_columns`; `names` of the columns, if they have some; `dtype` of the rows; `batch_size`; `processes`,
     those that have rows of the data set.
@@ -91,8 +91,8 @@ class Batches:
             n = len(part["x"])
             given = part.get("weights")
             if not weighted or given is None or np.any(given != 0):
-                # One batch alone is no larger than its rows.
-                size = self.batch_size if start else n
+                # Of rows of which it was not known how few they are, one batch is no larger than they.
+                size = n if self._source.n is None and not start else self.batch_size
                 yield n, self._rows(filled_up(part, size), start, n, arranged=True)
             start += n
 
@@ -152,7 +152,7 @@ class Batches:
         parts = self.processes.ask(lambda: reservoir.least(math.ceil(share * reservoir.offered)))
         return joined([part for part in parts if part])
 
-    def survey(self, generator: np.random.Generator, reservoir: Reservoir) -> "Survey":
+    def survey(self, generator: np.random.Generator, reservoir: Reservoir) -> Survey:
         """What one pass of this process says of the rows, each of which is offered to a reservoir."""
         totals, start = Totals(), 0
         spread = Spread(self.n_columns) if digits.holds_more(self._type_given, self.dtype) else None
@@ -174,7 +174,7 @@ class Batches:
             start += n
         return Survey(totals, reservoir, spread)
 
-    def _taken(self, survey: "Survey") -> Totals:
+    def _taken(self, survey: Survey) -> Totals:
         """What they add up to, if these are rows that can be fitted."""
         self._totals = survey.totals.checked()
         if survey.spread is not None:

@@ -127,7 +127,7 @@ class _Partition(Batches):
         return super()._suitable(n if n is None else -(-n // fineness) * fineness)
 
 
-def _survey(asked: tuple[int, int, float], batches: Any, watch: Watch) -> "Survey":
+def _survey(asked: tuple[int, int, float], batches: Any, watch: Watch) -> Survey:
     seed, size, bound = asked
     return batches.survey(np.random.default_rng((int(seed), batches.place)), Reservoir(int(size), float(bound)))
 
