@@ -42,9 +42,9 @@ def run() -> None:
 
 def _settle() -> None:
     """Settings of JAX: this program owns its process, so it may say so."""
-    # Before XLA is there: it warns that it does not know which version a kept program is of, which JAX does, and calls it
-    # an error on some processors that one was compiled by a preference, which is no instruction. What fails is raised.
-    # 1 is what JAX itself sets, for the processes that a process with JAX starts too.
+    # Before XLA is there: it warns that it does not know which version a kept program is of, which JAX does, and calls
+    # it an error on some processors that one was compiled by a preference, which is no instruction. What fails is
+    # raised. 1 is what JAX itself sets, for the processes that a process with JAX starts too.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     _return_memory()
