@@ -86,7 +86,7 @@ def fit_all(
             notes.append(f"{which} alone, set aside in the fit to all: {places}, counted from 1.")
     batches = whole.batches(rows.columns)
     options = {name: value for name, value in options.items() if name != "spurious"}
-    seconds = None if max_seconds is None else max_seconds - (time.monotonic() - started)
+    seconds = None if max_seconds is None else max(0.0, max_seconds - (time.monotonic() - started))
     result = jaxgmm.fit_batches(
         start,
         batches,

@@ -168,15 +168,15 @@ class Selected:
         most = np.inf if by else max(MOST, size * d)
         spooled = (lambda: Spool(table.closing)) if table.format in _SLOW else None
         held, count = Held(most, size, seed, spooled), _Count(len(reader.counted), d)
-        for rows, inside, lacking in reader.parts():
+        for rows, (every, inside), lacking in reader.parts():
             held.add(rows)
-            count.add(rows, inside, lacking)
+            count.add(rows, every, inside, lacking)
         groups = reader.grouped.groups() if reader.grouped else None
         by_column = {name: int(n) for name, n in zip(reader.counted, count.lacking, strict=True) if n}
         every_gap = by_column | (groups.missing if groups else {})
-        if missing == "fail" and count.n < count.inside:
+        if missing == "fail" and count.n < count.every:
             raise Problem(
-                f"{table.name}: {count.inside - count.n} rows have missing entries ({report.missing(every_gap)}); "
+                f"{table.name}: {count.every - count.n} rows have missing entries ({report.missing(every_gap)}); "
                 "fill them in, or say --missing drop to leave these rows out, or em to fit them by what there is."
             )
         if not count.n:
@@ -387,7 +387,7 @@ class _Reader:
     def counted(self) -> list[str]:
         return [*self.chosen, *self.beside, *self.errors.values()]
 
-    def parts(self) -> Iterator[tuple[Rows, int, np.ndarray]]:
+    def parts(self) -> Iterator[tuple[Rows, tuple[int, int], np.ndarray]]:
         """Rows that are taken, each with its place; how many there were, of groups; and missing entries by column."""
         start = 0
         for found, shares in entries(self.table, self.chosen, self.errors, self.beside):
@@ -409,7 +409,7 @@ class _Reader:
             if self.classes:
                 rows["codes"] = codes[here]
             start += len(values)
-            yield rows, int(inside.sum()), np.sum(lacking[inside], axis=0)
+            yield rows, (len(values), int(inside.sum())), np.sum(lacking[inside], axis=0)
 
     def order_of_classes(self, counts: np.ndarray) -> np.ndarray:
         """The codes of classes that have so many rows by these, but for those without any, in the order of names."""
@@ -424,7 +424,7 @@ class _Count:
     """What rows add up to as they come."""
 
     def __init__(self, n_counted: int, n_columns: int) -> None:
-        self.n, self.inside, self.incomplete = 0, 0, 0
+        self.n, self.every, self.inside, self.incomplete = 0, 0, 0, 0
         self.lacking = np.zeros(n_counted, int)
         self.least, self.most = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
         self.lowest, self.highest = np.inf, -np.inf
@@ -434,11 +434,12 @@ class _Count:
     def dropped(self) -> int:
         return self.inside - self.n
 
-    def add(self, rows: Rows, inside: int, lacking: np.ndarray) -> None:
+    def add(self, rows: Rows, every: int, inside: int, lacking: np.ndarray) -> None:
         """Some more."""
         x, n = rows["x"], len(rows["x"])
         weights = rows.get("weights", np.ones(n))
         self.n += n
+        self.every += every
         self.inside += inside
         self.lacking += lacking
         self.incomplete += int(np.sum(np.isnan(x).any(axis=1)))

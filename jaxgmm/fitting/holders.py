@@ -120,7 +120,8 @@ def statistics_over(question: Question, batches: Batches, watch: Watch = lambda 
 def _added(total: Any, statistics: Any) -> Any:
     if total is None or statistics is None:
         return statistics if total is None else total
-    return jax.tree.map(np.add, total, statistics)
+    with np.errstate(over="ignore", invalid="ignore"):  # which the status tells
+        return jax.tree.map(np.add, total, statistics)
 
 
 def _work(question: Question, rows: Evidence, **options: Any) -> float:
