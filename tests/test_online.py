@@ -36,7 +36,7 @@ def test_one_pass_comes_close_to_the_optimum(case):
     assert int(found.status) == Status.RUNNING
     assert float(found.weight) == N
     gap = float(jaxgmm.log_likelihood(best, x) - jaxgmm.log_likelihood(found.mixture, x)) / N
-    # Of a fit to as many rows as count in its average it would be half the number of parameters over these, as expected.
+    # That of a fit to as many rows as count in its average is expected to be half the parameters over these.
     share = (SIZE / N) ** 0.6
     counting = SIZE * (2 - share) / share
     assert 0 <= gap < 3 * best.n_parameters / (2 * counting)
