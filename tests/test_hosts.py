@@ -58,7 +58,7 @@ def test_one_process_is_killed():
 
 @pytest.mark.parametrize("processes", [2])
 def test_the_example_runs(processes):
-    script = HERE.parent / "examples" / "hosts" / "fit.py"
+    script = HERE.parent / "cluster" / "fit.py"
     command = [sys.executable, script, "--processes", str(processes), "--rows", "4000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr

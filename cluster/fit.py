@@ -2,7 +2,7 @@
 
 Here, as many processes as are asked for:
 
-    python examples/hosts/fit.py --processes 2
+    python cluster/fit.py --processes 2
 
 On a cluster with SLURM, a process on each node (`cluster.sbatch`), of which JAX finds out by itself:
 
