@@ -108,7 +108,7 @@ def batches(
     Args:
         source: where the rows are. An array or anything with slices (n, d), such as a mapped .npy file, an array of
             Zarr or a data set of HDF5; a path of a .npy, .parquet, .csv, .feather, .arrow or .orc file, a folder of
-            such files of one kind, or a pattern such as "rows-*.parquet" (tables need pyarrow); a data set of
+            such files of one kind, or a pattern such as `"rows-*.parquet"` (tables need pyarrow); a data set of
             `pyarrow.dataset`; a table in memory; rows made by `jaxgmm.rows`; a list of any of these, one after the
             other; or a function without arguments that gives an iterable of any of these, each time from the first row
             on. Or a data frame of Dask or Spark, or an array (n, d) of Dask, whose workers then go through their
