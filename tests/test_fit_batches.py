@@ -14,7 +14,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import Status
-from jaxgmm.fitting.holders import BatchHolder, Question
+from jaxgmm.fitting.questions import Question, statistics_of
 from jaxgmm.model.objective import LIKELIHOOD
 
 from cases import CASES, FEW
@@ -287,7 +287,7 @@ def test_reading_is_ahead_of_the_pass():
         time.sleep(0.05)
         ahead.append(len(read) - done)
 
-    BatchHolder(source).statistics(question, watch)
+    statistics_of(source, question, watch)
     assert len(ahead) == len(read) == N // 20
     assert max(ahead) == source.workers + 1
 
@@ -297,7 +297,51 @@ def test_sums_keep_their_digits_over_many_batches():
     x = np.asarray(CASES[0].data())
     source = jaxgmm.batches([x] * 50, batch_size=7)
     question = Question(CASES[0].mixture(), LIKELIHOOD, jnp.ones(()), jnp.zeros(()))
-    found = BatchHolder(source).statistics(question, lambda n: None)
+    found = statistics_of(source, question)
     expected = 50 * float(jaxgmm.log_likelihood(CASES[0].mixture(), x))
     assert_close(float(found.log_likelihood), expected, "exact", scale=abs(expected))
     assert found.n == 50 * N
+
+
+@once
+def test_a_checkpoint_is_not_worth_more_than_the_fit(tmp_path, monkeypatch):
+    """That none can be written is found before the first pass; where it fails later, the fit goes on and says so."""
+    x, start, passes = np.asarray(CASES[0].data()), CASES[0].start(0.1), []
+    with pytest.raises(OSError, match="nowhere"):
+        jaxgmm.fit_batches(start, in_batches(x), checkpoint=tmp_path / "nowhere" / "fit.npz", callback=passes.append)
+    assert not passes
+
+    def full(result):
+        def fail(*given):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("jaxgmm.fitting.kept.keep", fail)
+
+    with pytest.warns(UserWarning, match="The checkpoint could not be written, .* No space left on device"):
+        found = jaxgmm.fit_batches(start, in_batches(x), checkpoint=tmp_path / "fit.npz", callback=full)
+    assert int(found.status) == Status.CONVERGED
+
+
+@once
+def test_an_error_loses_no_step_that_was_done(tmp_path):
+    x, start, path = np.asarray(CASES[0].data()), CASES[0].start(0.1), tmp_path / "fit.npz"
+
+    def failing(result):
+        if int(result.n_iter) == 4:
+            raise RuntimeError("of the callback")
+
+    with pytest.raises(RuntimeError, match="of the callback"):
+        jaxgmm.fit_batches(start, in_batches(x), tol=0, checkpoint=path, callback=failing)
+    steps = []
+    jaxgmm.fit_batches(start, in_batches(x), tol=0, checkpoint=path, callback=lambda one: steps.append(int(one.n_iter)))
+    assert steps[0] == 5
+
+
+@once
+def test_until_it_ends_it_is_running():
+    """Whatever its components are by then."""
+    crowded = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [500.0, 500.0]], [1.0, 1.0], "spherical")
+    told = []
+    jaxgmm.fit_batches(crowded, in_batches(CASES[0].data()), callback=lambda one: told.append(int(one.status)))
+    assert set(told[:-1]) == {Status.RUNNING}
+    assert told[-1] == Status.DEGENERATE

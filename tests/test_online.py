@@ -211,3 +211,18 @@ def test_a_stream_is_gone_through_once():
         jaxgmm.online_step(CASES[0].start(), x)
     with pytest.raises(TypeError, match="scale is None"):
         jaxgmm.online(CASES[0].start(), None)
+
+
+@once
+def test_numbers_that_say_nothing_are_refused():
+    state, x = jaxgmm.online(CASES[0].start(), jnp.ones(2)), CASES[0].data()
+    for given, message in (
+        ({"decay": 0.2}, r"decay is 0\.2; expected a number from 0\.5 to 1"),
+        ({"decay": 2}, r"decay is 2; expected a number from 0\.5 to 1"),
+        ({"memory": 0}, "memory is 0; expected a positive number"),
+        ({"memory": np.nan}, "memory is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxgmm.online_step(state, x, **given)
+    traced = jax.jit(lambda memory: jaxgmm.online_step(state, x, memory=memory))(0.0)
+    assert int(traced.status) == Status.NON_FINITE

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 from jaxgmm.fitting import kept
 from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import Climb, Proposal, State
-from jaxgmm.fitting.holders import BatchHolder, Question, RowHolder
+from jaxgmm.fitting.questions import Question, statistics_of
 from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.batches import Batches
@@ -63,9 +64,9 @@ def fit_batches(
         tol, max_iter, regularization, objective, acceleration, history_size: as for `fit`.
         scale: of each column (d,). Default `scale_of` 100,000 of the rows, always the same ones, which an earlier pass
             draws. What the data decide of an `objective` is decided by these rows too.
-        checkpoint: path of a file that keeps where the fit stands, at most every second. If it is there already, the
-            fit goes on from it, to the bits that it would have had uninterrupted. It must be of this fit: the same
-            start, rows and arguments, but for `tol` and `max_iter`.
+        checkpoint: path of a file that keeps where the fit stands, at most every second, and after an error. If it is
+            there already, the fit goes on from it, to the bits that it would have had uninterrupted. It must be of this
+            fit: the same start, rows and arguments, but for `tol` and `max_iter`.
         max_seconds: stop after so many seconds, in the middle of a pass if need be, which is then lost.
         callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; it may return
             something true to stop the fit.
@@ -80,6 +81,7 @@ def fit_batches(
         TypeError, ValueError: arguments of the wrong kind, shape or sign, rows that cannot be taken, or a checkpoint of
             another fit.
         LoadError: a checkpoint that is damaged, or something else.
+        OSError: the checkpoint cannot be written. Later on, that is a warning, and the fit goes on.
 
     >>> import jax, jaxgmm, numpy as np
     >>> x = np.random.default_rng(0).normal(size=(10_000, 2)).astype(np.float32)
@@ -91,13 +93,13 @@ def fit_batches(
     'CONVERGED'
     """
     started = time.monotonic()
-    holder = holder_of(source)
-    mixture = pytree.cast(check_mixture(mixture), holder.dtype)
-    if holder.n_columns != mixture.n_columns:
-        raise ValueError(f"source has {holder.n_columns} columns; the mixture was made for {mixture.n_columns}.")
-    climb, average = _climb(mixture, holder, tol, max_iter, regularization, scale, objective, acceleration)
+    rows = source if isinstance(source, Batches) else batches(source)
+    mixture = pytree.cast(check_mixture(mixture), rows.dtype)
+    if rows.n_columns != mixture.n_columns:
+        raise ValueError(f"source has {rows.n_columns} columns; the mixture was made for {mixture.n_columns}.")
+    climb, average = _climb(mixture, rows, tol, max_iter, regularization, scale, objective, acceleration)
     state = _start(climb, mixture, history_size=checks.count("history_size", history_size))
-    totals = holder.totals()
+    totals = rows.totals()
     of = {
         "mixture": kept.digest(mixture),
         "rows": [totals.n, totals.weight, totals.told],
@@ -106,18 +108,20 @@ def fit_batches(
         "acceleration": acceleration,
         "history_size": history_size,
     }
-    processes = holder.processes
+    processes = rows.processes
     # The first process has the file, whether or not the others see it, or are told of it.
     keeps = checkpoint if processes.first else None
     blank = state
     found = processes.ask(lambda: None if keeps is None else _leaves(kept.kept(keeps, of, blank)))[0]
     state = _taken_up(state if found is None else _from_leaves(blank, found), climb)
+    if keeps is not None:
+        kept.keep(keeps, of, state)  # before hours are spent on what could not be kept
     saved = started
     ends = started + checks.seconds("max_seconds", max_seconds)
     with Bar(totals.n, progress, "pass 0") as bar:
 
-        def watch(rows: int) -> None:
-            bar.update(rows)
+        def watch(n: int) -> None:
+            bar.update(n)
             if time.monotonic() > ends:
                 raise StoppedError
 
@@ -128,23 +132,22 @@ def fit_batches(
                 bar.say(f"pass {int(state.n_iter) + 1}")
                 proposal = _propose(climb, state)
                 question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
-                statistics = holder.statistics(question, watch)
-                state = _accept(climb, state, proposal, _in_type(statistics, holder.dtype))
+                statistics = statistics_of(rows, question, watch)
+                state = _accept(climb, state, proposal, _in_type(statistics, rows.dtype))
                 if keeps is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
-                    kept.keep(keeps, of, state)
+                    _kept(keeps, of, state)
                     saved = time.monotonic()
-                so_far = None if callback is None else _result(climb, state, mixture, average)
+                so_far = None if callback is None else _so_far(climb, state, mixture, average, Status.RUNNING)
                 stopped = any(processes.ask(functools.partial(_says_so, callback, so_far)))
         except StoppedError:
             pass
         except KeyboardInterrupt:
             processes.leave()
-    if keeps is not None:
-        kept.keep(keeps, of, state)
-    result = _result(climb, state, mixture, average)
-    if int(state.status) == Status.RUNNING:
-        result = dataclasses.replace(result, status=jnp.asarray(Status.STOPPED, jnp.int32))
-    nothing = jnp.asarray(np.nan, holder.dtype)
+        finally:
+            if keeps is not None:
+                _kept(keeps, of, state)
+    result = _so_far(climb, state, mixture, average, Status.STOPPED)
+    nothing = jnp.asarray(np.nan, rows.dtype)
     if int(state.n_iter) < 0:
         return dataclasses.replace(result, log_likelihood=nothing, objective=nothing)
     if jax.eval_shape(climb.objective.penalty, mixture) is None:
@@ -153,25 +156,34 @@ def fit_batches(
     question = Question(result.mixture, LIKELIHOOD, climb.unit, jnp.zeros_like(climb.unit))
     value = nothing
     with contextlib.suppress(KeyboardInterrupt, StoppedError):
-        alone = holder.statistics(question, lambda rows: None).log_likelihood * float(climb.unit)
-        value = jnp.asarray(alone, holder.dtype)
+        alone = statistics_of(rows, question).log_likelihood * float(climb.unit)
+        value = jnp.asarray(alone, rows.dtype)
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
+
+
+def _kept(path: str | os.PathLike[str], of: dict[str, Any], state: State) -> None:
+    """Where the fit stands, in the file; where that fails, the fit is worth more than the file."""
+    try:
+        kept.keep(path, of, state)
+    except OSError as error:
+        warnings.warn(f"The checkpoint could not be written, and is of an earlier step: {error}", stacklevel=3)
+
+
+def _so_far(climb: Climb, state: State, start: Mixture, average: Float[Array, ""], unfinished: Status) -> FitResult:
+    """What there is by now, with that status where it is not the end."""
+    result: FitResult = _result(climb, state, start, average)
+    if int(state.status) != Status.RUNNING:
+        return result
+    return dataclasses.replace(result, status=jnp.asarray(unfinished, jnp.int32))
 
 
 def _says_so(callback: Callable[[FitResult], Any] | None, result: Any) -> bool:
     return callback is not None and bool(callback(result))
 
 
-def holder_of(source: Any) -> RowHolder:
-    """Who has the rows, for anything that `fit_batches` takes."""
-    if isinstance(source, RowHolder):
-        return source
-    return BatchHolder(source if isinstance(source, Batches) else batches(source))
-
-
 def _climb(
     mixture: Mixture,
-    holder: RowHolder,
+    rows: Batches,
     tol: Any,
     max_iter: Any,
     regularization: Any,
@@ -180,15 +192,15 @@ def _climb(
     acceleration: str | None,
 ) -> tuple[Climb, Float[Array, ""]]:
     """The loop, and the average weight of the rows in units of the largest."""
-    dtype = holder.dtype
+    dtype = rows.dtype
     floor_share = checks.scalar("regularization", regularization, dtype)
     climbed = objective_of(objective, mixture.n_components, mixture.n_columns, dtype)
     scale = checks.scale(scale, mixture.n_columns, dtype)
     if scale is None or climbed.relative:
-        sample = holder.sample()
+        sample = rows.sample()
         scale = scale_from(sample) if scale is None else scale
         climbed = within_data(climbed, climbed.rows_of(sample), scale, mixture.log_weights > -jnp.inf)
-    totals = holder.totals()
+    totals = rows.totals()
     unit = totals.largest
     total = np.asarray((totals.told if climbed.sighted else totals.weight) / unit, dtype)
     climb = Climb(

@@ -126,8 +126,8 @@ def online_step(
         return _stepped(
             pytree.cast(dataclasses.replace(state, mixture=mixture), dtype),
             climbed.rows_of(rows),
-            checks.scalar("decay", decay, dtype),
-            checks.scalar("memory", memory, dtype),
+            _share("decay", decay, 0.5, 1.0, dtype),
+            _share("memory", memory, 0.0, np.inf, dtype),
             checks.scalar("regularization", regularization, dtype),
             climbed,
             block_size=block_size_of(mixture, rows),
@@ -205,6 +205,15 @@ def fit_online(
     return state
 
 
+def _share(name: str, value: Any, least: float, most: float, dtype: Any) -> Float[Array, ""]:
+    """A number in these bounds, above 0; NaN, which no batch survives, where it is none and only a program sees it."""
+    number = checks.scalar(name, value, dtype)
+    if not checks.holds(lambda number: least <= number <= most and number > 0, number):
+        expected = "a positive number" if np.isinf(most) else f"a number from {least} to {most}"
+        raise ValueError(f"{name} is {float(number):g}; expected {expected}.")
+    return checks.valid(number, (number >= least) & (number <= most) & (number > 0))
+
+
 def _again(source: Any) -> Any:
     """An iterator as something that can be begun twice, as long as no more than its first part has been taken."""
     if not hasattr(source, "__next__"):
@@ -260,5 +269,7 @@ def _stepped(
     moved = pytree.where(n_then < enough, mixture, moved)
     there = Online(moved, average.recentred(mixture, moved), total, n_then, state.scale, state.status)
     sound = pytree.without_nan((there.mixture, there.statistics.counts)) & jnp.isfinite(average.log_likelihood)
+    # Also where these count for nothing yet, as in the first step.
+    sound = sound & (decay > 0) & (memory > 0)
     failed = dataclasses.replace(state, status=jnp.asarray(Status.NON_FINITE, jnp.int32))
     return pytree.where(sound, there, failed)

@@ -147,7 +147,7 @@ def batches(
     if not isinstance(missing, str):
         beside["missing"] = missing
         missing = "error"
-    elif missing not in ("error", "nan"):
+    else:
         checks.one_of("missing", missing, ("error", "nan"))
     found = source_of(source, beside, columns)
     kind = Batches if found.partitions is None else Partitioned

@@ -1,17 +1,14 @@
-"""Who has the rows of a fit that Python drives, and what is asked of them: all of it adds up over parts of the rows."""
+"""What a fit that Python drives asks of all rows in each pass: it adds up over parts of them."""
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgmm.ground.batches import Batches, Watch
-from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.ground.surveys import Totals
 from jaxgmm.ground.threads import as_they_come
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective
@@ -37,65 +34,11 @@ class Question:
     reference: Leaf
 
 
-class RowHolder(ABC):
-    """Rows that lie somewhere, and are asked three things only. All answers are small."""
-
-    @property
-    @abstractmethod
-    def n_columns(self) -> int:
-        """Of the rows."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> np.dtype:
-        """Of the rows, and so of the fit."""
-
-    @abstractmethod
-    def totals(self) -> Totals:
-        """What all rows add up to."""
-
-    @abstractmethod
-    def sample(self) -> Evidence:
-        """Some of the rows, always the same ones, which say how far all spread."""
-
-    @abstractmethod
-    def statistics(self, question: Question, watch: Watch) -> Statistics:
-        """Over all rows, in float64 of numpy."""
-
-    @property
-    def processes(self) -> Alone:
-        """Those that run the fit."""
-        return Alone()
-
-
-class BatchHolder(RowHolder):
-    """This process, which reads them in batches, or an engine that has them in partitions."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-
-    @property
-    def n_columns(self) -> int:
-        return self._batches.n_columns
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._batches.dtype
-
-    def totals(self) -> Totals:
-        return self._batches.totals()
-
-    def sample(self) -> Evidence:
-        return self._batches.sample()
-
-    def statistics(self, question: Question, watch: Watch) -> Statistics:
-        found = self._batches.total(statistics_over, question, _added, watch)
-        assert found is not None, "no rows have weight"
-        return found
-
-    @property
-    def processes(self) -> Alone:
-        return self._batches.processes
+def statistics_of(batches: Batches, question: Question, watch: Watch = lambda n: None) -> Statistics:
+    """Over all rows, wherever they are, in float64 of numpy; some of them have weight."""
+    found = batches.total(statistics_over, question, _added, watch)
+    assert found is not None, "no rows have weight"
+    return found
 
 
 def statistics_over(question: Question, batches: Batches, watch: Watch = lambda n: None) -> Statistics | None:
