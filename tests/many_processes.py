@@ -1,6 +1,7 @@
 """One of several processes that fit together: `python many_processes.py PLACE NUMBER PORT FOLDER WHAT`."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,21 @@ x = np.load(folder / "x.npy")
 ends = [0, len(x) // 3, len(x)] if number == 2 else [0, len(x)]
 source = jaxgmm.batches(x[ends[place] : ends[place + 1]], batch_size=100, all_processes=True)
 batches._SECONDS_BETWEEN = 0
+
+
+accept, steps = batches._accept, 0
+
+
+def interrupted(*given):
+    """Ctrl-C while this process is at something of its own."""
+    global steps
+    steps += 1
+    if what == "interrupt" and place == 1 and steps == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return accept(*given)
+
+
+batches._accept = interrupted
 
 
 def callback(result):
@@ -42,6 +58,7 @@ try:
         tol=0,
         max_iter=8,
         checkpoint=checkpoint,
+        objective=jaxgmm.Posterior(jaxgmm.Prior(jaxgmm.Dirichlet(20.0), None)) if what == "interrupt" else None,
         callback=callback if place == 1 else None,
     )
 except Exception as error:
@@ -52,6 +69,7 @@ np.savez(
     folder / f"{what}-{number}-{place}.npz",
     means=result.mixture.means,
     objective=result.objective,
+    log_likelihood=result.log_likelihood,
     status=result.status,
     n_iter=result.n_iter,
     n=source.totals().n,

@@ -273,6 +273,22 @@ def check_a_second_call_compiles_nothing(kind):
     assert not compilations
 
 
+def check_batches(kind):
+    """Spread over the devices, however many rows there are; a sample is for one device."""
+    case = NAMED["full"]
+    x = np.asarray(case.data(1001))
+    lie = NamedSharding(kind.mesh, PartitionSpec("rows"))
+    alone = jaxgmm.fit_batches(case.start(), jaxgmm.batches(x, batch_size=256))
+    for options in ({}, {"batch_size": 255}):
+        source = jaxgmm.batches(x, sharding=lie, **options)
+        assert {len(rows.x.sharding.device_set) for rows in source} == {kind.mesh.size}
+        assert source.totals().n == 1001
+        assert len(source.sample(jax.random.key(0), 101).x.devices()) == 1
+        found = jaxgmm.fit_batches(case.start(), source)
+        same(found.mixture, alone.mixture, "converged")
+        same(found.log_likelihood, alone.log_likelihood, "close", 1001)
+
+
 def check_several_axes_for_the_rows(kind):
     case = NAMED["diag"]
     x, mixture = case.data(N), case.mixture()

@@ -292,3 +292,42 @@ def test_digits_are_looked_at_over_all_rows():
     assert jaxgmm.batches(spread, batch_size=10).totals().n == N
     with pytest.raises(ValueError, match=r"source holds numbers of type float64 in column 0 that float32 rounds by"):
         jaxgmm.batches(1e9 + np.linspace(0, 100, N)[:, None], batch_size=10).totals()
+
+
+def test_parts_of_other_types_are_of_the_first_ones():
+    """Whole numbers, and a wider type that says the same; one that says more is refused."""
+    whole = np.round(x()).astype(np.float32)
+    for parts in ([whole, whole.astype(int)], [whole, whole.astype(np.float64)]):
+        found = list(jaxgmm.batches(parts, batch_size=300))
+        assert {rows.x.dtype for rows in found} == {np.dtype(np.float32)}
+        assert_close(np.concatenate([rows.x for rows in found])[: 2 * N], np.concatenate([whole, whole]), "exact")
+    with pytest.raises(ValueError, match="a part of dtype float64 behind one of float32, which has fewer digits"):
+        jaxgmm.batches([whole, whole + np.float64(0.1)]).totals()
+
+
+@once
+def test_settings_of_the_thread_hold_where_parts_are_made():
+    with jax.enable_x64(True):
+        exact = 1e6 + x().astype(np.float64)
+
+        for of in (jax.numpy.asarray, jaxgmm.rows):
+
+            def parts(of=of):
+                yield from (of(exact[:500]), of(exact[500:]))
+
+            found = np.concatenate([rows.x for rows in jaxgmm.batches(parts, batch_size=300)])
+            assert found.dtype == np.float64
+            np.testing.assert_array_equal(found[:N], exact)
+
+
+@once
+def test_files_beside_a_table_are_no_part_of_it(tmp_path):
+    parquets(tmp_path)
+    (tmp_path / "_log.csv").write_text("a,b\n1,2\n")
+    (tmp_path / ".rows-9.parquet").write_bytes(b"half")
+    assert jaxgmm.batches(tmp_path).totals().n == N
+    (tmp_path / "rows-9.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"files of the endings \.csv, \.parquet; expected files of one known kind"):
+        jaxgmm.batches(tmp_path)
+    with pytest.raises(ValueError, match=r"stands for files of the endings .parquet and .csv; expected one kind"):
+        jaxgmm.batches(tmp_path / "rows-*")

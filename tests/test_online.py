@@ -196,6 +196,8 @@ def test_a_stream_is_gone_through_once():
     found = jaxgmm.fit_online(CASES[0].start(), stream(), batch_size=SIZE)
     assert taken == list(range(0, 2000, 130))
     assert float(found.weight) == 4000
+    empty_first = (part for part in (x[:0], x[:1000], x[1000:]))
+    assert float(jaxgmm.fit_online(CASES[0].start(), empty_first, batch_size=SIZE).weight) == 2000
     steps = []
     jaxgmm.fit_online(
         CASES[0].start(),

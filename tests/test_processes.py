@@ -84,6 +84,12 @@ def test_a_stop_or_an_error_in_one_ends_all(folder):
     first, second = result(folder, 2, "stop")
     assert first["status"] == second["status"] == jaxgmm.Status.STOPPED
     assert first["n_iter"] == second["n_iter"] == 3
+    # Wherever one of them is by then; and all tell the likelihood beside a prior.
+    first, second = result(folder, 2, "interrupt")
+    assert first["status"] == second["status"] == jaxgmm.Status.STOPPED
+    assert np.isfinite(first["log_likelihood"])
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
     (first_code, first_told, _), (second_code, second_told, _) = run(folder, 2, "error")
     assert first_code == second_code == 1
     assert "RuntimeError Process 1 failed, and with it all others: ValueError: Rows that cannot" in first_told

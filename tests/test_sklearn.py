@@ -330,3 +330,14 @@ def test_batches_have_weights_gaps_and_labels():
     theirs = sklearn.mixture.GaussianMixture(2, reg_covar=3.0, random_state=0).fit(x)
     order = np.argsort(one.means_[:, 0])
     np.testing.assert_allclose(one.covariances_[order], theirs.covariances_[np.argsort(theirs.means_[:, 0])], atol=0.3)
+
+
+def test_a_batch_that_cannot_be_taken_changes_nothing():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    estimator = GaussianMixture(2, random_state=0).fit(x)
+    before = {name: np.array(value) for name, value in vars(estimator).items() if name.endswith("_")}
+    for given in ({"X": np.full((300, 2), 1e300)}, {"X": x, "decay": 7.0}, {"X": x, "memory": 0.0}):
+        with pytest.raises(ValueError, match=r"not finite|decay is 7|memory is 0"):
+            estimator.partial_fit(**given)
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(estimator, name), value)

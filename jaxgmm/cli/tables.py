@@ -21,7 +21,7 @@ from jaxgmm.cli.layout import FORMATS, Layout
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.text import Part, Text, Write, joined, writer
 from jaxgmm.ground.files import replacing
-from jaxgmm.ground.sources import let_go
+from jaxgmm.ground.sources import files_within, let_go
 from jaxgmm.ground.written import Growing
 
 # So many numbers are in memory at a time, in so many rows at most.
@@ -136,13 +136,7 @@ def _paths(path: str, name: str, layout: Layout) -> list[str]:
             format_of(path, layout)  # which may be what is wrong
             raise Problem(f"{name}: there is no such file.")
         return found
-    found = sorted(
-        os.path.join(folder, one)
-        for folder, _, files in os.walk(path)
-        for one in files
-        # As Spark and Hadoop name what is no part of a table.
-        if not one.startswith((".", "_"))
-    )
+    found = sorted(files_within(path))
     kinds = {kind for one in found if (kind := _kind_of(one)) is not None}
     kind = layout.format or (kinds.pop() if len(kinds) == 1 else None)
     if kind is None:

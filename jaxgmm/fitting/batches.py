@@ -67,15 +67,16 @@ def fit_batches(
         checkpoint: path of a file that keeps where the fit stands, at most every second, and after an error. If it is
             there already, the fit goes on from it, to the bits that it would have had uninterrupted. It must be of this
             fit: the same start, rows and arguments, but for `tol` and `max_iter`.
-        max_seconds: stop after so many seconds, in the middle of a pass if need be, which is then lost.
-        callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; it may return
-            something true to stop the fit.
+        max_seconds: stop after so many seconds, in the middle of a pass if need be, which is then lost. The pass for
+            the log-likelihood, where something else was climbed, comes after that.
+        callback: called after every pass with the `FitResult` so far, `RUNNING` but for the last; its `log_likelihood`
+            is what was climbed. It may return something true to stop the fit.
         progress: show a progress bar for each pass (needs tqdm).
 
     Returns:
         A `FitResult`, without derivatives. Failures the data cause are told by its `status`. Beside an `objective` that
         is not the likelihood, this is told by one more pass. Of a fit that was stopped before its first pass was done,
-        both are NaN, and the mixture is the start.
+        both are NaN, and the mixture is the start; where that last pass is stopped, the log-likelihood is.
 
     Raises:
         TypeError, ValueError: arguments of the wrong kind, shape or sign, rows that cannot be taken, or a checkpoint of
@@ -107,22 +108,20 @@ def fit_batches(
         "objective": kept.digest(climb.objective),
         "acceleration": acceleration,
         "history_size": history_size,
+        "tol": float(climb.tol),
     }
     processes = rows.processes
     # The first process has the file, whether or not the others see it, or are told of it.
     keeps = checkpoint if processes.first else None
-    blank = state
-    found = processes.ask(lambda: None if keeps is None else _leaves(kept.kept(keeps, of, blank)))[0]
-    state = _taken_up(state if found is None else _from_leaves(blank, found), climb)
-    if keeps is not None:
-        kept.keep(keeps, of, state)  # before hours are spent on what could not be kept
+    leaves, ended_by = processes.ask(functools.partial(_begun, keeps, of, state))[0]
+    state = _taken_up(_from_leaves(state, leaves), climb, ended_by)
     saved = started
     ends = started + checks.seconds("max_seconds", max_seconds)
-    with Bar(totals.n, progress, "pass 0") as bar:
+    with Bar(rows.n_here, progress, "pass 0") as bar, processes.held():
 
         def watch(n: int) -> None:
             bar.update(n)
-            if time.monotonic() > ends:
+            if processes.interrupted or time.monotonic() > ends:
                 raise StoppedError
 
         stopped = False
@@ -139,10 +138,8 @@ def fit_batches(
                     saved = time.monotonic()
                 so_far = None if callback is None else _so_far(climb, state, mixture, average, Status.RUNNING)
                 stopped = any(processes.ask(functools.partial(_says_so, callback, so_far)))
-        except StoppedError:
+        except (KeyboardInterrupt, StoppedError):
             pass
-        except KeyboardInterrupt:
-            processes.leave()
         finally:
             if keeps is not None:
                 _kept(keeps, of, state)
@@ -219,17 +216,26 @@ def _scaled(objective: Any, unit: Any, total: Any) -> Any:
     return objective.over(jnp.asarray(unit)).counting(jnp.asarray(total))
 
 
-def _leaves(state: State | None) -> list[np.ndarray] | None:
-    return None if state is None else [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+def _begun(path: str | os.PathLike[str] | None, of: dict[str, Any], blank: State) -> tuple[list[np.ndarray], float]:
+    """The leaves of the state in the file, or of a blank one, and the tolerance that it came from.
+
+    The file is written at once, before hours are lost.
+    """
+    found = None if path is None else kept.kept(path, of, blank, free=("tol",))
+    state, written = (blank, of) if found is None else found
+    if path is not None and found is None:
+        kept.keep(path, of, state)
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)], written["tol"]
 
 
 def _from_leaves(blank: State, leaves: list[np.ndarray]) -> State:
     return jax.tree.unflatten(jax.tree.structure(blank), [jnp.asarray(leaf) for leaf in leaves])
 
 
-def _taken_up(state: State, climb: Climb) -> State:
-    """A state that may have been left by fewer steps, or a larger tolerance: then there is more to be done."""
-    more = (int(state.status) == Status.MAX_ITER) & (int(state.n_iter) < int(climb.max_iter))
+def _taken_up(state: State, climb: Climb, tol: float) -> State:
+    """A state that fewer steps or a larger tolerance `tol` has ended: there is more to be done."""
+    ended = {Status.MAX_ITER: True, Status.CONVERGED: float(climb.tol) < tol}
+    more = ended.get(Status(int(state.status)), False) and int(state.n_iter) < int(climb.max_iter)
     return dataclasses.replace(state, status=jnp.asarray(Status.RUNNING, jnp.int32)) if more else state
 
 

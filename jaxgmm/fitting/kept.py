@@ -32,8 +32,12 @@ def keep(path: str | os.PathLike[str], of: dict[str, Any], state: State) -> None
     archive.write(path, {"format": _FORMAT, "version": _VERSION, "of": of}, arrays)
 
 
-def kept(path: str | os.PathLike[str], of: dict[str, Any], blank: State) -> State | None:
-    """The state at `path`, with the shapes of a `blank` one; None if there is no such file.
+def kept(
+    path: str | os.PathLike[str], of: dict[str, Any], blank: State, free: tuple[str, ...] = ()
+) -> tuple[State, dict[str, Any]] | None:
+    """The state at `path`, with the shapes of a `blank` one, and what it is of; None if there is no such file.
+
+    What is `free` may be another one.
 
     Raises:
         ValueError: it is of another fit; with what differs.
@@ -47,7 +51,7 @@ def kept(path: str | os.PathLike[str], of: dict[str, Any], blank: State) -> Stat
         if header.get("format") != _FORMAT or header.get("version") != _VERSION:
             raise archive.LoadError(f"is of format {header.get('format')!r}; expected one that fit_batches wrote.")
         written = header["of"]
-        other = [name for name, value in of.items() if written.get(name) != value]
+        other = [name for name, value in of.items() if name not in free and written.get(name) != value]
         if not other:
             arrays = [source.array(f"{place}", _TYPES) for place in range(len(leaves))]
     if other:
@@ -55,4 +59,4 @@ def kept(path: str | os.PathLike[str], of: dict[str, Any], blank: State) -> Stat
             f"{os.fspath(path)} is the checkpoint of another fit, with other {', '.join(other)}. Give what that fit "
             "had, or another path, or remove the file to begin anew."
         )
-    return jax.tree.unflatten(structure, [jnp.asarray(array) for array in arrays])
+    return jax.tree.unflatten(structure, [jnp.asarray(array) for array in arrays]), written

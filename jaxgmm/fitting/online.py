@@ -218,7 +218,7 @@ def _again(source: Any) -> Any:
     """An iterator as something that can be begun twice, as long as no more than its first part has been taken."""
     if not hasattr(source, "__next__"):
         return source
-    first = next(source, None)
+    first = next((part for part in source if np.shape(getattr(part, "x", part))[:1] != (0,)), None)
     if first is None:
         raise ValueError("source has no rows; expected at least one.")
     return lambda: itertools.chain([first], source)

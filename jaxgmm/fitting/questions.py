@@ -48,13 +48,14 @@ def statistics_over(question: Question, batches: Batches, watch: Watch = lambda 
     batches.
     """
 
-    def of(rows: Evidence) -> tuple[int, Any]:
+    def of(batch: tuple[int, Evidence]) -> tuple[int, Any]:
+        n, rows = batch
         with rows.on_devices():
             taken = _statistics(question, rows, block_size=block_size_of(question.mixture, rows))
-        return rows.n, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), taken)
+        return n, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), taken)
 
     total: Any = None
-    for n, statistics in as_they_come(of, batches, batches.workers):
+    for n, statistics in as_they_come(of, batches.each(), batches.workers):
         total = _added(total, statistics)
         watch(n)
     return total

@@ -9,15 +9,16 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from jaxgmm.ground import checks, digits, draws, files, known
 from jaxgmm.ground.digits import Extent
-from jaxgmm.ground.parts import Part, ahead, filled_up, joined, recut
+from jaxgmm.ground.parts import Part, filled_up, joined, recut
 from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Source
 from jaxgmm.ground.surveys import Reservoir, Spread, Survey, Totals
-from jaxgmm.ground.threads import cores
+from jaxgmm.ground.threads import ahead, cores
 from jaxgmm.ground.written import WRITERS
 
 T = TypeVar("T")
@@ -35,8 +36,8 @@ SEED = 0
 class Batches:
     """Rows that are read a batch at a time: made by `jaxgmm.batches`, and taken by `jaxgmm.fit_batches`.
 
-    Going through it gives every batch as rows of one shape, the last one filled up by rows of weight 0. While one is
-    worked on, the next one is read by another thread.
+    Going through it gives the batches as rows of one shape, the last one filled up by rows of weight 0, and those left
+    out that have no weight at all. While some are worked on, the next one is read by another thread.
 
     Attributes: `n_columns`; `names` of the columns, if they have some; `dtype` of the rows; `batch_size`; `processes`,
     those that have rows of the data set.
@@ -61,16 +62,23 @@ class Batches:
         self.names, self.n_columns = source.names, given.shape[1]
         self.dtype = np.dtype(checks.float_of(given.dtype))
         self._type_given = given.dtype
-        self.batch_size = batch_size or self._suitable(source.n)
+        self.batch_size = self._shared_out(batch_size or self._suitable(source.n))
         self._totals: Totals | None = None
+        # Rows that this process has, once they have been counted.
+        self.n_here: int | None = source.n
 
     def _suitable(self, n: int | None) -> int:
         size = max(1, min(_NUMBERS // self.n_columns, _MOST_ROWS))
-        return size if n is None else min(size, n)
+        return size if n is None else max(1, min(size, n))
+
+    def _shared_out(self, n: int) -> int:
+        """As many rows or more, which all devices share out evenly."""
+        devices = 1 if self._sharding is None else _number(self._sharding)
+        return -(-n // devices) * devices
 
     def __repr__(self) -> str:
         n = "" if self._totals is None else f"{self._totals.n} rows of "
-        return f"Batches({n}{self.n_columns} columns, {self.dtype}, batch_size={self.batch_size})"
+        return f"{type(self).__name__}({n}{self.n_columns} columns, {self.dtype}, batch_size={self.batch_size})"
 
     def __iter__(self) -> Iterator[Evidence]:
         for _, rows in self.each():
@@ -92,8 +100,8 @@ class Batches:
             given = part.get("weights")
             if not weighted or given is None or np.any(given != 0):
                 # Of rows of which it was not known how few they are, one batch is no larger than they.
-                size = n if self._source.n is None and not start else self.batch_size
-                yield n, self._rows(filled_up(part, size), start, n, arranged=True)
+                size = self._shared_out(n) if self._source.n is None and not start else self.batch_size
+                yield n, self._rows(filled_up(part, size), start, n, to_work_on=True)
             start += n
 
     def total(
@@ -161,7 +169,7 @@ class Batches:
             given = part.get("weights")
             present = np.ones(n, bool) if given is None else np.asarray(given) != 0
             if present.any():
-                rows = self._rows(part, start, n, arranged=False)
+                rows = self._rows(part, start, n)
                 weights = np.asarray(rows.weights, np.float64)
                 told = np.asarray(rows.told.weights, np.float64)
                 totals += Totals(n, int(present.sum()), float(weights.sum()), float(told.sum()), float(weights.max()))
@@ -172,6 +180,7 @@ class Batches:
             # One draw for each row, so that no batch decides over the next.
             reservoir.offer(np.where(present, generator.random(n), 2), part)
             start += n
+        self.n_here = start
         return Survey(totals, reservoir, spread)
 
     def _taken(self, survey: Survey) -> Totals:
@@ -181,9 +190,25 @@ class Batches:
             survey.spread.check(self._type_given, self.dtype, self.names)
         return self._totals
 
+    def _plain(self, x: np.ndarray) -> np.ndarray:
+        """Of the type of all rows, or of one that is narrowed to it."""
+        if x.dtype == self._type_given:
+            return x
+        if digits.holds_more(self._type_given, self.dtype):
+            return x
+        with np.errstate(over="ignore"):
+            narrowed = x.astype(self.dtype)
+        # A table without a gap in its first rows may be of a wider type where there is one.
+        if digits.holds_more(x.dtype, self.dtype) and not np.array_equal(narrowed, x, equal_nan=True):
+            raise ValueError(
+                f"source has a part of dtype {x.dtype} behind one of {self._type_given}, which has fewer digits; "
+                f"expected one type: convert it, as by x.astype({self.dtype.name!r})."
+            )
+        return narrowed
+
     def of_part(self, part: Part) -> Evidence:
         """Rows that were taken from it before."""
-        return self._rows(part, None, len(part["x"]), arranged=False)
+        return self._rows(part, None, len(part["x"]))
 
     def apply(self, function: Callable[[Evidence], T]) -> Iterator[T]:
         """What a function says of the rows, batch by batch: a tree of arrays with an entry for each row on axis 0.
@@ -277,19 +302,23 @@ class Batches:
                 raise ValueError(f"source has {other} in some of its parts only; expected it in all or in none.")
             yield part
 
-    def _rows(self, part: Part, start: int | None, n: int, *, arranged: bool) -> Evidence:
-        """Rows as verbs take them; `start` is the number of the first, for messages, and `n` of them are no filling."""
+    def _rows(self, part: Part, start: int | None, n: int, *, to_work_on: bool = False) -> Evidence:
+        """Rows as verbs take them; `start` is the number of the first, for messages, and `n` of them are no filling.
+
+        Those that a pass works on lie on all devices, and in patterns of gaps.
+        """
         x, others = part["x"], {name: array for name, array in part.items() if name != "x"}
         missing = others.pop("missing", None)
         weights = others.pop("weights", None)
         if n < len(x):
             weights = np.ones(len(x), self.dtype) if weights is None else weights
             weights = np.where(np.arange(len(x)) < n, weights, 0)
-        if self._sharding is not None:
+        x = self._plain(x)
+        if self._sharding is not None and to_work_on:
             x = jax.device_put(x.astype(self.dtype, copy=False), self._sharding)
         try:
             return known.evidence(
-                _plain(x, self.dtype),
+                x,
                 weights,
                 others.get("labels"),
                 label_of_component=self._classes,
@@ -298,7 +327,7 @@ class Batches:
                 missing=self._missing if missing is None else missing.astype(bool, copy=False),
                 noise=others.get("noise"),
                 log_evidence=others.get("log_evidence"),
-                arranged=arranged,
+                arranged=to_work_on,
             )
         except ValueError as error:
             if start is None:
@@ -317,8 +346,10 @@ def each_row(told: T, n: int) -> T:
     return told
 
 
-def _plain(x: Any, dtype: Any) -> Any:
-    """Of the type of all rows: one part may be of whole numbers alone."""
-    if isinstance(x, jax.Array) or x.dtype.kind == "f" or not np.issubdtype(dtype, np.floating):
-        return x
-    return x.astype(np.float64)
+def _number(sharding: Any) -> int:
+    """Of the devices that share out the rows."""
+    if not isinstance(sharding, NamedSharding):
+        raise TypeError(f"sharding is of type {type(sharding).__name__}; expected a jax.sharding.NamedSharding.")
+    axes = sharding.spec[0] if len(sharding.spec) else None
+    names = axes if isinstance(axes, tuple) else () if axes is None else (axes,)
+    return math.prod(sharding.mesh.shape[name] for name in names)

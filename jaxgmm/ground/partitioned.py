@@ -37,9 +37,6 @@ class Partitioned(Batches):
                 raise TypeError(f"{what} here, and source has its rows elsewhere; leave it out.")
         self._options = options
 
-    def __repr__(self) -> str:
-        return f"Partitioned{super().__repr__().removeprefix('Batches')}"
-
     def total(
         self,
         function: Callable[[Any, Batches, Watch], T],
@@ -73,7 +70,7 @@ class Partitioned(Batches):
 
     def totals(self) -> Totals:
         if self._totals is None:
-            self._taken(self.total(_survey, (0, 1, 0.0), operator.add))
+            self.n_here = self._taken(self.total(_survey, (0, 1, 0.0), operator.add)).n
         assert self._totals is not None
         return self._totals
 
@@ -86,6 +83,11 @@ class Partitioned(Batches):
             found = self.total(_survey, (seed, size, bound), operator.add).reservoir
             if found.n == min(size, present):
                 return found.kept()[1]
+            if bound > 1:
+                raise ValueError(
+                    f"source had {present} rows with weight, and now has {found.n}; expected the same in every pass. "
+                    "Keep them where they are by persist() or cache(), or write them to files first."
+                )
             bound *= 2
 
 

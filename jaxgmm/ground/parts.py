@@ -1,29 +1,11 @@
 """Parts of rows on their way: dictionaries of arrays of numpy with the rows on axis 0, by what they say of these."""
 
-import concurrent.futures
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 
-T = TypeVar("T")
-
 Part = dict[str, np.ndarray]
 """Of `x`, `weights`, `labels`, `noise`, `log_evidence`, and `missing`, a mask."""
-
-
-def ahead(parts: Iterable[T]) -> Iterator[T]:
-    """The same, each one made by another thread while the one before it is used."""
-    end = object()
-    source = iter(parts)
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, source, end)
-        while True:
-            part: Any = coming.result()
-            if part is end:
-                return
-            coming = reader.submit(next, source, end)
-            yield part
 
 
 def recut(parts: Iterator[Part], size: int) -> Iterator[Part]:

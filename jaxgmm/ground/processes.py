@@ -2,14 +2,16 @@
 
 import contextlib
 import pickle
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
 
-_DONE, _STOPPED, _FAILED = range(3)
+_DONE, _STOPPED, _INTERRUPTED, _FAILED = range(4)
 
 
 class StoppedError(Exception):
@@ -17,16 +19,22 @@ class StoppedError(Exception):
 
 
 class Alone:
-    """This process, whose answers are all there are."""
+    """This process, whose answers are all there are.
 
-    first, number = True, 1
+    Attributes: `first`, whether it is the first of all; their `number`; `interrupted`, whether Ctrl-C was pressed here
+    while it was `held`.
+    """
+
+    first, number, interrupted = True, 1, False
 
     def ask(self, answer: Callable[[], T]) -> list[T]:
         """What `answer` says in each process."""
         return [answer()]
 
-    def leave(self) -> None:
-        """Answer no more: what is being done is stopped, in all of them."""
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, Ctrl-C waits until it can be told to all others with an answer, if there are others."""
+        yield
 
 
 class Together(Alone):
@@ -43,38 +51,52 @@ class Together(Alone):
     def ask(self, answer: Callable[[], T]) -> list[T]:
         kind: int = _DONE
         told: Any = None
-        raised: Exception | None = None
+        raised: BaseException | None = None
         try:
             told = answer()
-        except (StoppedError, KeyboardInterrupt):
-            kind = _STOPPED
+            if self.interrupted:
+                kind, told = _STOPPED, None
+            # Of arrays and numbers that these processes themselves have made.
+            said = pickle.dumps((kind, told))
+        except StoppedError:
+            said = pickle.dumps((_STOPPED, None))
+        except KeyboardInterrupt as error:
+            said, raised = pickle.dumps((_INTERRUPTED, "KeyboardInterrupt")), error
         except Exception as error:
-            kind, told, raised = _FAILED, f"{type(error).__name__}: {error}", error
-        # Of arrays and numbers that these processes themselves have made.
+            said, raised = pickle.dumps((_FAILED, f"{type(error).__name__}: {error}")), error
         try:
-            all_told = _gathered(pickle.dumps((kind, told)))
+            all_said = _gathered(said)
         except Exception as error:
+            what = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RuntimeError(
-                f"This process has lost the others, as if one of them had ended: {str(error).splitlines()[0]}. Start "
-                "them all again; with a checkpoint, a fit goes on from where it was."
+                f"This process has lost the others, as if one of them had ended: {what}. Start them all again; with a "
+                "checkpoint, a fit goes on from where it was."
             ) from (raised or error)
-        found = [pickle.loads(one) for one in all_told]
         if raised is not None:
             raise raised
+        found = [pickle.loads(one) for one in all_said]
         for place, (other, what) in enumerate(found):
-            if other == _FAILED:
+            if other in (_FAILED, _INTERRUPTED):
                 raise RuntimeError(f"Process {place} failed, and with it all others: {what}")
         if any(other == _STOPPED for other, _ in found):
             raise StoppedError
         return [what for _, what in found]
 
-    def leave(self) -> None:
-        with contextlib.suppress(StoppedError, RuntimeError):
-            self.ask(_stop)
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # no thread but the main one hears of Ctrl-C
+            return
 
+        def remember(*_: Any) -> None:
+            self.interrupted = True
 
-def _stop() -> None:
-    raise StoppedError
+        before = signal.signal(signal.SIGINT, remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self.interrupted = False
 
 
 def _gathered(told: bytes) -> list[bytes]:

@@ -175,14 +175,16 @@ def _of_path(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sourc
     if not paths:
         raise FileNotFoundError(f"{path}: there is no such file, folder, or file of such a name.")
     if len(paths) == 1 and os.path.isdir(paths[0]):
-        endings = {os.path.splitext(name)[1].lower() for _, _, names in os.walk(paths[0]) for name in names}
+        endings = {os.path.splitext(name)[1].lower() for name in files_within(paths[0])}
         known = sorted(endings & {*_TABLES, ".npy"})
         if len(known) != 1:
             found = ", ".join(known) or "none"
             raise ValueError(f"{path} is a folder with files of the endings {found}; expected files of one known kind.")
         (ending,) = known
     else:
-        ending = os.path.splitext(paths[0])[1].lower()
+        ending, *others = dict.fromkeys(os.path.splitext(name)[1].lower() for name in paths)
+        if others:
+            raise ValueError(f"{path} stands for files of the endings {ending} and {others[0]}; expected one kind.")
     if ending == ".npy":
         files = [name for one in paths for name in _files(one, ending)]
         arrays = [np.load(name, mmap_mode="r", allow_pickle=False) for name in files]
@@ -203,12 +205,12 @@ def _of_path(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sourc
 def _files(path: str, ending: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    return sorted(
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if os.path.splitext(name)[1].lower() == ending
-    )
+    return sorted(name for name in files_within(path) if os.path.splitext(name)[1].lower() == ending)
+
+
+def files_within(path: str) -> list[str]:
+    """The files of a folder and of those in it, but for those that Spark and Hadoop name as no part of a table."""
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if name[0] not in "._"]
 
 
 def _of_list(value: Sequence[Any], beside: Beside, columns: Sequence[str] | None) -> Source:

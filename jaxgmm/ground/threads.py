@@ -20,12 +20,12 @@ def side_by_side(function: Callable[[Any], T], given: Iterable[Any], *, in_turn:
     Programs that take several devices wait for each other there, so that they are to be called `in_turn`.
     """
     with concurrent.futures.ThreadPoolExecutor(1 if in_turn else cores()) as pool:
-        yield from pool.map(_in_this_setting(function), given)
+        yield from pool.map(in_this_setting(function), given)
 
 
 def as_they_come(function: Callable[[Any], T], given: Iterable[Any], workers: int) -> Iterator[T]:
-    """`function` of each, in order, so many at a time; no more than one of the others is taken before it is needed."""
-    call = _in_this_setting(function)
+    """`function` of each, in order, so many at a time; of the given, no more than one beyond these is taken ahead."""
+    call = in_this_setting(function)
     coming: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for one in given:
@@ -36,6 +36,18 @@ def as_they_come(function: Callable[[Any], T], given: Iterable[Any], workers: in
             yield coming.popleft().result()
 
 
+def ahead(parts: Iterable[T]) -> Iterator[T]:
+    """The same, each one made by another thread while the one before it is used."""
+    end: Any = object()
+    source = iter(parts)
+    following = in_this_setting(lambda source: next(source, end))
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(following, source)
+        while (part := coming.result()) is not end:
+            coming = reader.submit(following, source)
+            yield part
+
+
 def cores() -> int:
     """Of a CPU, how many this process may use; 1 where programs run on an accelerator, which one of them fills."""
     if jax.default_backend() != "cpu":
@@ -43,7 +55,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:
+def in_this_setting(function: Callable[[Any], T]) -> Callable[[Any], T]:
     """`function` under the settings of JAX that hold here, which other threads do not see."""
     here = _settings()
 

@@ -147,10 +147,10 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         labels = labels_of(y, X, self.n_components)
         with jax.enable_x64(X.dtype == np.float64):
             rows = padded_rows(X, weights, labels=labels, noise=noise)
-            before = jax.tree.map(jnp.asarray, self._online)
+            before, bounds = jax.tree.map(jnp.asarray, self._online), getattr(self, "lower_bounds_", [])
             if before is None:
                 begin = jax.tree.map(jnp.asarray, self._parameters(X.dtype)).mixture(self.covariance_type)
-                before, self.n_iter_, self.lower_bounds_ = online(begin, scale_from(rows)), 0, []
+                before, bounds = online(begin, scale_from(rows)), []
             state = online_step(
                 before,
                 rows,
@@ -166,9 +166,9 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         self._online, self._is_weighted = state, sample_weight is not None
         self._set(found, state.scale.dtype, {})
         self.converged_ = False
-        self.n_iter_ += 1
         self.lower_bound_ = float(state.statistics.log_likelihood)
-        self.lower_bounds_ = [*self.lower_bounds_, self.lower_bound_]
+        self.lower_bounds_ = [*bounds, self.lower_bound_]
+        self.n_iter_ = len(self.lower_bounds_)
         return self
 
     def bic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
