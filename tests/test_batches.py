@@ -243,11 +243,13 @@ WRONG = {
     "an object": (object, {}, TypeError, "source is of type object; expected an array, a path"),
     "twice": (lambda: jaxgmm.batches(x()), {}, TypeError, "source is Batches already"),
     "weights": (x, {"weights": np.ones(5)}, ValueError, r"weights has shape \(5,\) and source has 1000 rows"),
-    "weights by name": (x, {"weights": "w"}, TypeError, "weights is 'w'; expected an array"),
+    "weights by name": (x, {"weights": "w"}, TypeError, "weights is of type str; expected an array"),
     "weights beside a list": (lambda: [x()], {"weights": np.ones(N)}, TypeError, "make each part by jaxgmm.rows"),
     "no column": (table, {"weights": "w"}, ValueError, "'w' is no column of source, which has c0, c1, c2"),
     "columns": (x, {"columns": ["a"]}, TypeError, "whose columns have no names"),
     "missing": (x, {"missing": "drop"}, ValueError, "missing is 'drop'; expected one of 'error', 'nan'"),
+    "a key": (lambda: KEY, {}, ValueError, r"and has shape \(\); expected two axes"),
+    "weights as a list": (x, {"weights": [1.0] * N}, TypeError, "weights is of type list; expected an array"),
     "words": (lambda: pandas.DataFrame({"a": ["b"]}), {}, TypeError, "column 'a' of source has dtype"),
 }
 
@@ -331,3 +333,81 @@ def test_files_beside_a_table_are_no_part_of_it(tmp_path):
         jaxgmm.batches(tmp_path)
     with pytest.raises(ValueError, match=r"stands for files of the endings .parquet and .csv; expected one kind"):
         jaxgmm.batches(tmp_path / "rows-*")
+
+
+@once
+def test_what_is_masked_is_missing():
+    mask = np.random.default_rng(1).random((N, D)) < 0.2
+    masked = np.ma.masked_array(np.where(mask, -9999.0, x()), mask)
+    source = jaxgmm.batches(masked, missing="nan", batch_size=300)
+    found = list(source)
+    np.testing.assert_array_equal(np.concatenate([rows.seen for rows in found])[:N], ~mask)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        jaxgmm.batches(masked).totals()
+
+
+@once
+def test_rows_without_weight_are_told_of_as_well():
+    mixture = jaxgmm.from_parameters([0.5, 0.5], [[0.0] * D, [1.0] * D], [1.0, 2.0], "spherical")
+    weights = np.where(np.arange(N) < 500, 1, 0)
+    rows = np.where((np.arange(N) == 700)[:, None], np.nan, x())
+    told = np.concatenate(list(jaxgmm.batches(rows, weights=weights, batch_size=250).apply(mixture.log_prob)))
+    assert told.shape == (N,)
+    np.testing.assert_allclose(told[500:600], mixture.log_prob(x()[500:600]), rtol=1e-5)
+
+
+@once
+def test_files_that_cannot_be_written_as_they_are(tmp_path):
+    source = jaxgmm.batches(x(), batch_size=300)
+    for name, function, message in (
+        ("a.npy", lambda rows: np.full(rows.n, None), "an array has dtype object"),
+        ("a.npy", lambda rows: rows.x.astype("bfloat16"), "an array has dtype bfloat16"),
+        ("a.parquet", lambda rows: {"p": rows.x, "p_1": rows.x[:, 0]}, "two arrays make a column 'p_1'"),
+        ("a.parquet", lambda rows: {"p": rows.x.astype("bfloat16")}, "column 'p_0' has dtype bfloat16"),
+        ("a.parquet", lambda rows: {}, "function gave no arrays"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            source.write(tmp_path / name, function)
+        assert not (tmp_path / name).exists()
+
+
+@once
+def test_tables_are_of_the_columns_of_all_files(tmp_path):
+    """Of types that hold what is in any of them, and in text wherever a fraction comes first."""
+    whole = pandas.DataFrame({"a": np.arange(N), "b": 1.5})
+    whole.to_parquet(tmp_path / "1.parquet")
+    (whole + 0.5).to_parquet(tmp_path / "2.parquet")
+    found = jaxgmm.batches(tmp_path)
+    assert found.totals().n == 2 * N
+    np.testing.assert_allclose(found.sample(n=2 * N).x[N:, 0], np.arange(N) + 0.5)
+    whole.rename(columns={"b": "c"}).to_parquet(tmp_path / "3.parquet")
+    with pytest.raises(ValueError, match=r"3\.parquet and .*1\.parquet differ in column 'b'"):
+        jaxgmm.batches(tmp_path, missing="nan")
+    late = pandas.DataFrame({"a": [1] * 200_000 + [0.5]})
+    late["a"] = [str(value) for value in [1] * 200_000 + [0.5]]
+    late.to_csv(tmp_path / "late.csv", index=False)
+    assert jaxgmm.batches(tmp_path / "late.csv").totals().n == 200_001
+
+
+@once
+def test_a_function_may_give_a_single_part():
+    for given in (x(), table(), jaxgmm.rows(x())):
+        assert jaxgmm.batches(lambda given=given: given).totals().n == N
+
+
+@once
+def test_the_first_rows_of_a_table_are_soon_looked_at(tmp_path, monkeypatch):
+    """Not one by one: a reader takes as long for one row as for some thousands."""
+    pyarrow.parquet.write_table(table(), tmp_path / "rows.parquet")
+    asked, of = [], pyarrow.dataset.FileSystemDataset.to_batches
+
+    class Watched:
+        def __init__(self, dataset):
+            self._dataset, self.schema = dataset, dataset.schema
+
+        def to_batches(self, **options):
+            asked.append(options["batch_size"])
+            return of(self._dataset, **options)
+
+    jaxgmm.batches(Watched(pyarrow.dataset.dataset(tmp_path / "rows.parquet")))
+    assert min(asked) >= 1000

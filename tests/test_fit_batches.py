@@ -363,3 +363,40 @@ def test_rows_are_counted_without_what_fills_batches_up():
     question = Question(CASES[0].mixture(), LIKELIHOOD, jnp.ones(()), jnp.zeros(()))
     statistics_of(in_batches(CASES[0].data()), question, told.append)
     assert told == [250, 250, 100]
+
+
+@once
+def test_rows_that_change_between_passes_are_found():
+    x, told = np.asarray(CASES[0].data()), []
+
+    def growing():
+        told.append(None)
+        return iter([x] if len(told) < 4 else [x, x])
+
+    with pytest.raises(ValueError, match="source has given rows of weight 1200 in a pass, and had 600 before"):
+        jaxgmm.fit_batches(CASES[0].start(), jaxgmm.batches(growing), tol=0)
+    once_only = iter([x[:300], x[300:]])
+    with pytest.raises(ValueError, match="no rows"):
+        jaxgmm.fit_batches(CASES[0].start(), lambda: once_only)
+
+
+@once
+def test_a_checkpoint_is_of_its_rows_to_the_bit(tmp_path):
+    x, start, path = np.asarray(CASES[0].data()), CASES[0].start(), tmp_path / "fit.npz"
+    options = {"scale": np.ones(2), "checkpoint": path, "max_iter": 1}
+    jaxgmm.fit_batches(start, in_batches(x), **options)
+    other = np.array(x)
+    other[417, 1] = np.nextafter(other[417, 1], 9)
+    with pytest.raises(ValueError, match="with other rows"):
+        jaxgmm.fit_batches(start, in_batches(other), **options)
+
+
+@once
+def test_labels_that_are_none_are_named():
+    x = np.asarray(CASES[0].data())
+    with pytest.raises(ValueError, match="labels holds 5, which is no component that is there"):
+        jaxgmm.fit_batches(CASES[0].start(), in_batches(x, labels=np.where(np.arange(N) == 400, 5, -1)))
+    with pytest.raises(ValueError, match="label_of_component has 2 entries, and there are 3 components"):
+        jaxgmm.fit_batches(CASES[0].start(), in_batches(x, labels=np.full(N, -1), label_of_component=(0, 1)))
+    with pytest.raises(TypeError, match="callback is of type int"):
+        jaxgmm.fit_batches(CASES[0].start(), in_batches(x), callback=3)

@@ -228,3 +228,11 @@ def test_numbers_that_say_nothing_are_refused():
             jaxgmm.online_step(state, x, **given)
     traced = jax.jit(lambda memory: jaxgmm.online_step(state, x, memory=memory))(0.0)
     assert int(traced.status) == Status.NON_FINITE
+
+
+@pytest.mark.skipif(dtype() is np.float64, reason="nothing is rounded")
+def test_digits_that_the_mixture_needs_are_not_lost():
+    start = jaxgmm.from_parameters([0.5, 0.5], [[1e7], [1e7]], [1e-3, 2e-3], "spherical")
+    x = 1e7 + 1e-3 * np.random.default_rng(0).normal(size=(500, 1))
+    with pytest.raises(ValueError, match="float64 in column 0 that float32 rounds by"):
+        jaxgmm.fit_online(start, x, scale=[1e-3])

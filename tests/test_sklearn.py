@@ -341,3 +341,16 @@ def test_a_batch_that_cannot_be_taken_changes_nothing():
             estimator.partial_fit(**given)
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(estimator, name), value)
+
+
+def test_batches_are_of_the_mixture_that_there_is():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    estimator = GaussianMixture(2, random_state=0).partial_fit(x)
+    for given in ({"n_components": 3}, {"covariance_type": "tied"}):
+        with pytest.raises(ValueError, match="partial_fit goes on from 2 components of covariance_type 'full'"):
+            estimator.set_params(**given).partial_fit(x)
+        estimator.set_params(n_components=2, covariance_type="full")
+    with pytest.raises(ValueError, match="reg_covar"):
+        estimator.set_params(reg_covar=-1).partial_fit(x)
+    # Digits that it has by now are kept.
+    assert estimator.set_params(reg_covar=1e-6).partial_fit(x.astype(np.float32)).means_.dtype == np.float64

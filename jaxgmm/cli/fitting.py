@@ -75,6 +75,8 @@ class FitCommand:
         if self.sort is not None and self.labels is not None:
             raise Problem("--sort and --labels both say in what order components are; leave --sort out.", 2)
         check_folders(out, assign, figure, self.resume)
+        if self.resume is not None and self.resume in (out, assign, figure, self.data):
+            raise Problem(f"--resume is {self.resume}, which is another file of this command; name one of its own.", 2)
         if figure is not None:
             check_figure(figure)
         with opened(self.data, self.layout) as table:

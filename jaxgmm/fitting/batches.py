@@ -32,6 +32,8 @@ from jaxgmm.model.statistics import Statistics
 
 # A state is kept no more often than that, but at the end and where a fit is stopped.
 _SECONDS_BETWEEN = 1.0
+# Share of the weight of all rows by which rounding does not change it.
+_OTHER = 1e-4
 
 
 def fit_batches(
@@ -47,7 +49,7 @@ def fit_batches(
     history_size: int = 128,
     checkpoint: str | os.PathLike[str] | None = None,
     max_seconds: Any = None,
-    callback: Callable[[FitResult], Any] | None = None,
+    callback: Any = None,
     progress: bool = False,
 ) -> FitResult:
     """`fit` to rows that need not fit into memory, or that others hold: the same steps, each a pass over all rows.
@@ -94,6 +96,7 @@ def fit_batches(
     'CONVERGED'
     """
     started = time.monotonic()
+    checks.function("callback", callback)
     rows = source if isinstance(source, Batches) else batches(source)
     mixture = pytree.cast(check_mixture(mixture), rows.dtype)
     if rows.n_columns != mixture.n_columns:
@@ -103,7 +106,7 @@ def fit_batches(
     totals = rows.totals()
     of = {
         "mixture": kept.digest(mixture),
-        "rows": [totals.n, totals.weight, totals.told],
+        "rows": [totals.n, totals.weight, totals.told, totals.fingerprint],
         "regularization or scale": kept.digest(climb.floor),
         "objective": kept.digest(climb.objective),
         "acceleration": acceleration,
@@ -132,6 +135,7 @@ def fit_batches(
                 proposal = _propose(climb, state)
                 question = Question(proposal.mixture, climb.objective, climb.unit, proposal.reference)
                 statistics = statistics_of(rows, question, watch)
+                _check_weight(statistics, climb)
                 state = _accept(climb, state, proposal, _in_type(statistics, rows.dtype))
                 if keeps is not None and time.monotonic() > saved + _SECONDS_BETWEEN:
                     _kept(keeps, of, state)
@@ -156,6 +160,17 @@ def fit_batches(
         alone = statistics_of(rows, question).log_likelihood * float(climb.unit)
         value = jnp.asarray(alone, rows.dtype)
     return dataclasses.replace(result, log_likelihood=jnp.where(jnp.isnan(result.objective), jnp.nan, value))
+
+
+def _check_weight(statistics: Statistics, climb: Climb) -> None:
+    """Raise where a pass has seen other rows than the first one counted."""
+    weight, total = float(statistics.n), float(climb.total)
+    if abs(weight - total) > _OTHER * total:
+        unit = float(climb.unit)
+        raise ValueError(
+            f"source has given rows of weight {unit * weight:g} in a pass, and had {unit * total:g} before; expected "
+            "the same rows in every pass. Write them to files first, or let jaxgmm.fit_online go through them once."
+        )
 
 
 def _kept(path: str | os.PathLike[str], of: dict[str, Any], state: State) -> None:

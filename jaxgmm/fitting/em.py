@@ -360,7 +360,7 @@ def _fit(
     # all are 0 there is nothing to fit: NaN, as after any failure, and not the log-likelihood 0 of no rows.
     unit = jax.lax.stop_gradient(jnp.max(rows.weights))
     unit = jnp.where(unit > 0, unit, jnp.nan)
-    blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size)
+    blocks = rows.divided(unit).in_blocks(block_size)
     floor = floor_of(scale, regularization)
     given = rows, floor, objective
     # The loop is not differentiated: derivatives are those of the point where it ends.

@@ -271,7 +271,7 @@ def _fit_gradient(
     dtype = rows.x.dtype
     unit = jnp.max(rows.weights)
     unit = jnp.where(unit > 0, unit, jnp.nan)
-    rows = dataclasses.replace(rows, weights=rows.weights / unit)
+    rows = rows.divided(unit)
     weights = rows.weights
     total = jnp.maximum(jnp.sum(weights), jnp.finfo(dtype).tiny)
     gapless, columns = standard(rows, scale)

@@ -1,9 +1,9 @@
 """Online EM: rows are seen once, a batch at a time, and each batch moves the mixture."""
 
 import dataclasses
+import functools
 import itertools
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model import extents
 from jaxgmm.model.evidence import batches
 from jaxgmm.model.mixture import Mixture, check_mixture, check_rows
 from jaxgmm.model.objective import Objective, objective_of
@@ -145,7 +146,7 @@ def fit_online(
     objective: Any = None,
     batch_size: int | None = None,
     max_seconds: Any = None,
-    callback: Callable[[Online], Any] | None = None,
+    callback: Any = None,
     progress: bool = False,
 ) -> Online:
     """One pass over rows that may not be read again: `online_step` for each batch.
@@ -178,6 +179,7 @@ def fit_online(
     [0.5, 0.5]
     """
     mixture = check_mixture(mixture)
+    checks.function("callback", callback)
     ends = time.monotonic() + checks.seconds("max_seconds", max_seconds)
     rows_in = source if isinstance(source, Batches) else batches(_again(source), batch_size=batch_size)
     if rows_in.processes.number > 1:
@@ -188,7 +190,7 @@ def fit_online(
     state = None if scale is None else online(mixture, scale)
     with Bar(None, progress, "rows") as bar:
         try:
-            for n, rows in rows_in.each():
+            for n, rows in rows_in.each(extent=functools.partial(extents.of_whole, mixture)):
                 if state is None:
                     state = online(mixture, scale_from(rows))
                 state = online_step(

@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm.ground import known, shares
 from jaxgmm.ground.batches import Batches, Watch
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
@@ -37,7 +39,8 @@ class Question:
 def statistics_of(batches: Batches, question: Question, watch: Watch = lambda n: None) -> Statistics:
     """Over all rows, wherever they are, in float64 of numpy; some of them have weight."""
     found = batches.total(statistics_over, question, _added, watch)
-    assert found is not None, "no rows have weight"
+    if found is None:
+        raise ValueError("source has given no rows with weight in a pass, and had some before; expected the same.")
     return found
 
 
@@ -48,8 +51,11 @@ def statistics_over(question: Question, batches: Batches, watch: Watch = lambda 
     batches.
     """
 
+    there = shares.present(jnp.asarray(question.mixture.log_weights))
+
     def of(batch: tuple[int, Evidence]) -> tuple[int, Any]:
         n, rows = batch
+        rows = known.of_components(rows, there)
         with rows.on_devices():
             taken = _statistics(question, rows, block_size=block_size_of(question.mixture, rows))
         return n, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), taken)

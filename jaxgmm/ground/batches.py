@@ -17,7 +17,7 @@ from jaxgmm.ground.parts import Part, filled_up, joined, recut
 from jaxgmm.ground.processes import Alone
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sources import Source
-from jaxgmm.ground.surveys import Reservoir, Spread, Survey, Totals
+from jaxgmm.ground.surveys import Reservoir, Spread, Survey, Totals, fingerprint_of
 from jaxgmm.ground.threads import ahead, cores
 from jaxgmm.ground.written import WRITERS
 
@@ -29,6 +29,8 @@ Watch = Callable[[int], None]
 # is then little of it, and a few batches are little memory.
 _NUMBERS, _MOST_ROWS = 2**21, 2**18
 _SAMPLE = 100_000
+# Rows to look at first: a reader of tables takes as long for one as for some thousands.
+_LOOK = 2**12
 # That of the rows whose spread is taken for that of all where no scale is given.
 SEED = 0
 
@@ -55,14 +57,15 @@ class Batches:
     ) -> None:
         self.processes = processes or Alone()
         self._source, self._missing, self._classes, self._sharding = source, missing, classes, sharding
-        first = source.blank or next(iter(source.parts(1)), None)
+        first = source.blank or next((part for part in source.parts(_LOOK) if len(part["x"])), None)
         if first is None:
             raise ValueError("source has no rows; expected at least one.")
         given = checks.table("source", first["x"], None).array
         self.names, self.n_columns = source.names, given.shape[1]
         self.dtype = np.dtype(checks.float_of(given.dtype))
         self._type_given = given.dtype
-        self.batch_size = self._shared_out(batch_size or self._suitable(source.n))
+        most = batch_size if source.n is None or batch_size is None else min(batch_size, max(1, source.n))
+        self.batch_size = self._shared_out(most or self._suitable(source.n))
         self._totals: Totals | None = None
         # Rows that this process has, once they have been counted.
         self.n_here: int | None = source.n
@@ -89,10 +92,11 @@ class Batches:
         """How many batches are worked on at a time; of batches on several devices, one."""
         return cores() if self._sharding is None else 1
 
-    def each(self, *, weighted: bool = True) -> Iterator[tuple[int, Evidence]]:
+    def each(self, *, weighted: bool = True, extent: Any = None) -> Iterator[tuple[int, Evidence]]:
         """Every batch, with how many of its rows are no filling.
 
-        If they are to be `weighted`, batches without any weight are left out.
+        If they are to be `weighted`, batches without any weight are left out. The digits of entries are compared with
+        an `extent`, as `known.evidence` has it; by default they have been, over all rows.
         """
         start = 0
         for part in ahead(self._parts()):
@@ -101,7 +105,7 @@ class Batches:
             if not weighted or given is None or np.any(given != 0):
                 # Of rows of which it was not known how few they are, one batch is no larger than they.
                 size = self._shared_out(n) if self._source.n is None and not start else self.batch_size
-                yield n, self._rows(filled_up(part, size), start, n, to_work_on=True)
+                yield n, self._rows(filled_up(part, size), start, n, to_work_on=True, extent=extent)
             start += n
 
     def total(
@@ -172,7 +176,8 @@ class Batches:
                 rows = self._rows(part, start, n)
                 weights = np.asarray(rows.weights, np.float64)
                 told = np.asarray(rows.told.weights, np.float64)
-                totals += Totals(n, int(present.sum()), float(weights.sum()), float(told.sum()), float(weights.max()))
+                sums = float(weights.sum()), float(told.sum()), float(weights.max())
+                totals += Totals(n, int(present.sum()), *sums, fingerprint_of(part, start))
                 if spread is not None:
                     spread.add(part["x"][present], self.dtype)
             else:
@@ -205,6 +210,10 @@ class Batches:
                 f"expected one type: convert it, as by x.astype({self.dtype.name!r})."
             )
         return narrowed
+
+    def _boundless(self, rough: bool) -> Extent:
+        """Beside which no digit matters."""
+        return Extent(np.zeros(self.n_columns), np.full(self.n_columns, np.inf))
 
     def of_part(self, part: Part) -> Evidence:
         """Rows that were taken from it before."""
@@ -291,6 +300,8 @@ class Batches:
     def _checked(self, parts: Iterator[Part]) -> Iterator[Part]:
         names: set[str] | None = None
         for part in parts:
+            if not len(part["x"]):
+                continue
             if part["x"].ndim != 2 or part["x"].shape[1] != self.n_columns:
                 raise ValueError(
                     f"source has a part of shape {part['x'].shape}, and its first one has {self.n_columns} columns; "
@@ -302,7 +313,7 @@ class Batches:
                 raise ValueError(f"source has {other} in some of its parts only; expected it in all or in none.")
             yield part
 
-    def _rows(self, part: Part, start: int | None, n: int, *, to_work_on: bool = False) -> Evidence:
+    def _rows(self, part: Part, start: int | None, n: int, *, to_work_on: bool = False, extent: Any = None) -> Evidence:
         """Rows as verbs take them; `start` is the number of the first, for messages, and `n` of them are no filling.
 
         Those that a pass works on lie on all devices, and in patterns of gaps.
@@ -310,6 +321,9 @@ class Batches:
         x, others = part["x"], {name: array for name, array in part.items() if name != "x"}
         missing = others.pop("missing", None)
         weights = others.pop("weights", None)
+        if weights is not None and not np.any(weights):
+            # Absent rows, which may hold anything, of which something is to be said all the same.
+            x, weights, missing = np.where(np.isfinite(x), x, 0), None, None
         if n < len(x):
             weights = np.ones(len(x), self.dtype) if weights is None else weights
             weights = np.where(np.arange(len(x)) < n, weights, 0)
@@ -322,8 +336,7 @@ class Batches:
                 weights,
                 others.get("labels"),
                 label_of_component=self._classes,
-                # Whether the type has digits enough is seen from all rows.
-                extent=lambda rough: Extent(np.zeros(self.n_columns), np.full(self.n_columns, np.inf)),
+                extent=extent or self._boundless,
                 missing=self._missing if missing is None else missing.astype(bool, copy=False),
                 noise=others.get("noise"),
                 log_evidence=others.get("log_evidence"),

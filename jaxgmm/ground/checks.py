@@ -144,6 +144,12 @@ def steps(name: str, value: Any) -> Int[Array, ""]:
     return jnp.where(number < largest, number, 0).astype(jnp.int32) + jnp.where(number < largest, 0, largest)
 
 
+def function(name: str, value: Any) -> None:
+    """Raise for what is no function, and not None either."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} is of type {type(value).__name__}; expected a function, or None.")
+
+
 def seconds(name: str, value: Any) -> float:
     """A time not below 0; None is one without end."""
     if value is None:

@@ -1,8 +1,4 @@
-"""Where rows are that are read a part at a time: arrays with slices, files, lists of these, functions giving them.
-
-A part is a dictionary of arrays of numpy with the rows on axis 0, by what they say of these: `x`, `weights`, `labels`,
-`noise`, `log_evidence`, and `missing`, a mask.
-"""
+"""Where rows are that are read a part at a time: arrays with slices, files, lists of these, functions giving them."""
 
 import dataclasses
 import functools
@@ -12,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxgmm.ground import containers, frames, partitions
@@ -85,7 +80,10 @@ def _of_slices(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sou
     n = value.shape[0]
     for name, given in beside.items():
         if not hasattr(given, "shape"):
-            raise TypeError(f"{name} is {given!r}; expected an array with an entry for each row, as source is one.")
+            raise TypeError(
+                f"{name} is of type {type(given).__name__}; expected an array with an entry for each row, as source is "
+                f"one. Use numpy.asarray({name}) of a list."
+            )
         if given.shape[:1] != (n,):
             raise ValueError(f"{name} has shape {given.shape} and source has {n} rows; expected an entry for each row.")
     arrays = {"x": value, **beside}
@@ -93,7 +91,7 @@ def _of_slices(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sou
     def parts(size: int) -> Iterator[Part]:
         read = 0
         for start in range(0, n, size):
-            yield {name: np.asarray(array[start : start + size]) for name, array in arrays.items()}
+            yield {name: _plain(array[start : start + size]) for name, array in arrays.items()}
             read += size
             if read * value.shape[1] * np.dtype(value.dtype).itemsize > _MAPPED:
                 read = 0
@@ -101,6 +99,11 @@ def _of_slices(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sou
                     let_go(array)
 
     return Source(parts, n=n)
+
+
+def _plain(array: Any) -> np.ndarray:
+    """Without a mask: NaN stands there."""
+    return frames.filled(array) if isinstance(array, np.ma.MaskedArray) else np.asarray(array)
 
 
 def let_go(array: Any) -> None:
@@ -187,7 +190,7 @@ def _of_path(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sourc
             raise ValueError(f"{path} stands for files of the endings {ending} and {others[0]}; expected one kind.")
     if ending == ".npy":
         files = [name for one in paths for name in _files(one, ending)]
-        arrays = [np.load(name, mmap_mode="r", allow_pickle=False) for name in files]
+        arrays = [_mapped(name) for name in files]
         return _of_slices(arrays[0], beside, columns) if len(arrays) == 1 else _of_list(arrays, beside, columns)
     if ending not in _TABLES:
         raise ValueError(
@@ -198,8 +201,38 @@ def _of_path(value: Any, beside: Beside, columns: Sequence[str] | None) -> Sourc
         import pyarrow.dataset
     except ImportError:
         raise ImportError(f"{path} is read by pyarrow: pip install 'jaxgmm[files]'.") from None
-    dataset = pyarrow.dataset.dataset(paths if len(paths) > 1 else paths[0], format=_TABLES[ending])
-    return _of_dataset(dataset, beside, columns)
+    opened = functools.partial(pyarrow.dataset.dataset, paths if len(paths) > 1 else paths[0], format=_TABLES[ending])
+    return _of_dataset(opened(schema=_schema_of(opened(), text=ending == ".csv")), beside, columns)
+
+
+def _schema_of(dataset: Any, *, text: bool) -> Any:
+    """The columns that all files of a data set have, of types that hold what is in any of them."""
+    import pyarrow
+
+    schemas = [(one.path, one.physical_schema) for one in dataset.get_fragments()]
+    first_path, first = schemas[0] if schemas else ("", dataset.schema)
+    for path, schema in schemas:
+        if other := sorted(set(schema.names) ^ set(first.names)):
+            raise ValueError(f"{path} and {first_path} differ in column {other[0]!r}; expected the same ones.")
+    try:
+        whole = pyarrow.unify_schemas([schema for _, schema in schemas] or [first], promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"files of source differ in the type of a column: {error}") from error
+    if not text:
+        return whole
+    # Of text the types are those of its first lines, and a fraction may come later.
+    number = pyarrow.float64()
+    whole_numbers = [place for place, field in enumerate(whole) if pyarrow.types.is_integer(field.type)]
+    for place in whole_numbers:
+        whole = whole.set(place, whole.field(place).with_type(number))
+    return whole
+
+
+def _mapped(path: str) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as .npy: {error}") from error
 
 
 def _files(path: str, ending: str) -> list[str]:
@@ -217,7 +250,7 @@ def _of_list(value: Sequence[Any], beside: Beside, columns: Sequence[str] | None
     """Several of them, one after the other."""
     if not value:
         raise ValueError("source is an empty list; expected at least one array, path or record of rows.")
-    if np.ndim(value[0]) == 0 and not isinstance(value[0], (str, os.PathLike, Evidence)) and np.isscalar(value[0]):
+    if np.isscalar(value[0]) and not isinstance(value[0], str):
         raise ValueError("source is a list of numbers; expected two axes, (rows, columns).")
     if all(isinstance(one, (list, tuple)) for one in value):
         return _of_slices(containers.plain("source", list(value)), beside, columns)
@@ -238,6 +271,9 @@ def _of_function(value: Callable[[], Iterable[Any]], beside: Beside, columns: Se
 
     def parts(size: int) -> Iterator[Part]:
         given = value()
+        # One part by itself, which would be gone through by letters, names or rows.
+        if any(applies(given) for applies, read in _KINDS if read not in (_of_list, _of_function)):
+            given = [given]
         if not hasattr(given, "__iter__"):
             raise TypeError(f"source gave something of type {type(given).__name__}; expected an iterable of parts.")
         for one in given:
@@ -337,7 +373,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Beside, Sequence[str] 
     (lambda value: isinstance(value, (str, os.PathLike)), _of_path),
     (partitions.is_held, _of_partitions),
     (lambda value: frames.columns_of(value) is not None, _of_frame),
-    (lambda value: isinstance(value, jax.Array) or _has_slices(value), _of_slices),
+    (_has_slices, _of_slices),
     (lambda value: hasattr(value, "to_batches") and hasattr(value, "schema"), _of_dataset),
     (lambda value: isinstance(value, (list, tuple)), _of_list),
     (lambda value: callable(value) and not hasattr(value, "shape"), _of_function),

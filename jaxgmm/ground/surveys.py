@@ -1,6 +1,7 @@
 """What one pass says of rows: what they add up to, a sample, and whether a type has the digits for them."""
 
 import dataclasses
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ class Totals:
     """What all rows add up to. Those of parts of the rows add up with `+`.
 
     Fields: `n`, how many rows there are; `present`, how many of positive weight; `weight` of all; `told`, that of rows
-    of which something is known; `largest` weight of one.
+    of which something is known; `largest` weight of one; `fingerprint`, by which other rows are told from these
+    where they come in the same batches.
     """
 
     n: int = 0
@@ -22,6 +24,7 @@ class Totals:
     weight: float = 0.0
     told: float = 0.0
     largest: float = 0.0
+    fingerprint: int = dataclasses.field(default=0, compare=False, repr=False)
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -30,6 +33,7 @@ class Totals:
             self.weight + other.weight,
             self.told + other.told,
             max(self.largest, other.largest),
+            (self.fingerprint + other.fingerprint) % 2**64,
         )
 
     def checked(self) -> "Totals":
@@ -39,6 +43,14 @@ class Totals:
         if not self.present:
             raise ValueError("weights are all zero; at least one row must have a positive weight.")
         return self
+
+
+def fingerprint_of(part: Part, start: int) -> int:
+    """A number that changes with any bit of the rows from the one of that number on."""
+    found = start
+    for name in sorted(part):
+        found = zlib.crc32(np.ascontiguousarray(part[name]).data, found & 0xFFFFFFFF)
+    return found
 
 
 class Reservoir:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+# Kinds of types that files of numpy and of Arrow have.
+_NUMBERS = "biuf"
+
 
 def _to_npy(draft: str, told: Iterator[Any]) -> int:
     with Growing(draft) as file:
@@ -39,6 +42,8 @@ class Growing:
 
     def add(self, array: np.ndarray) -> None:
         """More rows."""
+        if array.dtype.kind not in _NUMBERS:
+            raise ValueError(f"an array has dtype {array.dtype}; expected numbers that numpy itself knows.")
         if not self.n:
             self._dtype, self._shape = array.dtype, array.shape[1:]
             self._file.seek(0)
@@ -73,7 +78,11 @@ def _to_parquet(draft: str, told: Iterator[Any]) -> int:
                     f"function gave a {type(one).__name__}; expected a dictionary of arrays by the names of columns, "
                     "for a .parquet file."
                 )
-            table = pyarrow.table(flat(one))
+            columns = flat(one)
+            if other := [name for name, array in columns.items() if array.dtype.kind not in _NUMBERS]:
+                kind = columns[other[0]].dtype
+                raise ValueError(f"column {other[0]!r} has dtype {kind}; expected numbers that numpy itself knows.")
+            table = pyarrow.table(columns)
             writer = writer or pyarrow.parquet.ParquetWriter(draft, table.schema)
             writer.write_table(table)
             n += table.num_rows
@@ -88,7 +97,11 @@ def flat(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         named = [f"{name}_{place}" for place in range(math.prod(array.shape[1:]))] if array.ndim > 1 else [name]
+        if twice := sorted(columns.keys() & set(named)):
+            raise ValueError(f"two arrays make a column {twice[0]!r}; expected other names.")
         columns |= dict(zip(named, array.reshape(len(array), -1).T, strict=True))
+    if not columns:
+        raise ValueError("function gave no arrays; expected at least one.")
     return columns
 
 

@@ -1,6 +1,5 @@
 """What variational Bayes says of parameters and of new rows: the distributions behind a fit."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -227,7 +226,7 @@ def _ahead(mixture: Mixture, rows: Evidence, floor: Float[Array, " d"], objectiv
     # In units of the largest weight, as in a fit.
     unit = jnp.max(rows.weights)
     unit = jnp.where(unit > 0, unit, 1)
-    blocks = dataclasses.replace(rows, weights=rows.weights / unit).in_blocks(block_size_of(mixture, rows))
+    blocks = rows.divided(unit).in_blocks(block_size_of(mixture, rows))
     climbed = objective.over(unit).counting(jnp.sum(blocks.weights))
     step, _ = maximize(mixture, take_statistics(climbed.read_by(mixture), blocks), floor, climbed)
     place = Place.of(coordinates(mixture), mixture, step)

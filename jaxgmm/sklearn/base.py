@@ -218,6 +218,8 @@ class CompiledMixture:
     _is_weighted = False
     # Where online EM stands, if the latest rows were taken by it.
     _online: Online | None = None
+    # The covariance_type of the latest fit.
+    _kind: Any = None
 
     def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -266,6 +268,7 @@ class CompiledMixture:
 
     def _set(self, parameters: Parameters, dtype: Any, prior: dict[str, Any]) -> None:
         """Attributes that tell these parameters."""
+        self._kind = self.covariance_type
         self.weights_, self.means_ = parameters.weights, parameters.means
         covariances = covariance_attributes(self.covariance_type, parameters.factor, dtype)
         for name, value in (covariances | prior | self._fitted(parameters)).items():

@@ -142,7 +142,17 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 self.fit(X, y, sample_weight, **if_given(noise))
+        self._validate_params()  # which scikit-learn leaves out where there is a fit
         X = self._checked(X, reset=False)
+        if self._online is not None:
+            # What there is by now has this type, and keeps its digits.
+            X = X.astype(self._online.weight.dtype, copy=False)
+        k, kind = self.means_.shape[0], self._kind or self.covariance_type
+        if (k, kind) != (self.n_components, self.covariance_type):
+            raise ValueError(
+                f"partial_fit goes on from {k} components of covariance_type {kind!r}, and the parameters now say "
+                f"{self.n_components} of {self.covariance_type!r}. Set them back, or call fit."
+            )
         weights = checked_counts(sample_weight, X, 1)
         labels = labels_of(y, X, self.n_components)
         with jax.enable_x64(X.dtype == np.float64):
