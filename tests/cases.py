@@ -29,6 +29,22 @@ COVARIANCES = {
     "tied-diag": [1.0, 1.8],
     "tied-spherical": 1.2,
 }
+VOLUMES, ANGLES = np.array([1.0, 0.6, 1.7]), np.array([0.3, 1.0, -0.6])
+SHAPES = np.array([[2.0, 0.5], [1.6, 0.625], [2.5, 0.4]])
+
+
+def parsimonious(letters: str) -> np.ndarray:
+    """Covariances (k, d, d) whose volume, shape and orientation are equal (E), varying (V), or along the axes (I)."""
+    volume, shape, angle = (
+        part if letter == "V" else np.broadcast_to(part[:1], part.shape)
+        for part, letter in zip((VOLUMES, SHAPES, ANGLES), letters, strict=True)
+    )
+    angle = np.zeros(3) if letters[2] == "I" else angle
+    axes = np.stack([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
+    return np.einsum("kij,kj,klj->kil", axes, volume[:, None] * shape, axes)
+
+
+COVARIANCES |= {name: parsimonious(name) for name in ("VEI", "EVI", "VEE", "EVV", "EEV", "VEV", "EVE", "VVE")}
 
 
 @functools.cache

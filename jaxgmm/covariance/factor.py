@@ -101,6 +101,18 @@ class Factor(ABC):
         """Half the log-determinants of the covariances."""
 
     @abstractmethod
+    def traces(self, second: Float[Array, "k ..."]) -> Float[Array, " k"]:
+        """tr(M_k Sigma^-1) of second moments M_k of each component as they are kept."""
+
+    @abstractmethod
+    def precisions(self) -> Float[Array, "*b d"]:
+        """Diagonals of the inverse covariances."""
+
+    @abstractmethod
+    def above(self, floor: Float[Array, " d"]) -> Bool[Array, "*b"]:
+        """Which covariances are above diag(floor)."""
+
+    @abstractmethod
     def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Factor":
         """Diagonal of the Fisher information in the free coordinates, of rows of so much weight.
 

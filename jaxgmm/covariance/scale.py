@@ -78,6 +78,15 @@ class Scale(Factor):
     def half_log_det(self) -> Float[Array, "*b"]:
         return self.n_columns * jnp.log(self.scale)
 
+    def traces(self, second: Float[Array, " k"]) -> Float[Array, " k"]:
+        return second / self.scale**2
+
+    def precisions(self) -> Float[Array, "*b d"]:
+        return jnp.broadcast_to(1 / self.scale[..., None] ** 2, (*self.scale.shape, self.n_columns))
+
+    def above(self, floor: Float[Array, " d"]) -> Bool[Array, "*b"]:
+        return self.scale**2 > jnp.mean(floor)
+
     def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Scale":
         return type(self)(2 * self.n_columns * weights, self.n_columns)
 

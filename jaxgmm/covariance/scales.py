@@ -82,6 +82,15 @@ class Scales(Factor):
     def half_log_det(self) -> Float[Array, "*b"]:
         return jnp.sum(jnp.log(self.scale), axis=-1)
 
+    def traces(self, second: Float[Array, "k d"]) -> Float[Array, " k"]:
+        return jnp.sum(second / self.scale**2, axis=-1)
+
+    def precisions(self) -> Float[Array, "*b d"]:
+        return 1 / self.scale**2
+
+    def above(self, floor: Float[Array, " d"]) -> Bool[Array, "*b"]:
+        return jnp.all(self.scale**2 > floor, axis=-1)
+
     def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Scales":
         return type(self)(jnp.broadcast_to(2 * weights[..., None], self.scale.shape))
 

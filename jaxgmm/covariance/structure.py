@@ -1,7 +1,7 @@
 """Covariances of all components: a factor, and how it is shared. Families with a location are written over them."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expanded, Expansion
 from jaxgmm.covariance.factor import Factor
+from jaxgmm.ground import pytree
 from jaxgmm.ground.pytree import Places, record
+
+S = TypeVar("S", bound="Parsimonious")
 
 
 class Structure(ABC):
@@ -37,6 +40,10 @@ class Structure(ABC):
 
         Or of their diagonals (k, d), where columns are independent.
         """
+
+    @abstractmethod
+    def gathered(self, second: Float[Array, "k ..."]) -> Float[Array, "..."]:
+        """As `scatter` gives them, of second moments of each component."""
 
     @abstractmethod
     def maximize(
@@ -126,22 +133,11 @@ class Expandable(Structure):
         """
 
 
-@record
-class Each(Expandable):
-    """Every component has a covariance of its own.
+class Individual(Expandable):
+    """Every component has a covariance of its own, `factor` has k roots, and moments are of each component.
 
-    Fields: `factor`, of k roots.
+    How much of these covariances the components share is another matter.
     """
-
-    factor: Any
-
-    @staticmethod
-    def batch(n_components: int) -> tuple[int, ...]:
-        """The leading axes of the factor of so many components."""
-        return (n_components,)
-
-    def of_factor(self, factor: Factor) -> "Each":
-        return type(self)(factor)
 
     def scatter(
         self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]
@@ -151,34 +147,11 @@ class Each(Expandable):
     def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "k ..."]:
         return self.factor.unwhitened(second, "k")
 
-    def maximize(
-        self,
-        counts: Float[Array, " k"],
-        scatter: Float[Array, "k ..."],
-        floor: Float[Array, " d"],
-        alive: Bool[Array, " k"],
-    ) -> tuple["Each", Bool[Array, " k"]]:
-        factor, held = self.factor.maximize(scatter, counts, floor, alive)
-        return type(self)(factor), held & alive
-
-    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Each", Bool[Array, " k"]]:
-        factor, held = self.factor.floored(floor, alive)
-        return type(self)(factor), held
-
-    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Each":
-        return type(self)(self.factor.information(weights, precisions))
-
-    def take(self, places: Places) -> "Each":
-        return jax.tree.map(lambda leaf: leaf[places], self)
+    def gathered(self, second: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
+        return second
 
     def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
         return present.astype(self.factor.half_log_det().dtype)
-
-    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
-        return counts
-
-    def n_parameters(self, n_components: int) -> int:
-        return n_components * self.factor.n_parameters
 
     def expanded(self, means: Float[Array, "k d"]) -> Expanded:
         frame = self.factor.frame(means)
@@ -200,6 +173,74 @@ class Each(Expandable):
         # S - s m^T - m s^T + N m m^T, as one symmetric pair of products.
         away = self.factor.cross(first - counts[:, None] * means / 2, means, "k")
         return frame.leave_moments(self.factor.moments_of(squares) - away)
+
+
+class Parsimonious(Individual):
+    """Covariances that share something, and so move together."""
+
+    def floored(self: S, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple[S, Bool[Array, " k"]]:
+        factor = self.factor
+        held = alive & ~factor.above(floor)
+        ones = jnp.ones(alive.shape, floor.dtype)
+        identity = jnp.broadcast_to(jnp.eye(floor.size, dtype=floor.dtype), (*alive.shape, floor.size, floor.size))
+        # As rows that have these covariances would have it.
+        raised, _ = self.maximize(ones, factor.unwhitened(identity, "k"), floor, alive)
+        return pytree.where(jnp.any(held), raised, self), held
+
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        raise NotImplementedError(
+            f"{type(self).__name__} covariances share some of what they are, so that they have no distributions in "
+            "closed form, which Variational needs. Posterior takes them."
+        )
+
+
+def masked(second: Float[Array, "k ..."], alive: Bool[Array, " k"]) -> Float[Array, "k ..."]:
+    """Second moments of the components that are `alive`, 0 for the others."""
+    return jnp.where(jnp.reshape(alive, (-1, *[1] * (second.ndim - 1))), second, 0)
+
+
+@record
+class Each(Individual):
+    """Every component has a covariance of its own.
+
+    Fields: `factor`, of k roots.
+    """
+
+    factor: Any
+
+    @staticmethod
+    def batch(n_components: int) -> tuple[int, ...]:
+        """The leading axes of the factor of so many components."""
+        return (n_components,)
+
+    def of_factor(self, factor: Factor) -> "Each":
+        return type(self)(factor)
+
+    def maximize(
+        self,
+        counts: Float[Array, " k"],
+        scatter: Float[Array, "k ..."],
+        floor: Float[Array, " d"],
+        alive: Bool[Array, " k"],
+    ) -> tuple["Each", Bool[Array, " k"]]:
+        factor, held = self.factor.maximize(scatter, counts, floor, alive)
+        return type(self)(factor), held & alive
+
+    def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Each", Bool[Array, " k"]]:
+        factor, held = self.factor.floored(floor, alive)
+        return type(self)(factor), held
+
+    def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Each":
+        return type(self)(self.factor.information(weights, precisions))
+
+    def take(self, places: Places) -> "Each":
+        return jax.tree.map(lambda leaf: leaf[places], self)
+
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        return counts
+
+    def n_parameters(self, n_components: int) -> int:
+        return n_components * self.factor.n_parameters
 
 
 @record
@@ -224,6 +265,9 @@ class Shared(Expandable):
 
     def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.factor.unwhitened(second, "")
+
+    def gathered(self, second: Float[Array, "k ..."]) -> Float[Array, "..."]:
+        return jnp.sum(second, axis=0)
 
     def maximize(
         self,

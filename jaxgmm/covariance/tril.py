@@ -76,6 +76,17 @@ class Tril(Factor):
     def half_log_det(self) -> Float[Array, "*b"]:
         return linalg.half_log_det(self.scale_tril)
 
+    def traces(self, second: Float[Array, "k d d"]) -> Float[Array, " k"]:
+        each, inverse = self.batch, linalg.tril_inverse(self.scale_tril)
+        precisions = linalg.einsum(f"{each}ji,{each}jl->{each}il", inverse, inverse)
+        return linalg.einsum(f"kij,{each}ij->k", second, precisions)
+
+    def precisions(self) -> Float[Array, "*b d"]:
+        return jnp.sum(linalg.tril_inverse(self.scale_tril) ** 2, axis=-2)
+
+    def above(self, floor: Float[Array, " d"]) -> Bool[Array, "*b"]:
+        return linalg.above_floor(self.dense(), floor)
+
     def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Tril":
         return type(self)(weights[..., None, None] * linalg.tril_information(self.scale_tril, precisions))
 

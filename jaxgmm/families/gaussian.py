@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.covariance.structure import Each, Structure
-from jaxgmm.covariance.table import structure_of
+from jaxgmm.covariance.table import known_as, structure_of
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.families import kernels
 from jaxgmm.families.family import Form, Kernel
@@ -45,8 +45,8 @@ class Gaussian(Located):
         >>> jaxgmm.Gaussian.form("tied").name
         'tied'
         """
-        structure_of(covariance)
-        return Form(cls, (("covariance", covariance),), covariance)
+        name = known_as(covariance)
+        return Form(cls, (("covariance", name),), name)
 
     @classmethod
     def blank(

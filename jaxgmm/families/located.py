@@ -101,9 +101,7 @@ class Located(Family):
 
     def _precisions(self) -> Float[Array, "k d"]:
         """Diagonals of the inverse covariances."""
-        k, d = self.means.shape
-        columns = jnp.broadcast_to(jnp.eye(d, dtype=self.means.dtype), (k, d, d))
-        return jnp.sum(self.structure.factor.inverse().times(columns) ** 2, axis=2)
+        return jnp.broadcast_to(self.structure.factor.precisions(), self.means.shape)
 
     def _scatter_at(self, counts: Float[Array, " k"], differences: Float[Array, "k d"]) -> Float[Array, "..."]:
         """The scatter of so many rows of each component, all of them in one place.

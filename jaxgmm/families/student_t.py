@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxgmm.covariance.structure import Each, Structure
-from jaxgmm.covariance.table import structure_of
+from jaxgmm.covariance.table import known_as, structure_of
 from jaxgmm.families import kernels
 from jaxgmm.families.family import Family, Form, Kernel
 from jaxgmm.families.kernels import CentredKernel, ExpandedKernel, Moments
@@ -57,7 +57,7 @@ class StudentT(Located):
         Raises:
             TypeError, ValueError: a name that is not known, or a `nu` that is not positive.
         """
-        structure_of(covariance)
+        covariance = known_as(covariance)
         try:
             number = math.nan if isinstance(nu, (str, bool)) else float(nu)
         except TypeError:

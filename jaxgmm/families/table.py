@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.covariance.table import LETTERS, STRUCTURES
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.student_t import StudentT
@@ -20,7 +20,7 @@ def form_of(form: Any) -> Form:
         TypeError: something else.
     """
     if isinstance(form, str):
-        return Gaussian.form(checks.one_of("form", form, STRUCTURES))
+        return Gaussian.form(form if form in LETTERS else checks.one_of("form", form, STRUCTURES))
     if isinstance(form, Form):
         return form
     advice = f" Write {form.__name__}.form(...)." if isinstance(form, type) and issubclass(form, Family) else ""

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxgmm.ground import factors
+
 
 def positive_to_free(value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Positive numbers to the real line, by the logarithm."""
@@ -29,6 +31,23 @@ def free_to_tril(free: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]
     """Inverse of `tril_to_free`; whatever stands above the diagonal is ignored."""
     inside = np.eye(free.shape[-1], dtype=bool)
     return jnp.where(inside, free_to_positive(jnp.where(inside, free, 0)), jnp.where(_below(free), free, 0))
+
+
+def free_to_unit_product(free: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Any d numbers to positive ones whose product is 1; their logarithms lead back."""
+    return jnp.exp(free - jnp.mean(free, axis=-1, keepdims=True))
+
+
+def free_to_unit_tril(free: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """As `free_to_tril`, to Cholesky factors of determinant 1; `tril_to_free` leads back."""
+    diagonal = jnp.diagonal(free, axis1=-2, axis2=-1)
+    excess = jnp.mean(diagonal, axis=-1)[..., None, None]
+    return free_to_tril(jnp.where(np.eye(free.shape[-1], dtype=bool), free - excess, free))
+
+
+def free_to_orthogonal(free: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+    """Any regular matrix to the nearest orthogonal one; orthogonal matrices are their own free coordinates."""
+    return factors.polar(free)
 
 
 def free_to_log_simplex(free: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:

@@ -22,7 +22,9 @@ class Bound:
 
 _POSITIVE = Bound(bijectors.positive_to_free, bijectors.free_to_positive)
 _LOWER_FACTOR = Bound(bijectors.tril_to_free, bijectors.free_to_tril)
-
+_UNIT_PRODUCT = Bound(bijectors.positive_to_free, bijectors.free_to_unit_product)
+_UNIT_FACTOR = Bound(bijectors.tril_to_free, bijectors.free_to_unit_tril)
+_ORTHOGONAL = Bound(lambda axes: axes, bijectors.free_to_orthogonal)
 _LOG_SIMPLEX = Bound(lambda log_weights: log_weights, bijectors.free_to_log_simplex)
 
 
@@ -39,6 +41,21 @@ def positive() -> Any:
 def lower_factor() -> Any:
     """A field of lower Cholesky factors (..., d, d); the logarithms of their diagonals and what is below are free."""
     return bounded(_LOWER_FACTOR)
+
+
+def unit_product() -> Any:
+    """A field of positive numbers (..., d) whose product is 1; their logarithms, up to a common one, are free."""
+    return bounded(_UNIT_PRODUCT)
+
+
+def unit_lower_factor() -> Any:
+    """A field of lower Cholesky factors (..., d, d) of determinant 1; free as those of `lower_factor`, up to size."""
+    return bounded(_UNIT_FACTOR)
+
+
+def orthogonal() -> Any:
+    """A field of orthogonal matrices (..., d, d); any regular matrix stands for the nearest of them."""
+    return bounded(_ORTHOGONAL)
 
 
 def log_simplex() -> Any:

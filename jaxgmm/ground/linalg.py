@@ -190,6 +190,19 @@ def floored_variance(
     return jnp.where(held, jnp.where(jnp.isnan(variance), variance, floor), variance), held
 
 
+def floor_units(floor: Float[Array, " d"], variance: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Standard deviations at the floor, or at a few roundings of these variances where that is higher."""
+    info = jnp.finfo(variance.dtype)
+    return jnp.sqrt(jnp.maximum(jnp.maximum(floor, _ROUNDING_UNITS * info.eps * variance), info.tiny))
+
+
+def above_floor(covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"]) -> Bool[Array, "*batch"]:
+    """Which covariances are above diag(floor), in every direction."""
+    unit = floor_units(floor, jnp.diagonal(covariance, axis1=-2, axis2=-1))
+    excess = covariance / unit[..., :, None] / unit[..., None, :] - jnp.eye(floor.shape[-1], dtype=covariance.dtype)
+    return jnp.all(jnp.isfinite(cholesky(excess)), axis=(-2, -1))
+
+
 def floored_cholesky(
     covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"], present: Bool[Array, "*batch"]
 ) -> tuple[Float[Array, "*batch d d"], Bool[Array, "*batch"]]:
@@ -203,9 +216,7 @@ def floored_cholesky(
     """
     info = jnp.finfo(covariance.dtype)
     covariance = jnp.where(present[..., None, None], covariance, jnp.diag(2 * jnp.maximum(floor, info.tiny)))
-    diagonal = jnp.diagonal(covariance, axis1=-2, axis2=-1)
-    unit = jnp.maximum(jnp.maximum(floor, _ROUNDING_UNITS * info.eps * diagonal), info.tiny)
-    unit = jnp.sqrt(unit)
+    unit = floor_units(floor, jnp.diagonal(covariance, axis1=-2, axis2=-1))
     scaled = covariance / unit[..., :, None] / unit[..., None, :]
     identity = jnp.eye(covariance.shape[-1], dtype=covariance.dtype)
     above = jnp.all(jnp.isfinite(cholesky(scaled - identity)), axis=(-2, -1))
@@ -217,6 +228,28 @@ def floored_cholesky(
         lambda: plain,
     )
     return unit[..., :, None] * factor, ~above
+
+
+@jax.custom_jvp
+def eigh(matrix: Float[Array, "*batch d d"]) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch d d"]]:
+    """Eigenvalues, the smallest first, and eigenvectors; what they turn to where eigenvalues coincide has derivative 0.
+
+    So derivatives of what does not depend on which of the eigenvectors it is given are right there as well.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
+
+
+@eigh.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    values, vectors = eigh(primals[0])
+    tangent = (tangents[0] + jnp.swapaxes(tangents[0], -1, -2)) / 2
+    inner = einsum("...ji,...jk,...kl->...il", vectors, tangent, vectors)
+    difference = values[..., None, :] - values[..., :, None]
+    apart = jnp.abs(difference) > jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values), axis=-1)[..., None, None]
+    turn = jnp.where(apart, inner / jnp.where(apart, difference, 1), 0)
+    moved = jnp.diagonal(inner, axis1=-2, axis2=-1), einsum("...ij,...jk->...ik", vectors, turn)
+    return (values, vectors), moved
 
 
 @custom_vmap

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgmm.covariance.table import Composed
+from jaxgmm.covariance.table import Kind
 from jaxgmm.ground import digits
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.programs import program
@@ -38,7 +38,7 @@ def of_whole(mixture: Mixture, rough: bool = False) -> Extent | None:
     return Extent(np.asarray(mean, np.float64), np.asarray(deviation, np.float64))
 
 
-def about(means: Any, covariances: Any, structure: Composed) -> Extent | None:
+def about(means: Any, covariances: Any, structure: Kind) -> Extent | None:
     """Standard deviations of components about `means` (k, d), None where they are traced.
 
     Of covariances in the shape in which the structure takes them.
@@ -46,7 +46,7 @@ def about(means: Any, covariances: Any, structure: Composed) -> Extent | None:
     if any(isinstance(array, jax.core.Tracer) for array in (means, covariances)):
         return None
     means, covariances = (np.asarray(array, np.float64) for array in (means, covariances))
-    return Extent(means, np.broadcast_to(np.sqrt(structure.factor.variances(covariances)), means.shape))
+    return Extent(means, np.broadcast_to(np.sqrt(structure.variances(covariances)), means.shape))
 
 
 def needs_float64(mixture: Mixture) -> bool:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxgmm.covariance.table import structure_of
+from jaxgmm.covariance.table import Kind, structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks
@@ -20,12 +21,14 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "ful
         weights: mixing proportions (k,), not negative; divided by their sum.
         means: (k, d), in the units of the data.
         covariances: in squared units of the data, by form: "full" (k, d, d), "tied" (d, d), "diag" (k, d),
-            "spherical" (k,), "tied-diag" (d,), "tied-spherical" ().
+            "spherical" (k,), "tied-diag" (d,), "tied-spherical" (), and (k, d, d) for those that share volume, shape or
+            orientation, such as "VEE".
         form: one of these names, or a form of `Gaussian`.
 
     Raises:
         ValueError: shapes that do not fit each other and, outside `jit`, weights that are negative or all zero,
-            numbers that are not finite, or a covariance that is not symmetric positive definite.
+            numbers that are not finite, a covariance that is not symmetric positive definite, or covariances that do
+            not share what the form says that they do.
         NotImplementedError: a form of other components.
 
     >>> import jaxgmm
@@ -62,5 +65,21 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "ful
     covariance = structure.from_covariances(covariances, n_columns)
     checks.positive_definite("covariances", covariances, covariance.factor.half_log_det())
     mixture = Mixture(log_shares(weights), Gaussian(means, covariance))
+    _check_form(mixture, covariances, structure, str(made_of))
     checks.keep_digits("means", given_means, lambda rough: extents.about(given_means, covariances, structure))
     return mixture
+
+
+def _check_form(mixture: Mixture, covariances: Any, structure: Kind, form: str) -> None:
+    """Refuse matrices that are none of a structure with fewer parameters, which would be others in it."""
+    if not structure.shares_in_part or isinstance(covariances, jax.core.Tracer):
+        return
+    given, held = (np.asarray(array, np.float64) for array in (covariances, mixture.covariances))
+    unit = np.sqrt(given.diagonal(axis1=1, axis2=2))
+    off = np.abs(held - given) / unit[:, :, None] / unit[:, None, :]
+    if not np.all(off <= np.sqrt(np.finfo(mixture.means.dtype).eps)):
+        worst = int(np.argmax(off.max(axis=(1, 2))))
+        raise ValueError(
+            f"covariances share less than form {form!r} says: the nearest that do differ from that of component "
+            f"{worst} by {off[worst].max():.2g} of the variances. Give them as form 'full'."
+        )
