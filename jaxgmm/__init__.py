@@ -8,10 +8,14 @@ import jaxgmm.ground.forks  # noqa: F401  from here on, it sees what process is 
 if TYPE_CHECKING:
     from jaxgmm.adapters.numpyro import to_numpyro
     from jaxgmm.adapters.scipy import to_scipy
+    from jaxgmm.covariance.apart import Shapes, Volumes
+    from jaxgmm.covariance.low_rank import LowRank
+    from jaxgmm.covariance.oriented import OwnAxes, SharedAxes
     from jaxgmm.covariance.scale import Scale
     from jaxgmm.covariance.scales import Scales
     from jaxgmm.covariance.structure import Each, Shared
     from jaxgmm.covariance.tril import Tril
+    from jaxgmm.covariance.unit import UnitScales, UnitTril
     from jaxgmm.divergences.bounds import Bounds, entropy_bounds, kl_bounds
     from jaxgmm.divergences.estimates import Estimate, kl_divergence
     from jaxgmm.divergences.l2 import l2_distance
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.recovery import TrueValues, denoise, impute, sample_missing
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
     from jaxgmm.model.scale import scale_of
+    from jaxgmm.model.scores import factor_scores
     from jaxgmm.model.statistics import Statistics
     from jaxgmm.model.steps import e_step, log_likelihood, m_step
     from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -83,10 +88,12 @@ __all__ = [
     "GradientState",
     "LikelihoodRatioTest",
     "LoadError",
+    "LowRank",
     "Mixture",
     "NormalWishart",
     "Objective",
     "Online",
+    "OwnAxes",
     "Parameters",
     "PassedOver",
     "Posterior",
@@ -97,7 +104,9 @@ __all__ = [
     "Schema",
     "Selection",
     "Selections",
+    "Shapes",
     "Shared",
+    "SharedAxes",
     "Stability",
     "Statistics",
     "Status",
@@ -106,7 +115,10 @@ __all__ = [
     "Transport",
     "Tril",
     "TrueValues",
+    "UnitScales",
+    "UnitTril",
     "Variational",
+    "Volumes",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -119,6 +131,7 @@ __all__ = [
     "denoise",
     "e_step",
     "entropy_bounds",
+    "factor_scores",
     "fit",
     "fit_batches",
     "fit_gradient",
@@ -180,10 +193,12 @@ _PLACES = {
     "GradientState": "fitting.gradient",
     "LikelihoodRatioTest": "selection.bootstrap",
     "LoadError": "ground.archive",
+    "LowRank": "covariance.low_rank",
     "Mixture": "model.mixture",
     "NormalWishart": "families.conjugate",
     "Objective": "model.objective",
     "Online": "fitting.online",
+    "OwnAxes": "covariance.oriented",
     "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
@@ -194,7 +209,9 @@ _PLACES = {
     "Schema": "ground.schema",
     "Selection": "selection.candidates",
     "Selections": "selection.selections",
+    "Shapes": "covariance.apart",
     "Shared": "covariance.structure",
+    "SharedAxes": "covariance.oriented",
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
     "Status": "fitting.result",
@@ -203,7 +220,10 @@ _PLACES = {
     "Transport": "divergences.wasserstein",
     "Tril": "covariance.tril",
     "TrueValues": "model.recovery",
+    "UnitScales": "covariance.unit",
+    "UnitTril": "covariance.unit",
     "Variational": "model.objective",
+    "Volumes": "covariance.apart",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
@@ -216,6 +236,7 @@ _PLACES = {
     "denoise": "model.recovery",
     "e_step": "model.steps",
     "entropy_bounds": "divergences.bounds",
+    "factor_scores": "model.scores",
     "fit": "fitting.em",
     "fit_batches": "fitting.batches",
     "fit_gradient": "fitting.gradient",

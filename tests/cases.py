@@ -120,6 +120,13 @@ def _student_t(covariance: str = "full") -> jaxgmm.Mixture:
     return jaxgmm.Mixture(gaussian.log_weights, jaxgmm.StudentT(gaussian.means, gaussian.components.covariance, NU))
 
 
+def _thin() -> jaxgmm.Mixture:
+    loadings = jnp.array([[[1.0], [0.5]], [[-0.3], [0.9]], [[0.8], [0.8]]])
+    noise = jaxgmm.Each(jaxgmm.Scale(jnp.array([0.9, 0.6, 0.7]), 2))
+    components = jaxgmm.Gaussian(jnp.array(MEANS), jaxgmm.LowRank(loadings, noise))
+    return jaxgmm.Mixture(jnp.log(jnp.array(WEIGHTS)), components)
+
+
 GAUSSIANS = [
     Case(name, functools.partial(jaxgmm.from_parameters, WEIGHTS, MEANS, covariances, name), {"form": name})
     for name, covariances in COVARIANCES.items()
@@ -130,12 +137,13 @@ STUDENTS = [
     )
     for name in COVARIANCES
 ]
-CASES = [*GAUSSIANS, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
+THIN = Case("lowrank-1-spherical", _thin, {"form": "lowrank-1-spherical"})
+CASES = [*GAUSSIANS, THIN, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
 # Of two families: what is the same for all structures is tried on these.
 FEW = [CASES[0], CASES[-1]]
 # Every family, and every part that structures are made of, though not all with all: covariances of one component or of
 # all; whole, of columns, or one number.
-VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical")]
+VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical", "VEI", "EVI", "EEV", "EVE")]
 
 
 def repetitions(n):

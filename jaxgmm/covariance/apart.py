@@ -49,7 +49,7 @@ class Volumes(Parsimonious):
         total = jnp.where(some, jnp.sum(jnp.where(alive, counts, 0)), 1)
         scatter = masked(scatter, alive)
 
-        def sweep(state: tuple[Array, Factor, Array], _: None) -> tuple[tuple[Array, Factor, Array], None]:
+        def sweep(state: tuple[Array, Factor, Array], again: None) -> tuple[tuple[Array, Factor, Array], None]:
             squares, root, _ = state
             best = root.traces(scatter) / (d * counts)
             lowest = jnp.where(some, jnp.min(jnp.where(alive, best, jnp.inf)), 1)
@@ -128,7 +128,7 @@ class Shapes(Parsimonious):
 
 
 def _least(shape: Factor, floor: Float[Array, " d"], alive: Bool[Array, "*b"], square: Array) -> Float[Array, ""]:
-    """The least square of a volume with which no covariance of this shape is below the floor; 0 where `square` will do."""
+    """The least square of a volume for which no covariance of this shape is below the floor; 0 if `square` will do."""
 
     def found() -> Array:
         unit = jnp.sqrt(jnp.maximum(floor, jnp.finfo(floor.dtype).tiny))

@@ -87,11 +87,16 @@ class ScaledFrame(Frame):
 
 @record
 class Expanded:
-    """Components in a frame: the `frame`, their `means` (k, d) in its coordinates, and the `expansion` there."""
+    """Components in a frame: the `frame`, their `means` (k, d) in its coordinates, and the `expansion` there.
+
+    `projection` (k q, d), None where there is none: half the squared length of q products of it with the coordinates is
+    added to the quadratic form of each component.
+    """
 
     frame: Frame
     means: Leaf
     expansion: Expansion
+    projection: Leaf | None = None
 
     @property
     def loses_digits(self) -> Bool[Array, ""]:

@@ -1,14 +1,12 @@
 """What the factor of a covariance must provide: a root L of Sigma = L L^T, or a batch of them."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expansion, Frame
-from jaxgmm.ground.pytree import ColumnIndices
+from jaxgmm.covariance.root import Root
 
 
 class Wishart(NamedTuple):
@@ -22,7 +20,7 @@ class Wishart(NamedTuple):
     per_row: int
 
 
-class Factor(ABC):
+class Factor(Root):
     """Roots of covariance matrices of one kind, a record with one array: one root, or one for each of k components.
 
     A factor knows its columns, and by its leading axis whether it is one or k; what belongs to it has the same axis,
@@ -61,33 +59,8 @@ class Factor(ABC):
 
     @property
     @abstractmethod
-    def batch(self) -> str:
-        """ "k" where there is a root for each component, and "" where there is one: the axis as products name it."""
-
-    @property
-    @abstractmethod
     def wishart(self) -> Wishart:
         """The conjugate distributions of a precision, the inverse of one covariance."""
-
-    @abstractmethod
-    def dense(self) -> Float[Array, "*b d d"]:
-        """The covariance matrices."""
-
-    @abstractmethod
-    def tril(self) -> Any:
-        """The same covariances by lower Cholesky factors, a `Tril`."""
-
-    @abstractmethod
-    def inverse(self) -> "Factor":
-        """L^-1, which whitens by `times`."""
-
-    @abstractmethod
-    def times(self, vectors: Float[Array, "k n d"]) -> Float[Array, "k n d"]:
-        """L v, each with the L of its component."""
-
-    def deviations(self) -> Float[Array, "*b d"] | None:
-        """Standard deviations of the columns where these are independent; None where they may be correlated."""
-        return None
 
     @abstractmethod
     def unwhitened(self, second: Float[Array, "..."], kept: str) -> Float[Array, "..."]:
@@ -97,20 +70,8 @@ class Factor(ABC):
         """
 
     @abstractmethod
-    def half_log_det(self) -> Float[Array, "*b"]:
-        """Half the log-determinants of the covariances."""
-
-    @abstractmethod
     def traces(self, second: Float[Array, "k ..."]) -> Float[Array, " k"]:
         """tr(M_k Sigma^-1) of second moments M_k of each component as they are kept."""
-
-    @abstractmethod
-    def precisions(self) -> Float[Array, "*b d"]:
-        """Diagonals of the inverse covariances."""
-
-    @abstractmethod
-    def above(self, floor: Float[Array, " d"]) -> Bool[Array, "*b"]:
-        """Which covariances are above diag(floor)."""
 
     @abstractmethod
     def information(self, weights: Float[Array, "*b"], precisions: Float[Array, "*b d"]) -> "Factor":
@@ -190,43 +151,3 @@ class Factor(ABC):
     @abstractmethod
     def cross(a: Float[Array, "k d"], b: Float[Array, "k d"], kept: str) -> Float[Array, "..."]:
         """a b^T + b a^T in the shape of second moments: of each component ("k") or summed over all ("")."""
-
-    def stretched(self, by: Float[Array, " k"]) -> "Factor":
-        """The roots of each component times `by`, so that there are k of them."""
-        each = len(self.batch)
-        return jax.tree.map(lambda root: jnp.reshape(by, (-1, *[1] * (root.ndim - each))) * root, self)
-
-    # What follows is closed under Cholesky factors, and by default done with them.
-
-    def marginal(self, columns: ColumnIndices) -> "Factor":
-        """The covariances of these columns, in this order."""
-        return self.tril().marginal(columns)
-
-    def condition(
-        self, given: ColumnIndices, kept: ColumnIndices, differences: Float[Array, "k g"]
-    ) -> tuple[Float[Array, "k h"], "Factor"]:
-        """How the means of the columns `kept` move, and the covariances that remain there.
-
-        The columns `given` are known to lie `differences` away from their means.
-        """
-        return self.tril().condition(given, kept, differences)
-
-    def affine(self, matrix: Float[Array, "m d"]) -> "Factor":
-        """The covariances of `matrix x`, of whatever kind they are."""
-        return self.tril().affine(matrix)
-
-    def plus(self, other: Any) -> "Factor":
-        """The sums of the covariances. Here and below, `other` is of the same kind and batch."""
-        return self.tril().plus(other.tril())
-
-    def fuse(self, other: Any, gaps: Float[Array, "k d"]) -> tuple[Float[Array, "k d"], "Factor"]:
-        """Mean and covariance of N(x; 0, S) N(x; gap, T), normalised."""
-        return self.tril().fuse(other.tril(), gaps)
-
-    def relative_entropy(self, other: Any) -> Float[Array, "*b"]:
-        """KL divergence from N(0, S) to N(0, T)."""
-        return self.tril().relative_entropy(other.tril())
-
-    def squared_bures(self, other: Any) -> Float[Array, "*b"]:
-        """Squared 2-Wasserstein distance of N(0, S) and N(0, T)."""
-        return self.tril().squared_bures(other.tril())

@@ -125,7 +125,7 @@ class SharedAxes(Oriented):
         scatter = masked(scatter, alive)
         even = jnp.broadcast_to(jnp.mean(floor), floor.shape)
 
-        def sweep(state: tuple[Array, Any, Array], _: None) -> tuple[tuple[Array, Any, Array], None]:
+        def sweep(state: tuple[Array, Any, Array], again: None) -> tuple[tuple[Array, Any, Array], None]:
             axes, spread, _ = state
             seen = linalg.einsum("ji,kjl,lm->kim", axes, scatter, axes)
             seen, axes = _turned(seen, axes, 1 / spread.factor.deviations() ** 2)
@@ -174,7 +174,7 @@ def _turned(
         seen = cosine[:, None] * seen + sine[:, None] * seen[:, partner, :]
         return (seen, cosine * axes + sine * axes[:, partner]), None
 
-    rounds = _rounds(axes.shape[-1])
+    rounds = jnp.asarray(_rounds(axes.shape[-1]))
     return jax.lax.scan(turn, (seen, axes), rounds)[0] if len(rounds) else (seen, axes)
 
 

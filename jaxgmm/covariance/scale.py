@@ -45,6 +45,11 @@ class Scale(Factor):
     def variances(covariances: Any) -> Any:
         return covariances[..., None]
 
+    @staticmethod
+    def of_columns(squares: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+        """Second moments as they are kept, from those of each column."""
+        return jnp.sum(squares, axis=-1)
+
     @property
     def n_parameters(self) -> int:
         return 1
@@ -80,6 +85,9 @@ class Scale(Factor):
 
     def traces(self, second: Float[Array, " k"]) -> Float[Array, " k"]:
         return second / self.scale**2
+
+    def diagonal(self) -> Float[Array, "*b d"]:
+        return self.deviations() ** 2
 
     def precisions(self) -> Float[Array, "*b d"]:
         return jnp.broadcast_to(1 / self.scale[..., None] ** 2, (*self.scale.shape, self.n_columns))

@@ -49,6 +49,11 @@ class Scales(Factor):
     def variances(covariances: Any) -> Any:
         return covariances
 
+    @staticmethod
+    def of_columns(squares: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Second moments as they are kept, from those of each column."""
+        return squares
+
     @property
     def n_parameters(self) -> int:
         return self.scale.shape[-1]
@@ -84,6 +89,9 @@ class Scales(Factor):
 
     def traces(self, second: Float[Array, "k d"]) -> Float[Array, " k"]:
         return jnp.sum(second / self.scale**2, axis=-1)
+
+    def diagonal(self) -> Float[Array, "*b d"]:
+        return self.scale**2
 
     def precisions(self) -> Float[Array, "*b d"]:
         return 1 / self.scale**2

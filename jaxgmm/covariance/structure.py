@@ -1,6 +1,7 @@
 """Covariances of all components: a factor, and how it is shared. Families with a location are written over them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expanded, Expansion
-from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.root import Root
 from jaxgmm.ground import pytree
-from jaxgmm.ground.pytree import Places, record
+from jaxgmm.ground.pytree import ColumnIndices, Places, record
 
 S = TypeVar("S", bound="Parsimonious")
 
@@ -26,7 +27,7 @@ class Structure(ABC):
     factor: Any
     """Roots of the covariances, a `Factor`, one for each component or one that all share; as a field or a property."""
 
-    def of_factor(self, factor: Factor) -> "Structure":
+    def of_factor(self, factor: Root) -> "Structure":
         """A structure with this factor, of its own kind where that goes, or else `Each` or `Shared`."""
         return Each(factor) if factor.batch else Shared(factor)
 
@@ -102,6 +103,40 @@ class Structure(ABC):
         """Components with these means in a frame where rows have features for all of them; None if there is none."""
         return None
 
+    def marginal(self, columns: ColumnIndices) -> "Structure":
+        """The covariances of these columns, in this order."""
+        return self.of_factor(self.factor.marginal(columns))
+
+    def reshaped(self, change: Callable[[Any], Any]) -> "Structure":
+        """With another factor of the same kind, which `change` makes of this one."""
+        raise NotImplementedError(
+            f"{type(self).__name__} covariances cannot be changed one by one and stay what they are. 'full', 'diag' "
+            "and 'spherical' ones can, and those that are shared as a whole."
+        )
+
+    @property
+    def regression(self) -> Float[Array, "k q d"]:
+        """What q factors behind the columns are expected to be, of differences of a row from the mean."""
+        raise NotImplementedError(
+            f"{type(self).__name__} covariances have no factors; those of low rank have, such as 'lowrank-2'."
+        )
+
+    @property
+    def whitens(self) -> bool:
+        """Whether a matrix of columns by columns is no more than it works with anyway."""
+        return True
+
+    def defined_by(self, n_columns: int) -> int:
+        """How many rows, and one more, define the covariance of a component."""
+        return n_columns
+
+    def flat(self, scale: Float[Array, " d"], share: float) -> Bool[Array, " k"] | None:
+        """Which components are flat: narrower in some direction than the data by `share`, of variances.
+
+        None where it is to be told from the matrices.
+        """
+        return None
+
 
 class Expandable(Structure):
     """A structure that has densities and moments also from features of the rows in one frame for all components."""
@@ -113,8 +148,8 @@ class Expandable(Structure):
     def squares(self, coordinates: Float[Array, "d n"]) -> Float[Array, "q n"]:
         """The second-order features that the structure's quadratic forms are made of."""
 
-    def spread(self, coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Any:
-        """What `second` needs of the rows beyond the sums of their features, for all components together."""
+    def spread(self, coordinates: Float[Array, "d n"], responsibilities: Float[Array, "n k"], projected: Any) -> Any:
+        """What `second` needs of the rows beyond the sums of their features; `projected` by what `expanded` says."""
         return None
 
     @abstractmethod
@@ -185,7 +220,8 @@ class Parsimonious(Individual):
         identity = jnp.broadcast_to(jnp.eye(floor.size, dtype=floor.dtype), (*alive.shape, floor.size, floor.size))
         # As rows that have these covariances would have it.
         raised, _ = self.maximize(ones, factor.unwhitened(identity, "k"), floor, alive)
-        return pytree.where(jnp.any(held), raised, self), held
+        either: Any = pytree.where(jnp.any(held), raised, self)
+        return either, held
 
     def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
         raise NotImplementedError(
@@ -213,8 +249,11 @@ class Each(Individual):
         """The leading axes of the factor of so many components."""
         return (n_components,)
 
-    def of_factor(self, factor: Factor) -> "Each":
+    def of_factor(self, factor: Root) -> "Each":
         return type(self)(factor)
+
+    def reshaped(self, change: Callable[[Any], Any]) -> "Each":
+        return type(self)(change(self.factor))
 
     def maximize(
         self,
@@ -257,8 +296,11 @@ class Shared(Expandable):
         """The leading axes of the factor: none."""
         return ()
 
-    def of_factor(self, factor: Factor) -> "Shared":
+    def of_factor(self, factor: Root) -> "Shared":
         return type(self)(factor)
+
+    def reshaped(self, change: Callable[[Any], Any]) -> "Shared":
+        return type(self)(change(self.factor))
 
     def scatter(self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]) -> Float[Array, "..."]:
         return self.factor.scatter(differences, responsibilities, "")
@@ -310,8 +352,10 @@ class Shared(Expandable):
     def squares(self, coordinates: Float[Array, "d n"]) -> Float[Array, "1 n"]:
         return jnp.sum(coordinates**2, axis=0, keepdims=True)
 
-    def spread(self, coordinates: Float[Array, "d n"], weights: Float[Array, " n"]) -> Float[Array, "..."]:
-        return self.factor.gram(coordinates, weights)
+    def spread(
+        self, coordinates: Float[Array, "d n"], responsibilities: Float[Array, "n k"], projected: None
+    ) -> Float[Array, "..."]:
+        return self.factor.gram(coordinates, jnp.sum(responsibilities, axis=1))
 
     def second(
         self,

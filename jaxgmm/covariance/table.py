@@ -1,6 +1,8 @@
 """The one table from the public names of covariance structures to what they are made of."""
 
 import dataclasses
+import math
+import re
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -10,9 +12,11 @@ from jaxtyping import Array, Float
 
 from jaxgmm.covariance.apart import Shapes, Volumes
 from jaxgmm.covariance.factor import Factor
+from jaxgmm.covariance.low_rank import LowRank
 from jaxgmm.covariance.oriented import OwnAxes, SharedAxes
 from jaxgmm.covariance.scale import Scale
 from jaxgmm.covariance.scales import Scales
+from jaxgmm.covariance.spiked import waves
 from jaxgmm.covariance.structure import Each, Shared, Structure
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.covariance.unit import Unit, UnitScales, UnitTril
@@ -28,6 +32,11 @@ class Kind(ABC):
     shares_in_part = False
     """Whether not any covariances in the shape that it takes them are of this kind."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether all components have one covariance."""
+        return False
+
     @abstractmethod
     def made(self, structure: Any) -> bool:
         """Whether a structure is of this kind."""
@@ -39,6 +48,10 @@ class Kind(ABC):
     @abstractmethod
     def from_covariances(self, covariances: Float[Array, "..."], n_columns: int) -> Structure:
         """With these covariances, or the nearest that there are; NaN where they are not positive definite."""
+
+    @abstractmethod
+    def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> Structure:
+        """With these Cholesky factors or standard deviations, in the shape of the covariances, or the nearest."""
 
     @abstractmethod
     def variances(self, covariances: Any) -> Any:
@@ -56,6 +69,10 @@ class Composed(Kind):
     sharing: type[Each] | type[Shared]
     factor: type[Factor]
 
+    @property
+    def shared(self) -> bool:
+        return self.sharing is Shared
+
     def made(self, structure: Any) -> bool:
         return type(structure) is self.sharing and type(structure.factor) is self.factor
 
@@ -66,7 +83,6 @@ class Composed(Kind):
         return self.sharing(self.factor.of_covariances(covariances, n_columns))
 
     def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> Each | Shared:
-        """With these Cholesky factors or standard deviations."""
         return self.sharing(self.factor.of_roots(roots, n_columns))
 
     def variances(self, covariances: Any) -> Any:
@@ -80,8 +96,11 @@ class Restricted(Kind):
     """Covariances of components that share something, given as matrices (k, d, d)."""
 
     shares_in_part = True
-    diagonal: bool
-    """Whether columns are independent."""
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether columns are independent."""
+        return False
 
     def covariances_shape(self, n_components: int, n_columns: int) -> tuple[int, ...]:
         return (n_components, n_columns, n_columns)
@@ -99,6 +118,9 @@ class Restricted(Kind):
         found = jax.lax.scan(step, start, None, length=_STEPS)[0]
         sound = jnp.all(jnp.isfinite(factor.scale_tril))
         return jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), found)
+
+    def from_roots(self, roots: Float[Array, "k d d"], n_columns: int) -> Structure:
+        return self.from_covariances(Tril(roots).dense(), n_columns)
 
     def variances(self, covariances: Any) -> Any:
         return covariances.diagonal(axis1=-2, axis2=-1)
@@ -131,7 +153,6 @@ class Turned(Restricted):
 
     turning: type[OwnAxes] | type[SharedAxes]
     along: Composed | Parted
-    diagonal = False
 
     def made(self, structure: Any) -> bool:
         return type(structure) is self.turning and self.along.made(structure.along)
@@ -141,6 +162,44 @@ class Turned(Restricted):
         if self.turning is OwnAxes:
             axes = jnp.broadcast_to(axes, (n_components, *axes.shape))
         return self.turning(axes, self.along.uncorrelated(scale, n_components))
+
+
+@dataclasses.dataclass(frozen=True)
+class Thin(Kind):
+    """Few factors and noise."""
+
+    rank: int
+    noise: Composed
+
+    def made(self, structure: Any) -> bool:
+        return type(structure) is LowRank and structure.rank == self.rank and self.noise.made(structure.noise)
+
+    def covariances_shape(self, n_components: int, n_columns: int) -> tuple[int, ...]:
+        raise NotImplementedError(
+            "Covariances of low rank are told by their parts: make jaxgmm.Mixture(log_weights, jaxgmm.Gaussian(means, "
+            "jaxgmm.LowRank(loadings, noise)))."
+        )
+
+    def from_covariances(self, covariances: Float[Array, "..."], n_columns: int) -> LowRank:
+        raise NotImplementedError("Covariances of low rank are told by their parts.")
+
+    def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> LowRank:
+        return self.from_covariances(roots, n_columns)
+
+    def variances(self, covariances: Any) -> Any:
+        return covariances.diagonal(axis1=-2, axis2=-1)
+
+    def uncorrelated(self, scale: Float[Array, " d"], n_components: int) -> LowRank:
+        """With loadings of columns that are hardly correlated: of 0, no factor would ever be found."""
+        if self.rank >= scale.size:
+            raise ValueError(
+                f"The rank of the covariances is {self.rank}, and there are {scale.size} columns; expected fewer "
+                "factors than columns, or 'full'."
+            )
+        half = scale * math.sqrt(0.5)
+        loadings = half[:, None] * jnp.asarray(waves(scale.size, self.rank) / math.sqrt(self.rank), scale.dtype)
+        noise = self.noise.uncorrelated(half, n_components)
+        return LowRank(jnp.broadcast_to(loadings, (n_components, *loadings.shape)), noise)
 
 
 STRUCTURES: dict[str, Kind] = {
@@ -181,16 +240,33 @@ Source: Celeux & Govaert (1995), Pattern Recognit. 28; Banfield & Raftery (1993)
 """
 
 
-def known_as(name: str) -> str:
-    """The name of a structure, which may be given by its letters; `ValueError` naming the known ones if there is none."""
-    return LETTERS[name] if isinstance(name, str) and name in LETTERS else one_of("covariance", name, STRUCTURES)
+_LOW_RANK = re.compile(r"lowrank-([1-9]\d{0,5})(?:-(tied-diag|spherical|tied-spherical))?")
+KNOWN = (*STRUCTURES, "lowrank-1", "lowrank-2-spherical")
+"""Names of structures, of low rank two that stand for all of them."""
+
+
+def known_as(name: Any, what: str = "covariance") -> str:
+    """The name of a structure that may be given by its letters; `ValueError` naming the known ones if there is none."""
+    if isinstance(name, str) and name in LETTERS:
+        return LETTERS[name]
+    if isinstance(name, str) and _LOW_RANK.fullmatch(name):
+        return name
+    return one_of(what, name, KNOWN)
 
 
 def structure_of(name: str) -> Kind:
     """The structure called `name`; `ValueError` naming the known ones if there is none."""
-    return STRUCTURES[known_as(name)]
+    name = known_as(name)
+    if found := _LOW_RANK.fullmatch(name):
+        noise = STRUCTURES[found[2] or "diag"]
+        assert isinstance(noise, Composed)
+        return Thin(int(found[1]), noise)
+    return STRUCTURES[name]
 
 
 def name_of(structure: Structure | None) -> str | None:
     """The name of a structure; None if it has none, or if there is none."""
+    if type(structure) is LowRank:
+        noise = name_of(structure.noise)
+        return f"lowrank-{structure.rank}" + ("" if noise == "diag" else f"-{noise}")
     return next((name for name, one in STRUCTURES.items() if one.made(structure)), None)

@@ -81,6 +81,9 @@ class Tril(Factor):
         precisions = linalg.einsum(f"{each}ji,{each}jl->{each}il", inverse, inverse)
         return linalg.einsum(f"kij,{each}ij->k", second, precisions)
 
+    def diagonal(self) -> Float[Array, "*b d"]:
+        return jnp.sum(self.scale_tril**2, axis=-1)
+
     def precisions(self) -> Float[Array, "*b d"]:
         return jnp.sum(linalg.tril_inverse(self.scale_tril) ** 2, axis=-2)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.geometry import Geometry
-from jaxgmm.ground import checks
+from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import Places
 from jaxgmm.ground.rows import Evidence
 
@@ -102,6 +102,32 @@ class Family(Geometry, Kernel):
         For components of which that may be infinite, matrices in proportion to what it would be.
         """
         return self.covariances
+
+    def variances(self) -> Float[Array, "*batch k d"]:
+        """How wide each component is in each column: the diagonals of its `dispersions`."""
+        return jnp.diagonal(self.dispersions, axis1=-2, axis2=-1)
+
+    @property
+    def whitens(self) -> bool:
+        """Whether seedings that make a matrix of columns by columns suit these components."""
+        return True
+
+    @property
+    def defined_by(self) -> int:
+        """How many rows, and one more, define a component: fewer leave it flat. By default one for each column."""
+        return self.means.shape[-1]
+
+    def flat(self, scale: Float[Array, " d"], correlation: Float[Array, "d d"], share: float) -> Bool[Array, " k"]:
+        """Which components are narrower in some direction than the data by this `share`, of variances.
+
+        The covariance of the data has `correlation` as its factor in units of the `scale` of the columns.
+        """
+        covariances = self.dispersions / scale[:, None] / scale[None, :]
+        whitener = linalg.tril_inverse(correlation)
+        relative = linalg.einsum("ij,kjl,ml->kim", whitener, covariances, whitener)
+        # Wider than that in every direction is what has a factor after so much was taken away: no need of eigenvalues.
+        wide = jnp.isfinite(linalg.cholesky(relative - share * jnp.eye(scale.size, dtype=scale.dtype)))
+        return ~jnp.all(wide, axis=(1, 2))
 
     @classmethod
     def form(cls, *names: Any, **options: Any) -> Form:

@@ -24,12 +24,17 @@ T = TypeVar("T")
 
 def dense(means: Float[Array, "*batch k d"], covariance: Structure) -> Float[Array, "*batch k d d"]:
     """The matrices of all components, of one mixture or of a stack."""
-    *batch, k, d = means.shape
+    k, d = means.shape[-2:]
+    return _of_stack(lambda one: jnp.broadcast_to(one.factor.dense(), (k, d, d)), means, covariance)
 
-    def of_one(covariance: Structure) -> Array:
-        return jnp.broadcast_to(covariance.factor.dense(), (k, d, d))
 
-    return functools.reduce(lambda of, _: jax.vmap(of), batch, of_one)(covariance)
+def variances(means: Float[Array, "*batch k d"], covariance: Structure) -> Float[Array, "*batch k d"]:
+    """Their diagonals, without the matrices."""
+    return _of_stack(lambda one: jnp.broadcast_to(one.factor.diagonal(), means.shape[-2:]), means, covariance)
+
+
+def _of_stack(of_one: Callable[[Structure], Array], means: Array, covariance: Structure) -> Array:
+    return functools.reduce(lambda of, _: jax.vmap(of), means.shape[:-2], of_one)(covariance)
 
 
 def with_kernel(
@@ -108,10 +113,14 @@ class CentredKernel(Kernel):
 
 @record
 class Features:
-    """Features of rows in coordinates u of a frame, (p, n): [u, squares(u)]; and which rows are too far out, (n,)."""
+    """Features of rows in coordinates u of a frame, (p, n): [u, squares(u)]; and which rows are too far out, (n,).
+
+    `projected` (k q, n), the coordinates as each component looks at them, None where it does not.
+    """
 
     features: Leaf
     beyond: Leaf
+    projected: Leaf | None = None
 
 
 @record
@@ -128,7 +137,7 @@ class ExpandedKernel(Kernel):
 
     Fields: `frame`; `means` (k, d), in coordinates of the frame; `constant` (k,) and `coefficients` (k, d + q), which
     times the features give log-densities; `reach` (), the largest coordinate whose squares do not overflow;
-    `covariance`, which knows its features.
+    `covariance`, which knows its features; `projection` (k q, d), as `Expanded` has it.
     """
 
     frame: Frame
@@ -137,6 +146,7 @@ class ExpandedKernel(Kernel):
     coefficients: Leaf
     reach: Leaf
     covariance: Any
+    projection: Leaf | None = None
 
     @classmethod
     def of(
@@ -152,23 +162,30 @@ class ExpandedKernel(Kernel):
             # Further out than this, in units of the frame, squares overflow.
             reach=2 * jnp.sqrt(linalg.saturation(means.dtype) / jnp.maximum(1, expansion.steepest)),
             covariance=covariance,
+            projection=expanded.projection,
         )
 
     def read(self, rows: Evidence) -> Features:
         coordinates = self.frame.enter(rows.x)
         beyond = jnp.max(jnp.abs(coordinates), axis=0) >= self.reach
         coordinates = jnp.where(beyond, 0, coordinates)
-        return Features(jnp.concatenate([coordinates, self.covariance.squares(coordinates)]), beyond)
+        features = jnp.concatenate([coordinates, self.covariance.squares(coordinates)])
+        if self.projection is None:
+            return Features(features, beyond)
+        return Features(features, beyond, linalg.einsum("pd,dn->pn", self.projection, coordinates))
 
     def log_prob(self, rows: Features) -> Float[Array, "n k"]:
         value = self.constant[:, None] + linalg.einsum("kp,pn->kn", self.coefficients, rows.features)
+        if rows.projected is not None:
+            of_each = jnp.reshape(rows.projected, (value.shape[0], -1, value.shape[1]))
+            value = value + jnp.sum(of_each**2, axis=1) / 2
         return jnp.where(rows.beyond, -jnp.inf, value).T
 
     def statistics(self, rows: Features, responsibilities: Float[Array, "n k"]) -> FeatureSums:
         coordinates = rows.features[: self.means.shape[1]]
         return FeatureSums(
             features=linalg.einsum("nk,pn->kp", responsibilities, rows.features),
-            spread=self.covariance.spread(coordinates, jnp.sum(responsibilities, axis=1)),
+            spread=self.covariance.spread(coordinates, responsibilities, rows.projected),
         )
 
     def finish(self, counts: Float[Array, " k"], sums: FeatureSums) -> Moments:

@@ -87,11 +87,26 @@ class Located(Family):
         return self.moved(self.means, structure), held
 
     def marginal(self: S, columns: ColumnIndices) -> S:
-        return self._with(self.means[:, columns], self.structure.factor.marginal(columns))
+        return self.moved(self.means[:, columns], self.structure.marginal(columns))
 
     def affine(self: S, matrix: Float[Array, "m d"], offset: Float[Array, " m"]) -> S:
         means = linalg.einsum("md,kd->km", matrix, self.means) + offset
         return self._with(means, self.structure.factor.affine(matrix))
+
+    def variances(self) -> Float[Array, "*batch k d"]:
+        return kernels.variances(self.means, self.structure)
+
+    @property
+    def whitens(self) -> bool:
+        return self.structure.whitens
+
+    @property
+    def defined_by(self) -> int:
+        return self.structure.defined_by(self.means.shape[-1])
+
+    def flat(self, scale: Float[Array, " d"], correlation: Float[Array, "d d"], share: float) -> Bool[Array, " k"]:
+        found = self.structure.flat(scale, share)
+        return super().flat(scale, correlation, share) if found is None else found
 
     def n_parameters(self, n_components: int) -> int:
         return n_components * self.means.shape[-1] + self.structure.n_parameters(n_components)

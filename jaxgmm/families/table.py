@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxgmm.covariance.table import LETTERS, STRUCTURES
+from jaxgmm.covariance.table import KNOWN, known_as
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.student_t import StudentT
@@ -20,11 +20,11 @@ def form_of(form: Any) -> Form:
         TypeError: something else.
     """
     if isinstance(form, str):
-        return Gaussian.form(form if form in LETTERS else checks.one_of("form", form, STRUCTURES))
+        return Gaussian.form(known_as(form, "form"))
     if isinstance(form, Form):
         return form
     advice = f" Write {form.__name__}.form(...)." if isinstance(form, type) and issubclass(form, Family) else ""
     raise TypeError(
-        f"form is {checks.found(form)}; expected one of {', '.join(map(repr, STRUCTURES))}, or what a family's `form` "
+        f"form is {checks.found(form)}; expected one of {', '.join(map(repr, KNOWN))}, or what a family's `form` "
         f"gives, such as StudentT.form('full', nu=4).{advice}"
     )

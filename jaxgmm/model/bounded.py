@@ -81,14 +81,17 @@ class Bounded(Restricted):
             raise NotImplementedError(
                 f"{type(mixture.components).__name__} components have no covariances that Bounded could bound."
             )
-        factor, least = structure.factor, None
-        most = self.most
-        if self.condition is not None:
-            least = _least(factor.spectrum(self.scale), self.condition)
-            most = self.condition * least
+
+        def bounded(factor: Any) -> Any:
+            least, most = None, self.most
+            if self.condition is not None:
+                least = _least(factor.spectrum(self.scale), self.condition)
+                most = self.condition * least
+            return factor.bounded(self.scale, least, most)
+
         components: Any = mixture.components
-        bounded = components.moved(components.means, structure.of_factor(factor.bounded(self.scale, least, most)))
-        return super().placed(Mixture(mixture.log_weights, bounded))
+        within = components.moved(components.means, structure.reshaped(bounded))
+        return super().placed(Mixture(mixture.log_weights, within))
 
 
 def _least(variances: Float[Array, "*b d"], condition: Float[Array, ""]) -> Float[Array, "*b"]:

@@ -93,7 +93,7 @@ def _components(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations of the components (..., k, d), with all the digits that they have."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), mixture)
-        variances = jnp.diagonal(wide.components.dispersions, axis1=-2, axis2=-1)
+        variances = wide.components.variances()
         return np.asarray(wide.means, np.float64), np.sqrt(np.asarray(variances, np.float64))
 
 
@@ -103,4 +103,4 @@ def _is_traced(mixture: Mixture) -> bool:
 
 @program
 def _mean_and_deviation(mixture: Mixture) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-    return geometry.mean(mixture), jnp.sqrt(jnp.diagonal(geometry.dispersion(mixture)))
+    return geometry.mean(mixture), jnp.sqrt(geometry.variances(mixture))

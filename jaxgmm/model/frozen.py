@@ -102,15 +102,20 @@ class Frozen(Restricted):
             )
         whole = _mask("components", self.components, (k,), ((k,),))
         means: Any = _mask("means", self.means, (k, n_columns), ((k,), (k, n_columns)))
-        root = _root(values.components)
-        if root is None:
-            if self.means is not None or self.covariances is not None:
+        root, located = _root(values.components), _located(values.components)
+        if root is None and (self.covariances is not None or (located and self.components is not None)):
+            raise NotImplementedError(
+                f"{_kind(values.components)} components have no covariances that could be held apart from each other. "
+                + ("Means and weights can." if located else "Frozen(values, components=...) holds whole ones.")
+            )
+        if not located:
+            if self.means is not None:
                 raise NotImplementedError(
-                    f"{type(values.components).__name__} components have no means and covariances that could be held "
-                    "apart from each other. Frozen(values, components=...) holds whole ones."
+                    f"{_kind(values.components)} components have no means that could be held apart from what they "
+                    "are. Frozen(values, components=...) holds whole ones."
                 )
             means = covariances = None
-        elif self.covariances is self.components is None:
+        elif root is None or self.covariances is self.components is None:
             covariances = None
             means = None if self.means is None else means
         else:
@@ -178,7 +183,7 @@ class Frozen(Restricted):
             kinds: list[Any] = [jax.tree.structure(one) for one in (held, components)]
             same = kinds[0] == kinds[1]
         else:
-            same = self.means is None or _root(components) is not None
+            same = self.means is None or _located(components)
         if not same:
             raise TypeError(
                 f"values is made of {_kind(held)} components, and {_kind(components)} ones are fitted; expected the "
@@ -256,13 +261,18 @@ def _kind(components: Family) -> str:
     return f"{type(components).__name__}({', '.join(options)})"
 
 
+def _located(components: Family) -> bool:
+    """Whether components have means and covariances."""
+    return getattr(components, "structure", None) is not None
+
+
 def _root(components: Family) -> Array | None:
-    """The array that holds the covariances of components; None of such without."""
+    """The array that holds the covariances of components; None where none does alone."""
     structure = getattr(components, "structure", None)
     if structure is None:
         return None
-    (root,) = jax.tree.leaves(structure)
-    return jnp.asarray(root)
+    root, *others = jax.tree.leaves(structure)
+    return None if others else jnp.asarray(root)
 
 
 def _batched(components: Family) -> bool:

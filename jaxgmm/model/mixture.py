@@ -194,7 +194,7 @@ class Mixture:
         '3.00 7.00'
         """
         mixture = check_mixture(self)
-        spread = jnp.sqrt(jnp.diagonal(geometry.dispersion(mixture)))
+        spread = jnp.sqrt(geometry.variances(mixture))
         matrix = checks.full_row_rank("matrix", matrix, spread)
         given = np.zeros(matrix.shape[0], matrix.dtype) if offset is None else offset
         offset = checks.vector("offset", given, matrix.shape[0], "row of matrix")

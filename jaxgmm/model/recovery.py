@@ -119,6 +119,16 @@ def sample_missing(key: jax.Array, mixture: Mixture, x: Any) -> Float[Array, "n 
     return _sample_missing(mixture, rows, checks.key(key))
 
 
+def true_values_of(mixture: Mixture, rows: Evidence) -> Float[Array, "n k d"]:
+    """Expectations of the true values of rows that are known in part, under each component."""
+
+    def block(given: tuple[Array, Kernel], rows: Evidence) -> Array:
+        kernel = given[1]
+        return jnp.moveaxis(kernel.true_values(kernel.read(rows))[0], 2, 0)
+
+    return _over(mixture, dataclasses.replace(rows.without_patterns(), seen=_seen(rows)), block)
+
+
 def _partial(mixture: Any, x: Any) -> tuple[Mixture, Evidence]:
     """Mixture and rows, checked, and such that each row is solved for on its own."""
     mixture, rows = check_rows(mixture, x, weighted=False)

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm.covariance.apart import Shapes, Volumes
+from jaxgmm.covariance.low_rank import LowRank
+from jaxgmm.covariance.oriented import OwnAxes, SharedAxes
 from jaxgmm.covariance.scale import Scale
 from jaxgmm.covariance.scales import Scales
 from jaxgmm.covariance.structure import Each, Shared
 from jaxgmm.covariance.tril import Tril
+from jaxgmm.covariance.unit import UnitScales, UnitTril
 from jaxgmm.families.table import FAMILIES
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
@@ -23,7 +27,8 @@ from jaxgmm.model.mixture import Mixture, no_mixture
 from jaxgmm.model.soundness import fault
 
 _FORMAT, _VERSION = "jaxgmm mixture", 2
-_BUILT_IN: dict[str, type] = {**FAMILIES, **{cls.__name__: cls for cls in (Each, Shared, Tril, Scales, Scale)}}
+_PARTS = (Each, Shared, Tril, Scales, Scale, Volumes, Shapes, UnitTril, UnitScales, OwnAxes, SharedAxes, LowRank)
+_BUILT_IN: dict[str, type] = {**FAMILIES, **{cls.__name__: cls for cls in _PARTS}}
 _STRUCTURES_1 = {
     "full": ("Each", "Tril", "scale_tril"),
     "tied": ("Shared", "Tril", "scale_tril"),

@@ -19,7 +19,7 @@ from jaxgmm.ground.threads import side_by_side
 from jaxgmm.model.scale import scale_of
 from jaxgmm.selection.agreement import adjusted_rand_index
 from jaxgmm.selection.many import fit_many
-from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
+from jaxgmm.selection.restarts import Plan, best_of_restarts
 
 # Where fits run one after the other, a call takes as many as the data themselves need, so that one program does all.
 _CHUNK = {"cpu": 2}
@@ -74,7 +74,7 @@ def likelihood_ratio_test(
     n_restarts: int = 12,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = 1,
     tol: Any = 1e-6,
@@ -178,7 +178,7 @@ def stability(
     n_restarts: int = 12,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = None,
     tol: Any = 1e-6,

@@ -20,7 +20,7 @@ from jaxgmm.model.objective import Objective, within_data
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.steps import block_size_or_default
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, completed_log_likelihood, criterion_of, evidence_of
-from jaxgmm.selection.restarts import METHODS, Plan, best_of_restarts
+from jaxgmm.selection.restarts import Plan, best_of_restarts
 
 CRITERIA = ("aic", "aicc", "bic", "icl", "evidence")
 # A fit goes on that is no further behind than so many times what it is estimated to gain.
@@ -82,7 +82,7 @@ def select_components(
     weights: Any = None,
     n_restarts: int = 40,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = None,
     tol: Any = 1e-6,

@@ -14,7 +14,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import read
-from jaxgmm.selection.restarts import METHODS, Plan, Restarts, best_of_restarts
+from jaxgmm.selection.restarts import Plan, Restarts, best_of_restarts
 from jaxgmm.selection.rooms import Chunk, Layout, over_sets, stacked
 
 
@@ -31,7 +31,7 @@ def fit_many(
     n_restarts: int = 1,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = 1,
     tol: Any = 1e-6,

@@ -1,6 +1,7 @@
 """The best of many fits of one mixture, from starts of several kinds, in one compiled call."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from jaxgmm.fitting.acceleration import scheme_of
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
-from jaxgmm.ground import checks, known, linalg, pytree
+from jaxgmm.ground import checks, known, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
@@ -25,7 +26,7 @@ from jaxgmm.model.init import from_labels, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
-from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
+from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor, whitened
 from jaxgmm.model.steps import block_size_or_default
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Plan:
         n_restarts: int,
         n_finalists: int,
         screening_tol: Any,
-        methods: Sequence[str],
+        methods: Sequence[str] | None,
         spurious: Any,
         lanes: int | None,
         tol: Any,
@@ -140,6 +141,9 @@ class Plan:
     ) -> "Plan":
         """The plan that the options of `fit_restarts` are, checked for so many components and columns."""
         scheme_of(acceleration)
+        form = form_of(form)
+        if methods is None:
+            methods = _suitable(form, *shape)
         if isinstance(methods, str) or not methods:
             raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
         return cls(
@@ -150,7 +154,7 @@ class Plan:
             scale=checks.scale(scale, shape[1], dtype),
             objective=objective_of(objective, *shape, dtype),
             spurious=jnp.asarray(spurious, bool),
-            form=form_of(form),
+            form=form,
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
             n_restarts=checks.count("n_restarts", n_restarts),
             n_finalists=checks.count("n_finalists", n_finalists),
@@ -172,7 +176,7 @@ def fit_restarts(
     n_restarts: int = 200,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = None,
     tol: Any = 1e-6,
@@ -205,7 +209,7 @@ def fit_restarts(
         screening_tol: `tol` up to which all starts are fitted.
         methods: names of seedings as `init` takes them; start i has method i modulo their number. By default
             "k-means++", "random_from_data", "kmeans_whitened" and "random": different kinds of starts find more than
-            more of one kind. Static.
+            more of one kind; without "kmeans_whitened" for forms of low rank, which do without such matrices. Static.
         spurious: whether a fit with a spurious component may win.
         lanes: starts that are fitted side by side, by `vmap`. By default 1 on a CPU and 64 elsewhere. Static.
         tol, max_iter, regularization, scale, objective, acceleration, history_size, block_size: as for `fit`.
@@ -371,6 +375,13 @@ def merged(parts: Sequence[Restarts], spurious: bool) -> Restarts:
     return jax.device_put(Restarts(best=parts[first].best, winner=winner, **ends))
 
 
+def _suitable(form: Form, n_components: int, n_columns: int) -> tuple[str, ...]:
+    """The default methods, but for those that whiten where components do without a matrix of columns by columns."""
+    column = jax.ShapeDtypeStruct((n_columns,), jnp.float32)
+    blank = jax.eval_shape(functools.partial(form.blank, n_components), column, column)
+    return tuple(name for name in METHODS if blank.whitens or SEEDINGS[name].coordinates is not whitened)
+
+
 def _over(function: Callable[..., Any], *given: Any) -> Any:
     """`function` over the leading axis, side by side; alone where there is one only, whose branches then stay such."""
     if jax.tree.leaves(given)[0].shape[0] > 1:
@@ -388,13 +399,7 @@ def _ranked(runs: _Run, n_restarts: int, spurious: Bool[Array, ""]) -> Int[Array
 
 def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"]) -> Bool[Array, " k"]:
     """Which components have either enough rows or some width in every direction."""
-    scale = columns.scale
-    covariances = mixture.components.dispersions / scale[:, None] / scale[None, :]
-    whitener = linalg.tril_inverse(factor)
-    relative = linalg.einsum("ij,kjl,ml->kim", whitener, covariances, whitener)
-    # Wider than that in every direction is what has a factor after so much was taken away: no need of eigenvalues.
-    wide = jnp.isfinite(linalg.cholesky(relative - _FLAT * jnp.eye(scale.size, dtype=scale.dtype)))
-    flat = ~jnp.all(wide, axis=(1, 2))
+    flat = mixture.components.flat(columns.scale, factor, _FLAT)
     counts = mixture.weights * jnp.sum(columns.weights > 0)
-    few = ~(counts > HANDFUL * (columns.scale.size + 1))
+    few = ~(counts > HANDFUL * (mixture.components.defined_by + 1))
     return ~(flat & few & (mixture.log_weights > -jnp.inf))

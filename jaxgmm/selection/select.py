@@ -20,7 +20,7 @@ from jaxgmm.selection.candidates import CRITERIA, Selection
 from jaxgmm.selection.contest import Contest, only, total_of
 from jaxgmm.selection.criteria import criterion_of
 from jaxgmm.selection.outliers import most_alone
-from jaxgmm.selection.restarts import LANES, METHODS, Plan
+from jaxgmm.selection.restarts import LANES, Plan
 
 OUTLIERS = ("exclude", "keep")
 # Fits of one model differ by so many times `tol`, which they compare with an estimate, and per unit weight.
@@ -46,7 +46,7 @@ def select(
     n_restarts: int | None = None,
     n_finalists: int = 4,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = None,
     tol: Any = 1e-6,

@@ -22,7 +22,7 @@ from jaxgmm.selection.ledger import Ledger
 from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.panel import Call, Group
 from jaxgmm.selection.parts import Parts
-from jaxgmm.selection.restarts import METHODS, Plan
+from jaxgmm.selection.restarts import Plan
 from jaxgmm.selection.select import FORMS, LOOKS, OUTLIERS, far_out, listed, ranges
 from jaxgmm.selection.selections import Selections
 
@@ -42,7 +42,7 @@ def select_many(
     progress: bool = False,
     n_restarts: int = 8,
     screening_tol: Any = 1e-3,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     spurious: Any = False,
     lanes: int | None = 1,
     tol: Any = 1e-6,

@@ -7,7 +7,6 @@ import numpy as np
 import sklearn.mixture
 from sklearn.utils._param_validation import StrOptions
 
-from jaxgmm.covariance.table import structure_of
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.sklearn.base import CompiledMixture
 from jaxgmm.sklearn.certainty import CONCENTRATIONS, Certainty, concentration_of
@@ -122,7 +121,7 @@ class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianM
 
     def _fitted(self, parameters: Parameters) -> dict[str, Any]:
         certainty: Any = parameters.certainty
-        shared = not structure_of(self.covariance_type).sharing.batch(self.n_components)
+        shared = structure_of(self.covariance_type).shared
         return {
             "weight_concentration_": certainty.concentration.attribute,
             "mean_precision_": certainty.mean_precision,
