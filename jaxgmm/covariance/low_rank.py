@@ -121,6 +121,10 @@ class LowRank(Expandable):
         return min(factors + self.noise.n_parameters(n_components), n_components * (d * (d + 1) // 2))
 
     @property
+    def about_means(self) -> bool:
+        return False
+
+    @property
     def whitens(self) -> bool:
         return False
 

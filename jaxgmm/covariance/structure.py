@@ -122,6 +122,11 @@ class Structure(ABC):
         )
 
     @property
+    def about_means(self) -> bool:
+        """Whether second moments are about the means alone, and can be moved to others."""
+        return True
+
+    @property
     def whitens(self) -> bool:
         """Whether a matrix of columns by columns is no more than it works with anyway."""
         return True

@@ -77,6 +77,11 @@ class Located(Family):
         return self.moved(self.means + shift, structure), held
 
     def recentred(self, counts: Float[Array, " k"], statistics: Moments, other: Any) -> Moments:
+        if not self.structure.about_means:
+            raise NotImplementedError(
+                "Statistics of components of low rank are about their loadings as well as their means, and cannot be "
+                "moved to others. fit and fit_batches take them of all rows in each step."
+            )
         mass = counts if statistics.mass is None else statistics.mass
         center, away = statistics.first / jnp.where(mass > 0, mass, 1)[:, None], other.means - self.means
         second = statistics.second - self._scatter_at(mass, center) + self._scatter_at(mass, center - away)

@@ -7,6 +7,7 @@ import numpy as np
 import sklearn.mixture
 from sklearn.utils._param_validation import StrOptions
 
+from jaxgmm.covariance.table import structure_of
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.sklearn.base import CompiledMixture
 from jaxgmm.sklearn.certainty import CONCENTRATIONS, Certainty, concentration_of
