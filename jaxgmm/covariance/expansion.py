@@ -1,6 +1,7 @@
 """Densities and moments as sums over features of the rows in a frame, the same features for all components."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,8 +103,12 @@ class Expanded:
     def loses_digits(self) -> Bool[Array, ""]:
         """Whether too few digits survive the cancellation."""
         cancellation = jax.lax.stop_gradient(self.expansion.cancellation)
-        limit = jnp.finfo(cancellation.dtype).eps ** (_DIGITS_KEPT - 1)
-        return ~(jnp.max(cancellation) <= limit)
+        return ~(jnp.max(cancellation) <= digits_limit(cancellation.dtype))
+
+
+def digits_limit(dtype: Any) -> float:
+    """By how much the terms of a sum may exceed it for enough of its digits to survive."""
+    return float(jnp.finfo(dtype).eps ** (_DIGITS_KEPT - 1))
 
 
 def scaled_expansion(scale: Float[Array, "k _"], means: Float[Array, "k d"]) -> Expansion:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxgmm.covariance.expansion import Expanded, ScaledFrame, scaled_expansion
+from jaxgmm.covariance.expansion import Expanded, ScaledFrame, digits_limit, scaled_expansion
 from jaxgmm.covariance.root import Root
 from jaxgmm.covariance.spiked import Spiked
 from jaxgmm.covariance.structure import Expandable, masked
@@ -16,6 +16,8 @@ from jaxgmm.ground.pytree import ColumnIndices, Leaf, Places, record
 
 # Of what a row tells of a column, where a factor explains nearly nothing.
 _LEAST = 1e-2
+# A log-density is of the size of its columns, so many times.
+_SIZE = 8
 
 
 @record
@@ -146,11 +148,14 @@ class LowRank(Expandable):
         plain = scaled_expansion(scale, inside)
         terms = (inside**2 + factor.diagonal() / frame.scale**2) / scale**2
         _, lengths = factor.spikes
+        lost = jnp.sqrt(jnp.sum(terms**2, axis=1)) + jnp.sum(along**2, axis=1) + jnp.sum(lengths, axis=1)
+        # Less than the roundings of a log-density of so many columns is not told anyway.
+        least = max(1.0, _SIZE * means.shape[1] / digits_limit(means.dtype))
         expansion = dataclasses.replace(
             plain,
             constant=plain.constant + jnp.sum(along**2, axis=1) / 2,
             linear=plain.linear - linalg.einsum("kq,kqd->kd", along, towards),
-            cancellation=jnp.sqrt(jnp.sum(terms**2, axis=1)) + jnp.sum(along**2, axis=1) + jnp.sum(lengths, axis=1),
+            cancellation=lost / least,
         )
         return Expanded(frame, inside, expansion, jnp.reshape(towards, (-1, towards.shape[2])))
 
