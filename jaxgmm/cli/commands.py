@@ -188,7 +188,13 @@ def fit(
         ),
     ] = None,
     forms: Annotated[
-        str, typer.Option("--forms", help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical.")
+        str,
+        typer.Option(
+            "--forms",
+            help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical; VEI, EVI, VEE, EVE, VVE, "
+            "EEV, VEV, EVV by what volume, shape and orientation share; mclust for all of these; lowrank-Q, or "
+            "lowrank-Q-spherical, of Q factors.",
+        ),
     ] = "full,tied,diag,spherical",
     effort: Annotated[
         str, typer.Option("--effort", help="How long to look for better fits: low, normal or high.")

@@ -15,7 +15,8 @@ from jaxgmm.cli.partial import MISSING
 from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
-from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.covariance.table import KNOWN
+from jaxgmm.families.table import ALL, forms_of
 from jaxgmm.ground.programs import program
 from jaxgmm.model.objective import objective_of, of_counts
 from jaxgmm.selection.candidates import CRITERIA
@@ -183,7 +184,7 @@ class FitCommand:
 
     def candidates(self, criteria: Collection[str]) -> tuple[list[int], list[str]]:
         """Numbers of components and forms to try, once all options are known to say something."""
-        ks, forms = counts(self.components or "1:10"), _known("--forms", self.forms.split(","), STRUCTURES)
+        ks, forms = counts(self.components or "1:10"), _forms(self.forms)
         _known("--criterion", [self.criterion], criteria)
         _known("--objective", [self.objective], OBJECTIVES)
         if self.criterion == "evidence" and self.objective != "variational":
@@ -332,6 +333,19 @@ def _used(objective: Any, mixture: jaxgmm.Mixture, total: Any) -> Any:
 def _check_sort(by: str, columns: list[str]) -> None:
     if by not in ("weight", *columns):
         raise Problem(f"--sort is {by!r}; expected weight or one of {', '.join(columns[:20])}.", 2)
+
+
+def _forms(given: str) -> list[str]:
+    """Names of forms, of which "mclust" stands for several."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    try:
+        for name in names:
+            forms_of(name, 2)
+    except ValueError:
+        names = []
+    if not names:
+        raise Problem(f"--forms is {given!r}; expected some of {', '.join(KNOWN)}, or {ALL}.", 2)
+    return names
 
 
 def _known(option: str, given: list[str], known: Any) -> list[str]:

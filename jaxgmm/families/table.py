@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxgmm.covariance.table import KNOWN, known_as
+from jaxgmm.covariance.table import KNOWN, LETTERS, known_as
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.student_t import StudentT
@@ -10,6 +10,36 @@ from jaxgmm.ground import checks
 
 FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT}
 """Those that a saved mixture may name."""
+
+
+ALL = "mclust"
+"""What stands for all structures of volume, shape and orientation."""
+
+
+def forms_of(given: Any, n_columns: int) -> list[Form | str]:
+    """The forms that are meant, as they were asked for, each once: one or several of them, or "mclust" among them.
+
+    Raises:
+        ValueError, TypeError: as `form_of`.
+    """
+    found: dict[Form, Form | str] = {}
+    for form in listed(given):
+        several = [form]
+        if isinstance(form, str) and form == ALL:
+            # Of one column there is but the volume.
+            several = ["EII", "VII"] if n_columns == 1 else list(LETTERS)
+        for one in several:
+            meant = form_of(one)
+            found.setdefault(meant, meant.name if isinstance(one, str) else one)
+    return list(found.values())
+
+
+def listed(value: Any) -> list[Any]:
+    """What there is several of, or one."""
+    try:
+        return [value] if isinstance(value, str) else list(value)
+    except TypeError:
+        return [value]
 
 
 def form_of(form: Any) -> Form:

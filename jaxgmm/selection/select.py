@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.families.family import Form
-from jaxgmm.families.table import form_of
+from jaxgmm.families.table import forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
@@ -75,7 +75,8 @@ def select(
         key: what is drawn is drawn with this key.
         x: rows (n, d), an array or a frame, whose names the selection keeps.
         n_components: numbers of components to try, or one.
-        forms: what the components may be, or one of it; each as `form` of `init`.
+        forms: what the components may be, or one of it; each as `form` of `init`, and "mclust" for all fourteen models
+            of volume, shape and orientation.
         criterion: "aic", "aicc", "bic", "icl", "cv" for the log-likelihood of held-out rows by cross-validation, or
             "evidence" for the bound that an objective of `Variational` climbs.
             Lower is better for all of them.
@@ -111,8 +112,7 @@ def select(
     schema = schema_of(x)
     rows = known.in_one_process(known.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in listed(n_components)]
-    # As they were asked for, each once.
-    forms = list({form_of(form): form for form in reversed(listed(forms))}.values())[::-1]
+    forms = forms_of(forms, rows.x.shape[1])
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     whole, dtype = rows, rows.x.dtype
@@ -230,11 +230,3 @@ def _without_squares(rows: Evidence, most: int) -> np.ndarray:
     """Rows that are `far_out` (n,), if they are no more than `most`."""
     far = far_out(np.asarray(rows.x), np.asarray(rows.weights) > 0)
     return far if np.sum(far) <= most else np.zeros_like(far)
-
-
-def listed(value: Any) -> list[Any]:
-    """What there is several of, or one."""
-    try:
-        return [value] if isinstance(value, str) else list(value)
-    except TypeError:
-        return [value]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.families.family import Form
-from jaxgmm.families.table import form_of
+from jaxgmm.families.table import forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.sets import Sets, read
@@ -23,7 +23,7 @@ from jaxgmm.selection.outliers import most_alone
 from jaxgmm.selection.panel import Call, Group
 from jaxgmm.selection.parts import Parts
 from jaxgmm.selection.restarts import Plan
-from jaxgmm.selection.select import FORMS, LOOKS, OUTLIERS, far_out, listed, ranges
+from jaxgmm.selection.select import FORMS, LOOKS, OUTLIERS, far_out, ranges
 from jaxgmm.selection.selections import Selections
 
 
@@ -64,7 +64,7 @@ def select_many(
         xs: an array (b, n, d), a sequence of b arrays or frames (n_i, d), whose d may differ too, a mapping of names to
             such, or a frame with a column `by`.
         n_components: numbers of components to try, or one.
-        forms: what the components may be, or one of it; each as `form` of `init`.
+        forms: what the components may be, or one of it; each as `form` of `init`, or "mclust", as in `select`.
         by: name of the column of the frame `xs` that says which rows belong together, or several names. Rows where it
             is missing belong to none.
         criterion: "aic", "aicc", "bic" or "icl", or "evidence" for an objective of `Variational`. Lower is better.
@@ -96,10 +96,10 @@ def select_many(
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     ks = list(dict.fromkeys(checks.count("n_components", k) for k in listed(n_components)))
-    forms = list({form_of(form): form for form in reversed(listed(forms))}.values())[::-1]
+    given = read(xs, weights, by, "select_many")
+    forms = forms_of(forms, given.sets[0].x.shape[-1] if given.sets else 2)
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
-    given = read(xs, weights, by, "select_many")
     for part in given.sets:
         known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many")
     if chunk_size is not None:
