@@ -112,9 +112,9 @@ class Shapes(Parsimonious):
         shape, held = self.shape.levelled(scatter, floor / jnp.maximum(self.volume**2, lowest * (1 + _SAME)), alive)
         best = jnp.sum(jnp.where(alive, shape.traces(scatter), 0)) / (d * total)
         least = _least(shape, floor, alive, best)
-        square = jnp.maximum(best, least)
+        square = jnp.maximum(best, jnp.max(jnp.where(alive, least, 0)))
         volume = jnp.where(some, jnp.sqrt(square), self.volume)
-        return Shapes(volume, shape), held & alive | (alive & (best <= least))
+        return Shapes(volume, shape), alive & (held | (square <= least * (1 + _SAME)))
 
     def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Shapes":
         d = precisions.shape[1]
@@ -127,14 +127,13 @@ class Shapes(Parsimonious):
         return 1 + n_components * (self.shape.n_parameters - 1)
 
 
-def _least(shape: Factor, floor: Float[Array, " d"], alive: Bool[Array, "*b"], square: Array) -> Float[Array, ""]:
-    """The least square of a volume for which no covariance of this shape is below the floor; 0 if `square` will do."""
+def _least(shape: Factor, floor: Float[Array, " d"], alive: Bool[Array, "*b"], square: Array) -> Float[Array, "*b"]:
+    """The least square of a volume with which no covariance of this shape is below the floor; 0 if `square` will do."""
 
     def found() -> Array:
         unit = jnp.sqrt(jnp.maximum(floor, jnp.finfo(floor.dtype).tiny))
         middle = jnp.max(unit)
-        spectrum = jnp.min(shape.spectrum(unit / middle), axis=-1)
-        return middle / jnp.min(jnp.where(alive, spectrum, jnp.inf)) * middle
+        return middle / jnp.min(shape.spectrum(unit / middle), axis=-1) * middle
 
     below = alive & ~shape.above(floor / square)
-    return jax.lax.cond(linalg.any_lane(jnp.any(below)), found, lambda: jnp.zeros_like(square))
+    return jax.lax.cond(linalg.any_lane(jnp.any(below)), found, lambda: jnp.zeros(alive.shape, floor.dtype))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expanded, ScaledFrame, digits_limit, scaled_expansion
+from jaxgmm.covariance.factor import Wishart
 from jaxgmm.covariance.root import Root
 from jaxgmm.covariance.spiked import Spiked
 from jaxgmm.covariance.structure import Expandable, masked
@@ -121,6 +122,17 @@ class LowRank(Expandable):
         factors = n_components * (d * q - q * (q - 1) // 2)
         # No more than there are of any covariances: of few columns, factors and noise are not told apart.
         return min(factors + self.noise.n_parameters(n_components), n_components * (d * (d + 1) // 2))
+
+    @property
+    def wishart(self) -> Wishart:
+        # That of any covariance, where this one has a density too; its rows have factors as all others.
+        return Wishart(self.loadings.shape[1], 1, 1)
+
+    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        return present.astype(self.loadings.dtype)
+
+    def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
+        self._has_mode_alone()
 
     @property
     def about_means(self) -> bool:

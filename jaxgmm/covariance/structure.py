@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.expansion import Expanded, Expansion
+from jaxgmm.covariance.factor import Wishart
 from jaxgmm.covariance.root import Root
 from jaxgmm.ground import pytree
 from jaxgmm.ground.pytree import ColumnIndices, Places, record
@@ -78,11 +79,16 @@ class Structure(ABC):
     def take(self, places: Places) -> "Structure":
         """The covariances of the components at these places."""
 
-    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
-        """Which share of a covariance each component has: those of one covariance add up to 1.
+    @property
+    def wishart(self) -> Wishart:
+        """The conjugate distributions of the inverse of a covariance.
 
-        It and `pooled` are for priors of covariances whose factors may be any of their kind; others have none.
+        It, `portions` and `pooled` are for priors of covariances; structures without one have none of them.
         """
+        self._has_no_prior()
+
+    def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
+        """Which share of a covariance each component has: those of one covariance add up to 1."""
         self._has_no_prior()
 
     def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
@@ -93,6 +99,12 @@ class Structure(ABC):
         raise NotImplementedError(
             f"{type(self).__name__} covariances have no conjugate prior. Posterior takes Prior(components=None), a "
             "prior of the weights alone."
+        )
+
+    def _has_mode_alone(self) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} covariances have no distributions in closed form, which Variational needs. "
+            "Posterior takes them."
         )
 
     @abstractmethod
@@ -179,6 +191,10 @@ class Individual(Expandable):
     How much of these covariances the components share is another matter.
     """
 
+    @property
+    def wishart(self) -> Wishart:
+        return self.factor.wishart
+
     def scatter(
         self, differences: Float[Array, "k n d"], responsibilities: Float[Array, "n k"]
     ) -> Float[Array, "k ..."]:
@@ -229,10 +245,7 @@ class Parsimonious(Individual):
         return either, held
 
     def pooled(self, counts: Float[Array, " k"]) -> Float[Array, " k"]:
-        raise NotImplementedError(
-            f"{type(self).__name__} covariances share some of what they are, so that they have no distributions in "
-            "closed form, which Variational needs. Posterior takes them."
-        )
+        self._has_mode_alone()
 
 
 def masked(second: Float[Array, "k ..."], alive: Bool[Array, " k"]) -> Float[Array, "k ..."]:
@@ -338,6 +351,10 @@ class Shared(Expandable):
 
     def take(self, places: Places) -> "Shared":
         return self
+
+    @property
+    def wishart(self) -> Wishart:
+        return self.factor.wishart
 
     def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
         each = present.astype(self.factor.half_log_det().dtype)

@@ -92,7 +92,7 @@ class NormalWishart:
         self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the mode given the rows, in whose weights `unit` is 1."""
-        dimension, _, per_row = _structure(components).factor.wishart
+        dimension, _, per_row = _structure(components).wishart
         known = jnp.where(self.pseudo_rows > 0, 1, 0)
         return self._added(components, counts, moments, present, unit, (self.degrees + dimension + 1) / per_row, known)
 
@@ -100,7 +100,7 @@ class NormalWishart:
         self, components: Family, counts: Float[Array, " k"], moments: Any, present: Bool[Array, " k"], unit: Any
     ) -> Moments:
         """Moments that lead to the expectation of means and of precisions given the rows and their components."""
-        per_row = _structure(components).factor.wishart.per_row
+        per_row = _structure(components).wishart.per_row
         if moments.mass is not None:
             raise NotImplementedError(
                 f"Variational has no closed form for {type(components).__name__} components, each row of which has a "
@@ -111,7 +111,7 @@ class NormalWishart:
     def log_density(self, components: Family, present: Bool[Array, " k"]) -> Float[Array, ""]:
         """Of the parameters, up to a constant that depends on the prior alone."""
         structure = _structure(components)
-        dimension, _, per_row = structure.factor.wishart
+        dimension, _, per_row = structure.wishart
         log_dets = 2 * jnp.broadcast_to(structure.factor.half_log_det(), present.shape)
         away = self.pseudo_rows * self._squares(components)
         known = jnp.where(self.pseudo_rows > 0, log_dets, 0)
@@ -126,7 +126,7 @@ class NormalWishart:
         `counts` are weights of rows that each component has.
         """
         structure = _structure(components)
-        dimension, blocks, per_row = structure.factor.wishart
+        dimension, blocks, per_row = structure.wishart
         degrees, _ = self.degrees_of(components, counts)
         spread = per_row * blocks * special.log_expectation(degrees, dimension)
         return (spread - components.means.shape[1] / (self.pseudo_rows + counts)) / 2
@@ -136,7 +136,7 @@ class NormalWishart:
     ) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
         """Degrees of freedom of each precision given so many rows, and of the t distributions that follow from it."""
         structure = _structure(components)
-        dimension, _, per_row = structure.factor.wishart
+        dimension, _, per_row = structure.wishart
         degrees = self.degrees + per_row * structure.pooled(counts)
         return degrees, degrees + 1 - dimension
 
@@ -145,7 +145,7 @@ class NormalWishart:
     ) -> Float[Array, ""]:
         """KL divergence from the distribution of all means and precisions given rows to the prior."""
         structure = _structure(components)
-        dimension, blocks, per_row = structure.factor.wishart
+        dimension, blocks, per_row = structure.wishart
         k, d = components.means.shape
         kind = type(structure.factor)
         root = _root(self.scatter)
@@ -176,7 +176,7 @@ class NormalWishart:
     ) -> Moments:
         """With `pseudo_rows` at the mean, and the scatter, which counts for so many degrees beside `known` means."""
         structure = _structure(components)
-        per_row = structure.factor.wishart.per_row
+        per_row = structure.wishart.per_row
         portions = structure.portions(present)
         away = self.mean - components.means
         mass = self.pseudo_rows / unit
