@@ -87,7 +87,9 @@ def test_a_fit_climbs_comes_to_rest_and_keeps_the_labels(case):
 
 
 @once
-@pytest.mark.parametrize("method", ["k-means++", "kmeans", "kmeans_whitened", "random_from_data", "random"])
+@pytest.mark.parametrize(
+    "method", ["k-means++", "kmeans", "kmeans_whitened", "random_from_data", "hierarchical", "random"]
+)
 def test_every_seeding_puts_a_component_where_its_labels_are(method):
     x, labels = truth(FULL)
     order = np.array([2, 0, 1])[labels]
@@ -275,7 +277,7 @@ def test_names_and_what_stands_beside_are_refused():
         jaxgmm.rows(pandas.DataFrame(np.eye(2), columns=["a", "b"]))
 
 
-@pytest.mark.parametrize("method", ["k-means++", "kmeans", "random_from_data", "random"])
+@pytest.mark.parametrize("method", ["k-means++", "kmeans", "random_from_data", "hierarchical", "random"])
 def test_a_class_may_have_several_components(method):
     x, labels = truth(FULL)
     classes = np.array([0, 1, 0])  # the first and the last group are of one class

@@ -31,7 +31,7 @@ def test_every_seeding_makes_a_valid_mixture(method, form):
     assert np.all(mixture.means < np.max(x))
 
 
-@pytest.mark.parametrize("method", ["kmeans", "k-means++"])
+@pytest.mark.parametrize("method", ["kmeans", "k-means++", "hierarchical"])
 def test_separated_blobs_are_found(method):
     x, _ = blobs()
     for seed in range(20):
@@ -39,7 +39,7 @@ def test_separated_blobs_are_found(method):
         distances = np.linalg.norm(np.asarray(mixture.means)[:, None] - CENTERS, axis=2)
         # greedy k-means++ all but never takes two rows of one blob while another is empty
         assert sorted(distances.argmin(axis=1)) == [0, 1, 2, 3]
-        if method == "kmeans":
+        if method != "k-means++":
             assert distances.min(axis=1).max() < 0.5
 
 
@@ -112,6 +112,7 @@ def test_coordinates_of_seedings_are_what_their_names_say():
     assert agreement(x, "kmeans_unscaled") < 0.05
     assert agreement(x * [1.0, 1e-3], "kmeans_unscaled") > 0.95
     assert agreement(sheared, "kmeans_whitened") > 0.95
+    assert agreement(sheared, "hierarchical") > 0.95
 
 
 def test_more_components_than_distinct_rows():

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import jaxgmm
-from jaxgmm.sklearn import GaussianMixture, from_sklearn, to_sklearn
+from jaxgmm.sklearn import BayesianGaussianMixture, GaussianMixture, from_sklearn, to_sklearn
 from jaxgmm.sklearn.seeding import SEEDINGS
 
 from cases import CASES, COVARIANCES, MEANS, WEIGHTS
@@ -115,6 +115,22 @@ def test_from_its_own_seeding_as_good_or_better(method):
         return np.mean(scores)
 
     assert mean_score(GaussianMixture) > mean_score(sklearn.mixture.GaussianMixture) - 1e-3
+
+
+@once
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_starts_may_be_those_that_scikit_learn_has_not():
+    options = {"n_components": 3, "init_params": "hierarchical", "max_iter": 0}
+    estimator = GaussianMixture(**options).fit(IRIS)
+    with jax.enable_x64():
+        start = jaxgmm.init(jax.random.key(0), IRIS, 3, method="hierarchical")
+        near(estimator.means_, np.asarray(start.means))
+        counts = len(IRIS) * np.asarray(start.weights)[:, None]
+    # The prior of the means counts as one row at the mean of all.
+    bayesian = BayesianGaussianMixture(**options).fit(IRIS)
+    near(bayesian.means_, (counts * estimator.means_ + IRIS.mean(axis=0)) / (counts + 1))
+    with pytest.raises(ValueError, match="'init_params' parameter of GaussianMixture must be a str among"):
+        GaussianMixture(init_params="ward").fit(IRIS)
 
 
 def test_results_depend_on_the_data_alone_not_on_the_setting_of_jax():

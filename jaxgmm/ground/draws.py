@@ -35,6 +35,37 @@ def places_at(
     return jnp.where(mine, _first_above(within - before, cumulative, mass), -1)
 
 
+def earliest(
+    times: Float[Array, " n"], size: int, shards: Shards | None = None
+) -> tuple[Int[Array, " size"], Float[Array, ""]]:
+    """The places of so many of the least of these times, in order of the rows, and the least of all others.
+
+    Inside of `on_each`, of the times of all devices: -1 where the place is on another one. What these exchange is as
+    many times of each. All places, and infinity, where there are no more. Where times are exponential, of rates in
+    proportion to masses, these are drawn by their masses without replacement.
+
+    Source: Efraimidis & Spirakis (2006), Inf. Process. Lett. 97.
+    """
+    n = times.size if shards is None else times.size * shards.number
+    size = min(size, n)
+    least, places = jax.lax.top_k(-times, min(size + 1, times.size))
+    least = -least
+    if shards is not None:
+        here = jnp.arange(shards.number)[:, None] == shards.here()
+        # Infinity is no number to add zeros to.
+        largest = jnp.finfo(times.dtype).max
+        each = jax.lax.psum(jnp.where(here, jnp.minimum(least, largest), 0), shards.axes)
+        least = jnp.where(each < largest, each, jnp.inf).ravel()
+        places = jax.lax.psum(jnp.where(here, places + shards.here() * times.size, 0), shards.axes).ravel()
+    order = jax.lax.top_k(-least, size)[1]
+    rest = jnp.ones(least.shape, bool).at[order].set(False)
+    found = jnp.sort(places[order])
+    if shards is not None:
+        found = found - shards.here() * times.size
+        found = jnp.where((found >= 0) & (found < times.size), found, -1)
+    return found, jnp.min(jnp.where(rest, least, jnp.inf))
+
+
 def _first_above(
     values: Float[Array, " draws"], cumulative: Float[Array, " n"], mass: Float[Array, " n"]
 ) -> Int[Array, " draws"]:

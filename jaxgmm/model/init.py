@@ -57,7 +57,9 @@ def init(
         max_components: number of components the arrays have room for. Given this, `n_components` is traced: one program
             serves every number up to it, and `vmap` takes several at once. The components past the first
             `n_components` are absent: their log-weight is -inf, and they stay absent in `fit`. Static.
-        method: "k-means++", "kmeans", "kmeans_whitened", "kmeans_unscaled", "random_from_data" or "random". Static.
+        method: "k-means++", "kmeans", "kmeans_whitened", "kmeans_unscaled", "random_from_data", "hierarchical" or
+            "random". "hierarchical" merges up to 256 rows, drawn by their weights, by Ward's criterion on whitened
+            coordinates; where there are no more rows, every key gives the same start. Static.
         weights: weight of each row (n,), not negative; 0 means the row is absent. Default ones.
         regularization: floor under the covariances, as in `m_step`.
         scale: of each column (d,), as in `fit`.

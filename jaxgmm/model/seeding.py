@@ -19,6 +19,7 @@ from jaxgmm.ground import draws, linalg, shards
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows, sum_over_blocks
 from jaxgmm.ground.shards import Shards
+from jaxgmm.model import agglomeration
 
 
 @record
@@ -96,9 +97,11 @@ class Seeding:
     Centers are rows, each other row belongs to the nearest. They are drawn one after the other in proportion to their
     squared distance to those before, the best of several candidates each: k-means++ in its greedy form. With
     `distinct`, any other row is as good as another. With `lloyd`, Lloyd's algorithm moves them; one without rows stays
-    where it is. Or every row goes to a component drawn at `random`: all components start near the mean of the data, the
-    nearer the more rows there are. That is a saddle of the likelihood, which a fit leaves slowly: it may need a `tol`
-    far below the default to get away.
+    where it is. Or centers are `hierarchical`: the means of clusters into which rows are merged, two at a time, by
+    Ward's criterion. These are up to 256 rows, or four for each component; where there are no more, every key gives the
+    same. Or every row goes to a component drawn at `random`: all components start near the mean of the data, the nearer
+    the more rows there are. That is a saddle of the likelihood, which a fit leaves slowly: it may need a `tol` far
+    below the default to get away.
 
     Sources: Arthur & Vassilvitskii (2007), SODA; Lloyd (1982), IEEE Trans. Inf. Theory 28.
     """
@@ -106,6 +109,7 @@ class Seeding:
     coordinates: _Coordinates = standardised
     distinct: bool = False
     lloyd: bool = False
+    hierarchical: bool = False
     random: bool = False
 
     def __call__(self, key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
@@ -118,6 +122,7 @@ SEEDINGS: dict[str, Seeding] = {
     "kmeans_unscaled": Seeding(unscaled, lloyd=True),
     "k-means++": Seeding(),
     "random_from_data": Seeding(distinct=True),
+    "hierarchical": Seeding(whitened, hierarchical=True),
     "random": Seeding(random=True),
 }
 
@@ -182,7 +187,19 @@ class Seedings:
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
         seen = None if self.seen is None else chosen([self.seen[method.coordinates] for method in self.methods])
         rows = Evidence(z, self.weights, self.known, seen, classes=self.classes, shards=self.shards)
-        centers = _spread(key, rows, self.present.size, chosen([method.distinct for method in self.methods]))
+        distinct = chosen([method.distinct for method in self.methods])
+        merges = chosen([method.hierarchical for method in self.methods])
+
+        def merged() -> Float[Array, "k d"]:
+            return agglomeration.centers(key, rows, self.present)
+
+        def spread() -> Float[Array, "k d"]:
+            return _spread(key, rows, self.present.size, distinct)
+
+        if isinstance(merges, bool):
+            centers = merged() if merges else spread()
+        else:
+            centers = jax.lax.cond(merges, merged, spread)
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
             centers = _lloyd(rows, centers, self.present, moves)

@@ -137,7 +137,8 @@ class CompiledMixture:
         objective = self._objective(rows, unit, prior)
 
         def start() -> np.ndarray:
-            if in_part:
+            # What scikit-learn has no seeding for, or none by that name, is left to the library's own.
+            if in_part or self.init_params not in self._seedings:
                 with jax.enable_x64(X.dtype == np.float64):
                     key = jax.random.key(random.randint(np.iinfo(np.int32).max))
                     seeds = seeds_of(key, rows, n_components=self.n_components, method=self.init_params)

@@ -15,7 +15,7 @@ from jaxgmm.sklearn.checks import HOOKS_OF_BAYES
 from jaxgmm.sklearn.objectives import Bayes
 from jaxgmm.sklearn.priors import bayes, prior_of
 from jaxgmm.sklearn.programs import Parameters
-from jaxgmm.sklearn.seeding import SEEDINGS_WITH_PRIOR
+from jaxgmm.sklearn.seeding import INIT_PARAMS, SEEDINGS_WITH_PRIOR
 
 
 class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianMixture):
@@ -52,6 +52,7 @@ class BayesianGaussianMixture(CompiledMixture, sklearn.mixture.BayesianGaussianM
     _dtypes = (np.float64,)
     _parameter_constraints = {  # noqa: RUF012
         **sklearn.mixture.BayesianGaussianMixture._parameter_constraints,
+        "init_params": [StrOptions(set(INIT_PARAMS))],
         "missing": [StrOptions({"error", "em"})],
     }
 

@@ -21,6 +21,7 @@ from jaxgmm.sklearn.checks import checked_counts, checked_start, row_counts
 from jaxgmm.sklearn.evidence import labels_of, padded_rows
 from jaxgmm.sklearn.objectives import Ridge
 from jaxgmm.sklearn.programs import Parameters, least_variance
+from jaxgmm.sklearn.seeding import INIT_PARAMS
 
 
 class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
@@ -39,7 +40,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
 
     All others are scikit-learn's. Where rows have gaps, noise or labels, `init_params` names the library's own
     seedings, as `jaxgmm.init` has them: on standardised columns, by the entries that are there, from labels if there
-    are some.
+    are some. Other names than scikit-learn's, such as "hierarchical", always do.
 
     >>> import numpy as np
     >>> from jaxgmm.sklearn import GaussianMixture
@@ -57,6 +58,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
     _climbed = "mean log-likelihood"
     _parameter_constraints = {  # noqa: RUF012
         **sklearn.mixture.GaussianMixture._parameter_constraints,
+        "init_params": [StrOptions(set(INIT_PARAMS))],
         "missing": [StrOptions({"error", "em"})],
     }
 

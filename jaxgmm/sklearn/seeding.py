@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 
+from jaxgmm.model import seeding as own
+
 Seeding = Callable[[np.random.RandomState, np.ndarray, np.ndarray | None, int], np.ndarray]
 """From randomness, rows (n, d), weights (n,) or None and k, to the component of each row (n,), -1 for none, or its
 shares (n, k)."""
@@ -55,6 +57,9 @@ def anywhere(random: np.random.RandomState, X: np.ndarray, weights: np.ndarray |
     shares = random.uniform(size=(len(X), k))
     return shares / shares.sum(axis=1, keepdims=True)
 
+
+INIT_PARAMS = frozenset(own.SEEDINGS)
+"""The names that there are: those of scikit-learn, and of the library's own seedings."""
 
 SEEDINGS: dict[str, Seeding] = {
     "kmeans": kmeans,
