@@ -17,7 +17,7 @@ from jaxgmm.model.objective import objective_of, within_data
 from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(8)
-N, K, D, Q = 360, 3, 6, 2
+N, K, D, Q = 360, 3, 8, 2
 NAMES = ("lowrank-2", "lowrank-2-tied-diag", "lowrank-2-spherical", "lowrank-2-tied-spherical")
 
 
@@ -27,7 +27,7 @@ def data():
     return np.concatenate(
         [
             rng.normal(size=(N // K, Q)) @ rng.normal(size=(Q, D))
-            + rng.normal(size=(N // K, D)) * rng.uniform(0.3, 0.9, D)
+            + rng.normal(size=(N // K, D)) * rng.uniform(0.6, 1.0, D)
             + 3 * rng.normal(size=D)
             for _ in range(K)
         ]
@@ -161,7 +161,7 @@ def test_many_columns_take_no_matrix():
     d, n, q = 3000, 60, 2
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(n, q)) @ rng.normal(size=(q, d)) + rng.normal(size=(n, d)) * 0.5).astype(dtype())
-    x[: n // 2] += rng.normal(size=d)
+    x[: n // 2] += 6 * rng.normal(size=d)
     x = jnp.asarray(x)
     form, matrix = "lowrank-2", d * d * x.dtype.itemsize
     mixture = jaxgmm.init(KEY, x, 2, form)
@@ -185,8 +185,8 @@ def test_names_and_ranks():
     for name in ("lowrank", "lowrank-0", "lowrank-2-full", "lowrank-2-"):
         with pytest.raises(ValueError, match="lowrank-1"):
             jaxgmm.Gaussian.form(name)
-    with pytest.raises(ValueError, match="rank of the covariances is 6, and there are 6 columns"):
-        jaxgmm.init(KEY, jnp.asarray(data()), 2, "lowrank-6")
+    with pytest.raises(ValueError, match="rank of the covariances is 8, and there are 8 columns"):
+        jaxgmm.init(KEY, jnp.asarray(data()), 2, "lowrank-8")
     with pytest.raises(NotImplementedError, match="told by their parts"):
         jaxgmm.from_parameters([1.0], np.zeros((1, D)), np.eye(D)[None], "lowrank-2")
     # No more parameters than the matrices have.
