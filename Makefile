@@ -68,7 +68,7 @@ types: $(STAMP)lint
 docs: $(STAMP)docs,examples,cli  ## the documentation, warnings as errors, to docs/_build/html
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-numerics: $(STAMP)numerics  ## run the numerical experiments and write their tables into docs/numerics.md and docs/priors.md
+numerics: $(STAMP)numerics  ## run the numerical experiments and write their tables into docs/numerics.md, priors.md and sklearn.md
 	$(BIN)/python numerics/tables.py
 
 # The peers live apart, so that none of them decides over the library's versions. torch comes first, so that none of

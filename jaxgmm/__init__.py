@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.objective import Objective, Posterior, Prior, Variational
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
+    from jaxgmm.model.projection import Projection, projection
     from jaxgmm.model.proportions import Dirichlet, StickBreaking
     from jaxgmm.model.recovery import TrueValues, denoise, impute, sample_missing
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
@@ -98,6 +99,7 @@ __all__ = [
     "PassedOver",
     "Posterior",
     "Prior",
+    "Projection",
     "Restarts",
     "Scale",
     "Scales",
@@ -158,6 +160,7 @@ __all__ = [
     "online",
     "online_step",
     "product",
+    "projection",
     "rows",
     "sample_missing",
     "save",
@@ -203,6 +206,7 @@ _PLACES = {
     "PassedOver": "selection.candidates",
     "Posterior": "model.objective",
     "Prior": "model.objective",
+    "Projection": "model.projection",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
     "Scales": "covariance.scales",
@@ -263,6 +267,7 @@ _PLACES = {
     "online": "fitting.online",
     "online_step": "fitting.online",
     "product": "model.product",
+    "projection": "model.projection",
     "rows": "model.evidence",
     "sample_missing": "model.recovery",
     "save": "model.saving",

@@ -1,7 +1,7 @@
 """Run the experiments and write their tables into the pages that have them, between the marks that name them.
 
-`make numerics`. Takes some ten minutes. With `--print`, as on a machine whose numbers the page does not state, they are
-printed instead.
+`make numerics`. Takes some twenty minutes. With `--print`, as on a machine whose numbers the page does not state, they
+are printed instead.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 jax.config.update("jax_enable_x64", True)
 
+import classification  # noqa: E402
 import derivatives  # noqa: E402
 import how_many  # noqa: E402
 
@@ -25,8 +26,8 @@ import experiments  # noqa: E402
 from bad_input import BAD_INPUT, evaluate  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = (DOCS / "numerics.md", DOCS / "priors.md")
-MODULES = (derivatives, how_many, experiments)
+PAGES = (DOCS / "numerics.md", DOCS / "priors.md", DOCS / "sklearn.md")
+MODULES = (classification, derivatives, how_many, experiments)
 
 
 def cell(value: object) -> object:

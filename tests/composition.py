@@ -140,6 +140,7 @@ OF_MIXTURES: dict[str, Callable[[Case, Any], Any]] = {
     "marginal": traced(lambda mixture, rows: mixture.marginal([1])),
     "condition": traced(lambda mixture, rows: mixture.condition([0], jnp.ones(1))),
     "affine": traced(lambda mixture, rows: mixture.affine(jnp.array([[1.0, 1.0]]))),
+    "projection": traced(lambda mixture, rows: jaxgmm.projection(mixture, 1)),
     "product": traced(lambda mixture, rows: jaxgmm.product(mixture, mixture)),
     "kl_divergence": traced(lambda mixture, rows: jaxgmm.kl_divergence(KEY, mixture, mixture, 10)),
     "kl_bounds": traced(lambda mixture, rows: jaxgmm.kl_bounds(mixture, mixture)),

@@ -27,6 +27,11 @@ SHORT = {
         {"LARGEST": 4, "STRUCTURES": ["full"], "TESTED": [2], "N_RESTARTS": 4, "N_BOOTSTRAP": 9},
         "full       3",
     ),
+    "classes": (
+        {"N_COMPONENTS": [1], "FORMS": ["tied"], "N_DRAWS": 1, "SHARES": [0.0, 0.3]},
+        "Chinstrap 1 tied",
+        "linear discriminant analysis   errors",
+    ),
     "credible_means": ({"SIZES": [100], "N_SETS": 20}, "hardly touch,    100 rows, 20 data sets"),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
     "digits_classifier": ({"N_SPLITS": 1, "N_COMPONENTS": [1], "N_RESTARTS": 1}, "mixtures, k = 1        accuracy 98."),

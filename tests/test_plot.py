@@ -304,6 +304,62 @@ def test_errors_are_as_long_as_one_of_them():
     assert len(plot.assignment(mixture(), bars).collections) == len(plot.assignment(mixture(), x[:2]).collections) + 1
 
 
+def three_columns():
+    """A mixture in three columns and rows of it, in which its components lie apart along none of them."""
+    rotation = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0]
+    rest = np.random.default_rng(5).normal(size=(N, 1))
+    flat = jaxgmm.from_parameters(
+        WEIGHTS,
+        np.concatenate([CENTERS, np.zeros((4, 1))], axis=1),
+        [[[*row, 0.0] for row in shape] + [[0.0, 0.0, 9.0]] for shape in SHAPES],
+    )
+    return flat.affine(rotation), np.concatenate([rows(), 3 * rest], axis=1) @ rotation.T
+
+
+@picture
+def test_picture_of_a_projection():
+    solid, x = three_columns()
+    gaps = np.random.default_rng(6).random(x.shape) < 0.1
+    return bare(plot.projection(solid, jaxgmm.rows(x, missing=gaps), canvas()))
+
+
+def test_a_projection_shows_rows_and_components_where_they_are():
+    solid, x = three_columns()
+    found = jaxgmm.projection(solid)
+    z = x @ np.asarray(found.matrix).T + np.asarray(found.offset)
+    ax = plot.projection(solid, pd.DataFrame(x, columns=["a", "b", "c"]), soft=False)
+    np.testing.assert_allclose(marks(ax)[0], sorted(map(tuple, z)), rtol=1e-4, atol=1e-5)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("first direction", "second direction")
+    flat = solid.affine(found.matrix, found.offset)
+    centers = sorted({tuple(map(float, patch.center)) for patch in ax.patches})
+    np.testing.assert_allclose(centers, sorted(map(tuple, np.asarray(flat.means)[:3])), rtol=1e-5)
+    # Without rows, the components alone.
+    assert len(plot.projection(solid).patches) == 6
+    # A row is of the colour that it has in all columns, and hollow where it is expected to be if entries are missing.
+    gaps = np.zeros(x.shape, bool)
+    gaps[::5, 1] = gaps[1] = True
+    known = jaxgmm.rows(x, missing=gaps)
+    ax = plot.projection(solid, known, soft=False)
+    kinds = [len(found.get_facecolors()) > 0 for found in ax.collections]
+    hollow = np.concatenate(
+        [found.get_offsets() for found, filled in zip(ax.collections, kinds, strict=True) if not filled]
+    )
+    expected = np.asarray(jaxgmm.impute(solid, known))[::5] @ np.asarray(found.matrix).T + np.asarray(found.offset)
+    np.testing.assert_allclose(sorted(map(tuple, hollow)), sorted(map(tuple, expected)), rtol=1e-4, atol=1e-5)
+    # One row of which nothing is seen is nowhere.
+    assert len(marks(ax)[0]) == N - 1
+    labels = np.asarray(solid.predict(known))
+    colors = {to_hex(one.get_edgecolors()[0]) for one, filled in zip(ax.collections, kinds, strict=True) if not filled}
+    assert colors == {style.COLORS[label].lower() for label in labels[::5]}
+
+
+def test_what_has_no_projection_is_refused():
+    with pytest.raises(ValueError, match=r"1 column; .*plot\.histogram"):
+        plot.projection(mixture().marginal([0]))
+    with pytest.raises(ValueError, match="one component"):
+        plot.projection(mixture().take([0]), rows())
+
+
 def test_rows_without_anything_to_draw_are_refused():
     nothing = jaxgmm.rows(np.full((3, 2), np.nan), missing="nan")
     with pytest.raises(ValueError, match="no row with an entry that is seen"):

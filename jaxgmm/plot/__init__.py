@@ -7,6 +7,7 @@ from jaxgmm.plot.fits import convergence, criterion, restarts
 from jaxgmm.plot.many import multiples, selections
 from jaxgmm.plot.maps import anomalies, density, uncertainty
 from jaxgmm.plot.marginals import histogram, pairs
+from jaxgmm.plot.projections import projection
 from jaxgmm.plot.scatter import assignment
 from jaxgmm.plot.shapes import ellipses
 
@@ -20,6 +21,7 @@ __all__ = [
     "histogram",
     "multiples",
     "pairs",
+    "projection",
     "restarts",
     "selections",
     "uncertainty",

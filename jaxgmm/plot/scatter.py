@@ -76,9 +76,18 @@ def assignment(
 
 
 def points(
-    ax: "Axes", mixture: Mixture, rows: canvas.Rows, responsibilities: Any, soft: bool, size: float = 1.0
+    ax: "Axes",
+    mixture: Mixture,
+    rows: canvas.Rows,
+    responsibilities: Any,
+    soft: bool,
+    size: float = 1.0,
+    hollow: np.ndarray | None = None,
 ) -> None:
-    """Rows in two columns with their responsibilities (n, k); `size` is less than 1 in small pictures."""
+    """Rows in two columns with their responsibilities (n, k); `size` is less than 1 in small pictures.
+
+    Those that are `hollow` (n,) have an edge of their colour and nothing inside.
+    """
     responsibilities = np.asarray(responsibilities, float)[:, style.present(mixture)]
     colors = [style.color(rank) for rank in range(responsibilities.shape[1])]
     labels = np.argmax(responsibilities, axis=1)
@@ -86,12 +95,14 @@ def points(
     n = len(rows.x)
     _ticks(ax, rows, filled)
     whole = _whole(rows)
-    if n > canvas.N_MARKED:
-        _points(ax, rows.of(whole), n, size, c=filled[whole])
-        return
-    for label in np.unique(labels).tolist():
-        chosen = (labels == label) & whole
-        _points(ax, rows.of(chosen), n, size, c=filled[chosen], marker=style.marker(label))
+    outlined = np.zeros(n, bool) if hollow is None else hollow & whole
+    for empty, some in ((False, whole & ~outlined), (True, outlined)):
+        if n > canvas.N_MARKED:
+            _points(ax, rows.of(some), n, size, filled[some], empty)
+            continue
+        for label in np.unique(labels).tolist():
+            chosen = (labels == label) & some
+            _points(ax, rows.of(chosen), n, size, filled[chosen], empty, marker=style.marker(label))
 
 
 def plain(ax: "Axes", rows: canvas.Rows, size: float = 1.0) -> None:
@@ -100,7 +111,7 @@ def plain(ax: "Axes", rows: canvas.Rows, size: float = 1.0) -> None:
 
     n = len(rows.x)
     _ticks(ax, rows, np.tile(to_rgb(style.NEUTRAL), (n, 1)))
-    _points(ax, rows.of(_whole(rows)), n, size, c=style.NEUTRAL)
+    _points(ax, rows.of(_whole(rows)), n, size, style.NEUTRAL)
 
 
 def uncertain(ax: "Axes", rows: canvas.Rows) -> None:
@@ -182,20 +193,21 @@ def outside(ax: "Axes", rows: canvas.Rows) -> None:
         )
 
 
-def _points(ax: "Axes", rows: canvas.Rows, n: int | None = None, size: float = 1.0, **options: Any) -> None:
+def _points(
+    ax: "Axes", rows: canvas.Rows, n: int, size: float, colors: Any, hollow: bool = False, **options: Any
+) -> None:
     """Points that are some of n: the more, the smaller and the more transparent."""
-    n = len(rows.x) if n is None else n
-    if not n:
+    if not len(rows.x):
         return
     few = n <= canvas.N_MARKED
+    filled = {"c": colors, "linewidths": 0.3 if few else 0, "edgecolors": "white" if few else "none"}
     ax.scatter(
         rows.x[:, 0],
         rows.x[:, 1],
         s=size * np.clip(30 * np.sqrt(100 / n), 3, 30) * np.minimum(rows.weights, 10),
         alpha=np.clip(25 / np.sqrt(n), 0.3, 0.9),
-        linewidths=0.3 if few else 0,
-        edgecolors="white" if few else "none",
         rasterized=not few,
+        **({"facecolors": "none", "edgecolors": colors, "linewidths": 0.8} if hollow else filled),
         **options,
     )
 

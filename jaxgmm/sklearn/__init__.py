@@ -2,6 +2,7 @@
 
 try:
     from jaxgmm.sklearn.bayesian import BayesianGaussianMixture
+    from jaxgmm.sklearn.classifier import MixtureClassifier
     from jaxgmm.sklearn.estimator import GaussianMixture
     from jaxgmm.sklearn.imputer import MixtureImputer
     from jaxgmm.sklearn.interop import from_sklearn, to_sklearn
@@ -14,6 +15,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "BayesianGaussianMixture",
     "GaussianMixture",
+    "MixtureClassifier",
     "MixtureImputer",
     "MixtureRegressor",
     "from_sklearn",

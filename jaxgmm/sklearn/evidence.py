@@ -13,7 +13,14 @@ from jaxgmm.ground.padding import padded
 from jaxgmm.ground.rows import Evidence
 
 
-def padded_rows(X: np.ndarray, weights: np.ndarray | None = None, *, labels: Any = None, noise: Any = None) -> Evidence:
+def padded_rows(
+    X: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    labels: Any = None,
+    label_of_component: Any = None,
+    noise: Any = None,
+) -> Evidence:
     """Rows (n, d) filled up to one of a few lengths; NaN are gaps. It is called under JAX's setting for their dtype.
 
     What fills them up is seen, exact, and of weight 0, but where rows are plain and have no weights.
@@ -22,7 +29,9 @@ def padded_rows(X: np.ndarray, weights: np.ndarray | None = None, *, labels: Any
     gaps = bool(np.isnan(X).any())
     if gaps or labels is not None or noise is not None:
         missing = "nan" if gaps else "error"
-        rows = known.evidence(X, weights, labels, missing=missing, noise=noise, arranged=False)
+        rows = known.evidence(
+            X, weights, labels, label_of_component=label_of_component, missing=missing, noise=noise, arranged=False
+        )
     rows = jax.tree.map(lambda leaf: padded(np.asarray(leaf)), rows)
     if rows.seen is None:
         return rows

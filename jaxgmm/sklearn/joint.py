@@ -73,7 +73,7 @@ class Joint:
         Warns:
             ConvergenceWarning: the fit has not converged, or a component has no width of its own in some direction.
         """
-        constants = _constants(table, weights)
+        constants = constant_columns(table, weights)
         columns = np.flatnonzero(np.isnan(constants) & ~np.isnan(table[weights > 0]).all(axis=0))
         if not columns.size:
             return cls(None, columns, constants)
@@ -120,7 +120,7 @@ class Joint:
         return table
 
 
-def _constants(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def constant_columns(table: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The one value of each column of the rows that are present, NaN where it has several or none."""
     table = table[weights > 0]
     seen = ~np.isnan(table)
