@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxgmm.families.conjugate import NormalWishart
     from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.families.noise import WithNoise
     from jaxgmm.families.student_t import StudentT
     from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.frozen import Frozen
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
+    from jaxgmm.model.noise import with_noise
     from jaxgmm.model.objective import Objective, Posterior, Prior, Variational
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
@@ -107,6 +109,7 @@ __all__ = [
     "Tril",
     "TrueValues",
     "Variational",
+    "WithNoise",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -155,6 +158,7 @@ __all__ = [
     "stability",
     "to_numpyro",
     "to_scipy",
+    "with_noise",
 ]
 
 _PLACES = {
@@ -204,6 +208,7 @@ _PLACES = {
     "Tril": "covariance.tril",
     "TrueValues": "model.recovery",
     "Variational": "model.objective",
+    "WithNoise": "families.noise",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
@@ -252,6 +257,7 @@ _PLACES = {
     "stability": "selection.bootstrap",
     "to_numpyro": "adapters.numpyro",
     "to_scipy": "adapters.scipy",
+    "with_noise": "model.noise",
 }
 
 if not TYPE_CHECKING:

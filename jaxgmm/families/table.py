@@ -5,10 +5,11 @@ from typing import Any
 from jaxgmm.covariance.table import STRUCTURES
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.noise import WithNoise
 from jaxgmm.families.student_t import StudentT
 from jaxgmm.ground import checks
 
-FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT}
+FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT, "WithNoise": WithNoise}
 """Those that a saved mixture may name."""
 
 

@@ -34,7 +34,14 @@ def static(*, shown: bool = True, default: Any = dataclasses.MISSING) -> Any:
 @dataclass_transform(
     frozen_default=True,
     eq_default=False,
-    field_specifiers=(dataclasses.field, static, bounds.positive, bounds.lower_factor, bounds.log_simplex),
+    field_specifiers=(
+        dataclasses.field,
+        static,
+        bounds.positive,
+        bounds.lower_factor,
+        bounds.log_simplex,
+        bounds.known,
+    ),
 )
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose fields are the children of a pytree. Nothing is validated on construction.

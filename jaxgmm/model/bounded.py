@@ -76,19 +76,19 @@ class Bounded(Restricted):
         return Bounded(most, condition, objective, checks.scale(self.scale, n_columns, dtype))
 
     def placed(self, mixture: Mixture) -> Mixture:
-        structure = getattr(mixture.components, "structure", None)
+        clusters: Any = mixture.components.clusters
+        structure = getattr(clusters, "structure", None)
         if structure is None:
             raise NotImplementedError(
-                f"{type(mixture.components).__name__} components have no covariances that Bounded could bound."
+                f"{type(clusters).__name__} components have no covariances that Bounded could bound."
             )
         factor, least = structure.factor, None
         most = self.most
         if self.condition is not None:
             least = _least(factor.spectrum(self.scale), self.condition)
             most = self.condition * least
-        components: Any = mixture.components
-        bounded = components.moved(components.means, structure.of_factor(factor.bounded(self.scale, least, most)))
-        return super().placed(Mixture(mixture.log_weights, bounded))
+        bounded = clusters.moved(clusters.means, structure.of_factor(factor.bounded(self.scale, least, most)))
+        return super().placed(Mixture(mixture.log_weights, mixture.components.with_clusters(bounded)))
 
 
 def _least(variances: Float[Array, "*b d"], condition: Float[Array, ""]) -> Float[Array, "*b"]:

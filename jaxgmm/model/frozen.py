@@ -86,6 +86,7 @@ class Frozen(Restricted):
         if self.values is None and equal and self.means is self.covariances is self.components is None:
             return Frozen(objective=objective, equal=True)
         values = check_mixture(self.values, "values")
+        _without_noise(values)
         k = values.n_components
         if k > n_components or values.n_columns != n_columns:
             raise ValueError(
@@ -167,6 +168,7 @@ class Frozen(Restricted):
         return Moments(rows * move, second, moments.mass, moments.degrees)
 
     def placed(self, mixture: Mixture) -> Mixture:
+        _without_noise(mixture)
         mixture = super().placed(mixture)
         components: Any = mixture.components
         present = mixture.log_weights > -jnp.inf
@@ -254,6 +256,14 @@ def _kind(components: Family) -> str:
     fixed = [field.name for field in dataclasses.fields(components) if field.metadata.get("static")]  # type: ignore[arg-type]
     options += [f"{name}={getattr(components, name)}" for name in fixed]
     return f"{type(components).__name__}({', '.join(options)})"
+
+
+def _without_noise(mixture: Mixture) -> None:
+    if mixture.components.n_background:
+        raise NotImplementedError(
+            f"Frozen holds weights, means and covariances of clusters, and {type(mixture.components).__name__} "
+            "components have a noise component beside them. Bounded and Posterior take them."
+        )
 
 
 def _root(components: Family) -> Array | None:

@@ -21,7 +21,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.tables import pandas_for
-from jaxgmm.model.init import from_labels, standard
+from jaxgmm.model.init import from_labels, seedable, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
@@ -138,8 +138,9 @@ class Plan:
         history_size: int,
         block_size: int | None,
     ) -> "Plan":
-        """The plan that the options of `fit_restarts` are, checked for so many components and columns."""
+        """The plan that the options of `fit_restarts` are, checked for so many clusters and columns."""
         scheme_of(acceleration)
+        made_of = form_of(form)
         if isinstance(methods, str) or not methods:
             raise ValueError(f"methods is {methods!r}; expected a sequence of one or more of {', '.join(SEEDINGS)}.")
         return cls(
@@ -148,9 +149,9 @@ class Plan:
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
             scale=checks.scale(scale, shape[1], dtype),
-            objective=objective_of(objective, *shape, dtype),
+            objective=objective_of(objective, shape[0] + made_of.n_background, shape[1], dtype),
             spurious=jnp.asarray(spurious, bool),
-            form=form_of(form),
+            form=made_of,
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
             n_restarts=checks.count("n_restarts", n_restarts),
             n_finalists=checks.count("n_finalists", n_finalists),
@@ -229,7 +230,7 @@ def fit_restarts(
     """
     rows = known.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
-    rows = known.of_components(rows, present)
+    rows = known.of_components(rows, form_of(form).with_background(present))
     plan = Plan.of(
         rows.x.dtype,
         (present.size, rows.x.shape[1]),
@@ -264,7 +265,8 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))
     methods = plan.methods[: plan.n_restarts]
-    seedings = Seedings.of([SEEDINGS[method] for method in methods], columns, present)
+    clusters = seedable(columns, plan.form, present.size)
+    seedings = Seedings.of([SEEDINGS[method] for method in methods], clusters, present)
     # So many side by side, the first ones in whole rounds of the methods.
     width = 1 if plan.lanes == 1 else len(methods) * max(1, min(plan.lanes, plan.n_restarts) // len(methods))
     n_rounds = math.ceil(plan.n_restarts / width)
@@ -397,4 +399,4 @@ def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"])
     flat = ~jnp.all(wide, axis=(1, 2))
     counts = mixture.weights * jnp.sum(columns.weights > 0)
     few = ~(counts > HANDFUL * (columns.scale.size + 1))
-    return ~(flat & few & (mixture.log_weights > -jnp.inf))
+    return ~mixture.components.among_clusters(flat & few & (mixture.log_weights > -jnp.inf))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -100,8 +101,8 @@ def select_many(
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     given = read(xs, weights, by, "select_many")
-    for part in given.sets:
-        known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many")
+    for part, behind in itertools.product(given.sets, sorted({form_of(form).n_background for form in forms})):
+        known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many", behind)
     if chunk_size is not None:
         chunk_size = checks.count("chunk_size", chunk_size)
     plan_of = functools.partial(
