@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxgmm.families.conjugate import NormalWishart
     from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.families.noise import WithNoise
     from jaxgmm.families.student_t import StudentT
     from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.frozen import Frozen
     from jaxgmm.model.init import from_responsibilities, init
     from jaxgmm.model.mixture import Mixture
+    from jaxgmm.model.noise import with_noise
     from jaxgmm.model.objective import Objective, Posterior, Prior, Variational
     from jaxgmm.model.parameters import from_parameters
     from jaxgmm.model.product import product
@@ -121,6 +123,7 @@ __all__ = [
     "UnitTril",
     "Variational",
     "Volumes",
+    "WithNoise",
     "adjusted_rand_index",
     "aic",
     "aicc",
@@ -171,6 +174,7 @@ __all__ = [
     "stability",
     "to_numpyro",
     "to_scipy",
+    "with_noise",
 ]
 
 _PLACES = {
@@ -228,6 +232,7 @@ _PLACES = {
     "UnitTril": "covariance.unit",
     "Variational": "model.objective",
     "Volumes": "covariance.apart",
+    "WithNoise": "families.noise",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",
     "aicc": "selection.criteria",
@@ -278,6 +283,7 @@ _PLACES = {
     "stability": "selection.bootstrap",
     "to_numpyro": "adapters.numpyro",
     "to_scipy": "adapters.scipy",
+    "with_noise": "model.noise",
 }
 
 if not TYPE_CHECKING:

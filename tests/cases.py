@@ -71,10 +71,10 @@ class Case:
         fit has a way to go from there, and no seeding need be compiled for a test that is not about seeding.
         """
         mixture = self.mixture()
-        means = np.asarray(mixture.means)
+        means = np.asarray(mixture.components.clusters.means)
         centre = means.mean(axis=0)
-        moved = dataclasses.replace(mixture.components, means=jnp.asarray(centre + spread * (means - centre)))
-        return jaxgmm.Mixture(jnp.full_like(mixture.log_weights, -np.log(len(WEIGHTS))), moved)
+        even = jnp.full_like(mixture.log_weights, -np.log(mixture.n_components))
+        return jaxgmm.Mixture(even, with_means(mixture.components, centre + spread * (means - centre)))
 
     def start_from_rows(self, x: jax.Array, seed: int) -> jaxgmm.Mixture:
         """Another start for each seed: all components half way from rows drawn at random to the centre of all rows, as
@@ -83,7 +83,7 @@ class Case:
         start = self.start()
         rows = x[np.random.default_rng(seed).choice(len(x), len(WEIGHTS), replace=False)]
         means = (rows + jnp.mean(x, axis=0)) / 2
-        return jaxgmm.Mixture(start.log_weights, dataclasses.replace(start.components, means=means))
+        return jaxgmm.Mixture(start.log_weights, with_means(start.components, means))
 
     def data(self, n: int = N, seed: int = 0) -> jax.Array:
         x = _sample(self.make, seed, max(n, N))[:n]
@@ -108,6 +108,16 @@ class Case:
         return np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2), np.outer(
             lengths, lengths
         ).ravel()
+
+
+def with_means(components, means):
+    """The same clusters in other places."""
+    return components.with_clusters(dataclasses.replace(components.clusters, means=jnp.asarray(means)))
+
+
+def _with_noise() -> jaxgmm.Mixture:
+    gaussian = jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES["full"])
+    return jaxgmm.with_noise(gaussian, volume=400.0, weight=0.15)
 
 
 def _poisson() -> jaxgmm.Mixture:
@@ -139,6 +149,8 @@ STUDENTS = [
 ]
 THIN = Case("lowrank-1-spherical", _thin, {"form": "lowrank-1-spherical"})
 CASES = [*GAUSSIANS, THIN, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
+# Three clusters before a fourth component that is none, which has a place in the laws and tests of its own.
+WITH_NOISE = Case("with noise", _with_noise, {"form": jaxgmm.with_noise("full", volume=400.0)})
 # Of two families: what is the same for all structures is tried on these.
 FEW = [CASES[0], CASES[-1]]
 # Every family, and every part that structures are made of, though not all with all: covariances of one component or of

@@ -11,10 +11,18 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 
-from cases import CASES, FEW, THIN, VARIED, repetitions
+from cases import CASES, FEW, THIN, VARIED, WITH_NOISE, repetitions
 from tolerance import assert_close, dtype, once, tolerance
 
 KEY = jax.random.key(7)
+# Coordinates that are not fitted.
+KNOWN = ("components.center", "components.widths")
+
+
+@pytest.fixture(params=[*CASES, WITH_NOISE], ids=lambda case: case.name)
+def case(request):
+    """Every registered case in turn, and clusters before noise."""
+    return request.param
 
 
 def leaves_close(a, b, kind, scale=1.0):
@@ -28,14 +36,22 @@ def stacked(trees):
 
 def permuted(case, mixture, order):
     """The mixture with its components in another order, made from dense parameters and from nothing internal."""
-    components = jax.tree.map(lambda leaf: leaf[order] if leaf.shape[:1] == order.shape else leaf, mixture.components)
-    return jaxgmm.Mixture(mixture.log_weights[order], components)
+    clusters, places = mixture.components.clusters, order[: len(mixture.components.clusters.means)]
+    clusters = jax.tree.map(lambda leaf: leaf[places] if leaf.shape[:1] == places.shape else leaf, clusters)
+    return jaxgmm.Mixture(mixture.log_weights[order], mixture.components.with_clusters(clusters))
 
 
 def test_density_integrates_to_one(case):
+    """That of the clusters to what noise leaves them, whose own is as much wherever one looks."""
     points, volume = case.grid()
-    total = np.sum(np.exp(np.asarray(case.mixture().log_prob(points), np.float64)) * volume)
-    assert total == pytest.approx(1, abs=1e-4)
+    mixture = case.mixture()
+    density = np.exp(np.asarray(mixture.log_prob(points), np.float64))
+    if (noise := mixture.noise_component) is None:
+        assert np.sum(density * volume) == pytest.approx(1, abs=1e-4)
+        return
+    behind = density * np.asarray(mixture.responsibilities(points), np.float64)[:, noise]
+    np.testing.assert_allclose(behind, mixture.weights[noise] / np.prod(mixture.components.widths), rtol=1e-3)
+    assert np.sum((density - behind) * volume) == pytest.approx(1 - float(mixture.weights[noise]), abs=1e-4)
 
 
 def test_responsibilities_sum_to_one_and_agree_with_predict(case):
@@ -70,7 +86,7 @@ def test_statistics_are_moved_to_the_means_of_another_mixture(case):
 
 @pytest.mark.parametrize(
     ("case", "block_size"),
-    [*((case, 128) for case in CASES), *itertools.product(FEW, (1, 599))],
+    [*((case, 128) for case in (*CASES, WITH_NOISE)), *itertools.product(FEW, (1, 599))],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_blocks_do_not_matter(case, block_size):
@@ -131,7 +147,9 @@ def test_gradient_agrees_with_finite_differences(case):
     x = case.data(50)
     free = case.mixture().unconstrain()
     flat, rebuild = ravel_pytree(free)
-    direction = jax.random.normal(KEY, flat.shape)
+    # What no fit moves has no derivative.
+    moves = {name: jnp.full_like(leaf, name not in KNOWN) for name, leaf in free.coordinates.items()}
+    direction = jax.random.normal(KEY, flat.shape) * ravel_pytree([*moves.values()])[0]
 
     @jax.jit
     @jax.value_and_grad
@@ -198,7 +216,7 @@ def test_rows_without_weight_are_absent(case):
 
 def test_permuting_components_permutes_nothing_else(case):
     mixture, x = case.mixture(), case.data()
-    order = np.array([2, 0, 1])
+    order = np.array([2, 0, 1, 3])[: mixture.n_components]
     other = permuted(case, mixture, order)
     assert_close(other.log_prob(x), mixture.log_prob(x), "exact", scale=10)
     assert_close(other.responsibilities(x), mixture.responsibilities(x)[:, order], "exact", scale=10)
@@ -215,7 +233,9 @@ def test_sorted_components_are_the_same_mixture(case):
     for given in (mixture, roomy):
         there = np.asarray(given.weights) > 0
         means = np.where(there, given.means[:, last], np.inf)
-        for by, order in (("weight", np.argsort(-given.log_weights, stable=True)), (-1, np.argsort(means))):
+        behind, k = np.arange(3, mixture.n_components), slice(0, 3)
+        for by, keys in (("weight", -np.asarray(given.log_weights)), (-1, means)):
+            order = np.concatenate([np.argsort(keys[k], stable=True), behind])
             found = given.sorted(by=by)
             leaves_close(found, permuted(case, given, order), "exact")
             np.testing.assert_array_equal(found.predict(x), np.argsort(order)[np.asarray(given.predict(x))])
@@ -227,7 +247,7 @@ def test_sorted_components_are_the_same_mixture(case):
         mixture.sorted(by=9)
 
 
-@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*VARIED, WITH_NOISE], ids=lambda case: case.name)
 def test_jit_is_eager(case):
     mixture, x = case.mixture(), case.data()
     with jax.disable_jit():
@@ -239,7 +259,7 @@ def test_jit_is_eager(case):
     leaves_close(jax.jit(jaxgmm.m_step)(mixture, jitted, jax.jit(jaxgmm.scale_of)(x)), stepped, "close")
 
 
-@pytest.mark.parametrize("case", FEW, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*FEW, WITH_NOISE], ids=lambda case: case.name)
 def test_a_fit_under_jit_is_the_one_at_top_level(case):
     def pipeline(key, x, tol):
         return jaxgmm.fit(case.init(key, x, method="kmeans"), x, tol=tol, max_iter=20)
@@ -247,7 +267,7 @@ def test_a_fit_under_jit_is_the_one_at_top_level(case):
     leaves_close(jax.jit(pipeline)(KEY, case.data(), 1e-5), pipeline(KEY, case.data(), 1e-5), "close", scale=10)
 
 
-@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*VARIED, WITH_NOISE], ids=lambda case: case.name)
 def test_under_jit_vmap_is_a_loop_and_stacks_of_mixtures_pass_through_it(case):
     xs, keys = jnp.stack([case.data(seed=seed) for seed in range(4)]), jax.random.split(KEY, 4)
     seeded = jax.jit(jax.vmap(lambda key, x: case.init(key, x, method="kmeans")))(keys, xs)
@@ -260,13 +280,14 @@ def test_under_jit_vmap_is_a_loop_and_stacks_of_mixtures_pass_through_it(case):
     one_by_one = [jaxgmm.fit(start, x, tol=1e-5, max_iter=20) for start, x in zip(starts, xs, strict=True)]
     assert_close(together.log_likelihood, stacked(one_by_one).log_likelihood, "exact", scale=10)
     assert_close(together.mixture.means, stacked(one_by_one).mixture.means, "converged")
-    assert together.mixture.means.shape == (4, 3, 2)
+    assert together.mixture.means.shape == (4, *case.mixture().means.shape)
     again = jax.vmap(lambda mixture, x: mixture.log_prob(x))(together.mixture, xs)
     assert_close(jnp.sum(again, axis=1), together.log_likelihood, "exact", scale=100)
     assert jax.vmap(lambda mixture, x: mixture.predict(x))(together.mixture, xs).shape == (4, 600)
 
 
 def test_n_parameters_is_the_rank_of_the_free_coordinates(case):
+    """Beside which the volume of noise counts, which is not fitted."""
     mixture = case.mixture()
     flat, rebuild = ravel_pytree(mixture.unconstrain())
 
@@ -275,7 +296,7 @@ def test_n_parameters_is_the_rank_of_the_free_coordinates(case):
         return ravel_pytree((mixture.weights, mixture.means, mixture.covariances))[0]
 
     jacobian = np.asarray(jax.jit(jax.jacfwd(natural))(flat), np.float64)
-    assert np.linalg.matrix_rank(jacobian, tol=1e-4) == mixture.n_parameters
+    assert np.linalg.matrix_rank(jacobian, tol=1e-4) == mixture.n_parameters - mixture.components.n_background
 
 
 def test_n_parameters_may_be_more_than_integers_of_32_bits_hold():

@@ -869,3 +869,20 @@ def _filled(ax):
 
 def _lowest(values, n):
     return np.isin(np.arange(values.size), np.argsort(values)[:n])
+
+
+def test_rows_of_noise_are_grey_and_have_no_ellipse():
+    clusters = jaxgmm.from_parameters([0.5, 0.5], [[0.0, 0.0], [6.0, 6.0]], [1.0, 1.0], "spherical")
+    noisy = jaxgmm.with_noise(clusters, 900.0)
+    x = np.array([[0.0, 0.0], [6.0, 6.0], [-8.0, 9.0]])
+    ax = plot.assignment(noisy, x, canvas(), soft=False)
+    plot.ellipses(noisy, ax=ax)
+    colors = {to_hex(color) for scatter in ax.collections for color in scatter.get_facecolors()}
+    assert colors == {style.COLORS[0].lower(), style.COLORS[1].lower(), style.NOISE}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["0", "1", "-1, noise"]
+    # Two levels of each cluster.
+    assert len([patch for patch in ax.patches if isinstance(patch, matplotlib.patches.Ellipse)]) == 4
+    curve = plot.histogram(noisy.marginal([0]), x[:, :1], ax=canvas())
+    assert [line.get_label() for line in curve.lines] == ["mixture", "component 0", "component 1"]
+    assert plot.pairs(noisy, x).shape == (2, 2)
+    plt.close("all")

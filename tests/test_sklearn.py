@@ -99,7 +99,8 @@ def test_same_seed_same_fit(method):
 
 @once
 def test_parameters_and_defaults_are_the_same():
-    assert GaussianMixture().get_params() == sklearn.mixture.GaussianMixture().get_params() | {"missing": "error"}
+    own = {"missing": "error", "noise_component": False}
+    assert GaussianMixture().get_params() == sklearn.mixture.GaussianMixture().get_params() | own
     assert repr(clone(GaussianMixture(2, tol=0.1))) == "GaussianMixture(n_components=2, tol=0.1)"
 
 

@@ -26,6 +26,7 @@ def to_numpyro(mixture: Mixture, *, validate_args: bool | None = None) -> "Mixtu
 
     Raises:
         ImportError: numpyro is not installed.
+        NotImplementedError: a mixture with a noise component.
         TypeError, ValueError: not a mixture, leaves that do not share their leading axes or, where numpyro validates
             and outside `jit`, parameters that are not finite or weights that do not sum to one.
 
@@ -34,6 +35,11 @@ def to_numpyro(mixture: Mixture, *, validate_args: bool | None = None) -> "Mixtu
     >>> jaxgmm.to_numpyro(mixture).sample(jax.random.key(0), (5,)).shape
     (5, 2)
     """
+    if getattr(getattr(mixture, "components", None), "n_background", 0):
+        raise NotImplementedError(
+            "to_numpyro makes distributions, and mixture has a noise component, whose density has no finite integral. "
+            "Write mixture.take(range(mixture.noise_component)) for the clusters alone."
+        )
     try:
         from jaxgmm.adapters.numpyro_distribution import MixtureDistribution
     except ImportError as error:

@@ -21,6 +21,8 @@ from jaxgmm.ground.padding import padded
 from jaxgmm.ground.programs import program
 
 _CHUNK = 2**16
+# What a noise component is called beside names of others.
+_NOISE = "noise"
 # Shares of rows whose log-densities are kept with a model, denser towards 0, where anomalies are.
 _LEVELS = (np.arange(401) / 400) ** 3
 
@@ -72,15 +74,18 @@ class Loaded:
     def component_names(self) -> list[str] | None:
         """What its components are called, each by another name, if they are anything but numbers."""
         known = self.metadata.get("component_names")
-        k = self.mixture.n_components
+        behind = self.mixture.components.n_background
+        k = self.mixture.n_components - behind
         if not known:
             return None
-        return recognising.names([*map(str, known), *(f"component {place}" for place in range(len(known), k))])[:k]
+        names = [*map(str, known), *(f"component {place}" for place in range(len(known), k))][:k]
+        return recognising.names([*names, *[_NOISE] * behind])
 
     def components(self, places: np.ndarray) -> pd.Series:
-        """These components as a column, missing where the place is negative."""
+        """These components as a column, missing where the place is negative; noise is -1, or called so."""
         if self.component_names is None:
-            return pd.Series(places, dtype="Int64").where(places >= 0, pd.NA)
+            labels = np.where(places == self.mixture.noise_component, -1, places)
+            return pd.Series(labels, dtype="Int64").where(places >= 0, pd.NA)
         return pd.Series(pd.Categorical.from_codes(places, self.component_names))
 
     def threshold(self, quantile: float) -> float:
@@ -180,6 +185,8 @@ def assign(
         places = range(model.mixture.n_components)
         own = model.component_names
         added += [f"{prefix}p{place}" if own is None else f"{prefix}p_{own[place]}" for place in places]
+        if own is None and model.mixture.noise_component is not None:
+            added[-1] = f"{prefix}p_{_NOISE}"
 
     def parts() -> Iterator[tuple[Part, list[pd.Series]]]:
         for found, taken in known.parts(model, table, columns or model.columns):

@@ -254,6 +254,9 @@ def fit(
         typer.Option("--labels", help="Column of known classes, a component each; empty where a row's is not known."),
     ] = None,
     noise: Noise = None,
+    noise_component: Annotated[
+        bool, typer.Option("--noise-component", help="One more component, -1, for rows that belong to nothing.")
+    ] = False,
     missing: Annotated[
         str,
         typer.Option(
@@ -309,6 +312,7 @@ def fit(
         weights=weights,
         labels=labels,
         noise=noise,
+        noise_component=noise_component,
         missing=missing,
         outliers=outliers,
         dtype=dtype,

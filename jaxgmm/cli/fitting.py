@@ -59,6 +59,7 @@ class FitCommand:
     weights: str | None
     labels: str | None
     noise: str | None
+    noise_component: bool
     missing: str
     outliers: str
     dtype: str
@@ -136,7 +137,7 @@ class FitCommand:
             applying.drawn_with(self.seed),
             x,
             ks,
-            forms,
+            self.made_of(forms),
             criterion=self.criterion,
             objective=OBJECTIVES[self.objective],
             weights=weights,
@@ -148,7 +149,7 @@ class FitCommand:
 
     def _choice(self, resume: str, rows: Selected, ks: list[int], forms: list[str]) -> large.Kept:
         """What the selection among a sample of the rows depends on, and where it is kept."""
-        names = ("criterion", "objective", "seed", "effort", "restarts", "outliers", "missing")
+        names = ("criterion", "objective", "seed", "effort", "restarts", "outliers", "missing", "noise_component")
         options = {name: getattr(self, name) for name in names}
         options |= {name: value for name, value in self.options.items() if name not in ("tol", "max_iter")}
         return large.Kept.beside(resume, {"components": ks, "forms": forms, **options}, rows)
@@ -187,6 +188,8 @@ class FitCommand:
         ks, forms = counts(self.components or "1:10"), _forms(self.forms)
         _known("--criterion", [self.criterion], criteria)
         _known("--objective", [self.objective], OBJECTIVES)
+        if self.noise_component and self.objective == "variational":
+            raise Problem("--objective variational has no noise component; leave --noise-component out, or say map.", 2)
         if self.criterion == "evidence" and self.objective != "variational":
             raise Problem("--criterion evidence is of fits that climb it; say --objective variational as well.", 2)
         _known("--missing", [self.missing], MISSING)
@@ -194,6 +197,10 @@ class FitCommand:
         _known("--dtype", [self.dtype], ("float32", "float64"))
         _known("--effort", [self.effort], _STARTS)
         return ks, forms
+
+    def made_of(self, forms: list[str]) -> list[Any]:
+        """What components may be, with noise behind them if that was asked for."""
+        return [jaxgmm.with_noise(form) for form in forms] if self.noise_component else list(forms)
 
     def starts(self, by_effort: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """How many starts each candidate gets."""
@@ -257,8 +264,8 @@ class FitCommand:
                 "noise": rows.errors,
                 "outliers": [place + 1 for place in aside],
                 "constants": selection.constants,
-                "form": best.form,
-                "n_components": mixture.n_components,
+                "form": str(best.form),
+                "n_components": mixture.n_components - mixture.components.n_background,
                 "objective": self.objective,
                 "criterion": selection.criterion,
                 "seed": self.seed,

@@ -71,7 +71,7 @@ class GroupedCommand:
                 applying.drawn_with(self.fit.seed),
                 sets,
                 ks,
-                forms,
+                self.fit.made_of(forms),
                 criterion=self.fit.criterion,
                 objective=OBJECTIVES[self.fit.objective],
                 weights=shares,
@@ -201,6 +201,6 @@ def _beside(table: Table, component: np.ndarray, probability: np.ndarray) -> Ite
     start = 0
     for part in table.parts():
         here = slice(start, start := start + len(part.frame))
-        whole = component[here] >= 0
+        whole = ~np.isnan(probability[here])
         columns = pd.Series(component[here], dtype="Int64"), pd.Series(probability[here], dtype="Float64")
         yield part, [column.where(whole, pd.NA) for column in columns]

@@ -160,6 +160,7 @@ class Kept:
         """Write it, whole or not at all."""
         candidates = [
             {name: getattr(one, name) for name in _WORDS}
+            | {"form": str(one.form)}
             | {name: getattr(one, name).hex() for name in _NUMBERS}
             | {"result": None if one.result is None else [int(one.result.status), float(one.result.objective).hex()]}
             for one in selection.candidates

@@ -215,9 +215,11 @@ def shown(model: "Loaded", *, json: bool) -> None:
         return
     console = _console()
     components: Any = model.mixture.components
-    kind = " ".join([type(components).__name__, name_of(getattr(components, "structure", None)) or ""]).strip()
-    k, d = model.mixture.n_components, model.mixture.n_columns
-    console.print(f"{model.name}: {k} components over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
+    clusters = components.clusters
+    kind = " ".join([type(clusters).__name__, name_of(getattr(clusters, "structure", None)) or ""]).strip()
+    behind, d = components.n_background, model.mixture.n_columns
+    k = f"{model.mixture.n_components - behind} components{' and noise' if behind else ''}"
+    console.print(f"{model.name}: {k} over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
     if isinstance(how, dict):
         sample = how.get("sample")
@@ -320,13 +322,21 @@ def _components(console: Console, model: "Loaded") -> None:
     weights, means, covariances = _parameters(model.mixture)
     deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)).T.tolist()
     means = means.T.tolist()
+    noise = model.mixture.noise_component
+    labels = ["-1, noise" if place == noise else str(place) for place in range(len(weights))]
     fixed = [
-        ("component", model.component_names or [str(place) for place in range(len(weights))]),
+        ("component", model.component_names or labels),
         ("weight", [f"{weight:.4f}" for weight in weights]),
     ]
     n_shown = _COLUMNS if console.is_terminal else len(model.columns)
     left = [
-        (name, [_measured(mean, sd) for mean, sd in zip(means[place], deviations[place], strict=True)])
+        (
+            name,
+            [
+                "" if component == noise else _measured(mean, sd)
+                for component, (mean, sd) in enumerate(zip(means[place], deviations[place], strict=True))
+            ],
+        )
         for place, name in enumerate(model.columns[:n_shown])
     ]
     while left:
@@ -348,13 +358,17 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 def _described(model: "Loaded") -> dict[str, Any]:
     weights, means, covariances = _parameters(model.mixture)
+    components: Any = model.mixture.components
+    k = model.mixture.n_components - components.n_background
+    noise = {"weight": weights[k], "center": components.center, "widths": components.widths} if k < len(weights) else {}
     return {
-        "n_components": model.mixture.n_components,
+        "n_components": k,
         "columns": model.columns,
-        **({"component_names": model.component_names} if model.component_names else {}),
-        "weights": weights,
-        "means": means,
-        "covariances": covariances,
+        **({"component_names": model.component_names[:k]} if model.component_names else {}),
+        "weights": weights[:k],
+        "means": means[:k],
+        "covariances": covariances[:k],
+        **({"noise": {name: np.asarray(value) for name, value in noise.items()}} if noise else {}),
         **({"fit": model.metadata["fit"]} if "fit" in model.metadata else {}),
     }
 

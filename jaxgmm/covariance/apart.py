@@ -36,6 +36,7 @@ class Volumes(Parsimonious):
 
     @property
     def factor(self) -> Factor:
+        """Roots of the covariances."""
         return self.shape.plain.stretched(self.volume)
 
     def maximize(
@@ -94,6 +95,7 @@ class Shapes(Parsimonious):
 
     @property
     def factor(self) -> Factor:
+        """Roots of the covariances."""
         plain = self.shape.plain
         return plain.stretched(jnp.broadcast_to(self.volume, jax.tree.leaves(plain)[0].shape[:1]))
 

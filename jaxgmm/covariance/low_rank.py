@@ -46,6 +46,7 @@ class LowRank(Expandable):
 
     @property
     def factor(self) -> Spiked:
+        """Roots of the covariances, without a matrix."""
         scale = self.noise.factor.deviations()
         return Spiked(self.loadings, jnp.broadcast_to(scale, self.loadings.shape[:2]))
 

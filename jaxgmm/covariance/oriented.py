@@ -31,6 +31,7 @@ class Oriented(Parsimonious):
 
     @property
     def factor(self) -> Factor:
+        """Roots of the covariances."""
         scale = self._scale
         axes = jnp.broadcast_to(self.axes, (scale.shape[0], *self.axes.shape[-2:]))
         # By the roots: of a product, a covariance that is nearly flat would keep half its digits.

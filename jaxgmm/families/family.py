@@ -45,6 +45,16 @@ class Kernel(ABC):
         """
         self._cannot("roots_of_true_values")
 
+    def draws_of_true_values(
+        self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]
+    ) -> tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
+        """Mean of the true values, how far a draw that normal `noise` makes is from it, and the squared distance.
+
+        As `roots_of_true_values` tells them.
+        """
+        means, roots, squares = self.roots_of_true_values(rows, chosen)
+        return means, linalg.einsum("ijn,nj->ni", roots, noise), squares
+
     def _cannot(self, name: str) -> NoReturn:
         raise NotImplementedError(f"{type(self).__name__} has no {name}, which parts of rows are completed by.")
 
@@ -71,9 +81,28 @@ class Form:
     options: tuple[tuple[str, Hashable], ...]
     name: str = dataclasses.field(compare=False)
 
-    def blank(self, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"]) -> "Family":
-        """Equal components at the center of the data, as wide as these are, where seeding takes its statistics."""
-        return self.family.blank(n_components, center, scale, **dict(self.options))
+    def blank(
+        self,
+        n_components: int,
+        center: Float[Array, " d"],
+        scale: Float[Array, " d"],
+        extent: Float[Array, " d"] | None = None,
+    ) -> "Family":
+        """Equal components at the center of the data, as wide as these are, where seeding takes its statistics.
+
+        What is behind them is as wide as the `extent` of the data, where it is given.
+        """
+        beside = {} if extent is None else {"extent": extent}
+        return self.family.blank(n_components, center, scale, **dict(self.options), **beside)
+
+    @property
+    def n_background(self) -> int:
+        """How many components its `blank` has beyond those that were asked for."""
+        return self.family.n_background
+
+    def with_background(self, present: Bool[Array, " k"]) -> Bool[Array, " _"]:
+        """Which components are present, beside clusters of which these are: what is behind them always is."""
+        return jnp.concatenate([present, jnp.ones(self.n_background, bool)]) if self.n_background else present
 
     def __str__(self) -> str:
         return self.name
@@ -84,6 +113,9 @@ class Family(Geometry, Kernel):
 
     support: ClassVar[Literal["real", "nonnegative", "counts"]] = "real"
     """What numbers a row may hold; other libraries are told so. "counts" are whole and not negative."""
+
+    n_background: ClassVar[int] = 0
+    """How many of the components, the last ones, are no clusters but what is behind them: they cannot degenerate."""
 
     if TYPE_CHECKING:
         # Fields or properties, as suits the family; declared here they would get in a field's way.
@@ -128,6 +160,19 @@ class Family(Geometry, Kernel):
         # Wider than that in every direction is what has a factor after so much was taken away: no need of eigenvalues.
         wide = jnp.isfinite(linalg.cholesky(relative - share * jnp.eye(scale.size, dtype=scale.dtype)))
         return ~jnp.all(wide, axis=(1, 2))
+
+    @property
+    def clusters(self) -> "Family":
+        """The components without the background."""
+        return self
+
+    def with_clusters(self, clusters: Any) -> "Family":
+        """The same with other clusters, before the same background."""
+        return clusters
+
+    def among_clusters(self, marks: Bool[Array, " k"]) -> Bool[Array, " k"]:
+        """The marks of components that are clusters, and none of others."""
+        return marks.at[-self.n_background :].set(False) if self.n_background else marks
 
     @classmethod
     def form(cls, *names: Any, **options: Any) -> Form:

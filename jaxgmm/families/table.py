@@ -5,10 +5,11 @@ from typing import Any
 from jaxgmm.covariance.table import KNOWN, LETTERS, known_as
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.noise import WithNoise
 from jaxgmm.families.student_t import StudentT
 from jaxgmm.ground import checks
 
-FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT}
+FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT, "WithNoise": WithNoise}
 """Those that a saved mixture may name."""
 
 
@@ -23,9 +24,9 @@ def forms_of(given: Any, n_columns: int) -> list[Form | str]:
         ValueError, TypeError: as `form_of`.
     """
     found: dict[Form, Form | str] = {}
-    for form in listed(given):
-        several = [form]
-        if isinstance(form, str) and form == ALL:
+    for asked in listed(given):
+        several = [asked]
+        if isinstance(asked, str) and asked == ALL:
             # Of one column there is but the volume.
             several = ["EII", "VII"] if n_columns == 1 else list(LETTERS)
         for one in several:

@@ -25,7 +25,7 @@ from jaxgmm.ground.processes import StoppedError
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.model.evidence import batches
-from jaxgmm.model.mixture import Mixture, check_mixture
+from jaxgmm.model.mixture import Mixture, check_mixture, present_clusters
 from jaxgmm.model.objective import LIKELIHOOD, objective_of, within_data
 from jaxgmm.model.scale import floor_of, scale_from
 from jaxgmm.model.statistics import Statistics
@@ -211,7 +211,7 @@ def _climb(
     if scale is None or climbed.relative:
         sample = rows.sample()
         scale = scale_from(sample) if scale is None else scale
-        climbed = within_data(climbed, climbed.rows_of(sample), scale, mixture.log_weights > -jnp.inf)
+        climbed = within_data(climbed, climbed.rows_of(sample), scale, present_clusters(mixture))
     totals = rows.totals()
     unit = totals.largest
     total = np.asarray((totals.told if climbed.sighted else totals.weight) / unit, dtype)

@@ -50,16 +50,17 @@ class Coordinates:
         """The position, but at the origin in all coordinates that belong to absent components alone."""
 
         made_up = unnamed(position, self.origin.layout)
+        clusters = made_up.components.clusters
+        kept = self.present[: clusters.means.shape[0]] if made_up.components.n_background else self.present
 
         def read(place: Int[Array, ""], present: Bool[Array, ""]) -> Family:
             """Not 0 in what this component is made of."""
-            one, back = jax.vjp(lambda components: components.take(place[None]), made_up.components)
+            one, back = jax.vjp(lambda components: components.take(place[None]), clusters)
             return back(jax.tree.map(lambda leaf: jnp.full_like(leaf, present), one))[0]
 
-        reads = jax.vmap(read)(jnp.arange(self.present.size), self.present)
-        components = jax.tree.map(
-            lambda leaf, marks: jnp.where(jnp.any(marks > 0, axis=0), leaf, 0), made_up.components, reads
-        )
+        reads = jax.vmap(read)(jnp.arange(kept.size), kept)
+        clusters = jax.tree.map(lambda leaf, marks: jnp.where(jnp.any(marks > 0, axis=0), leaf, 0), clusters, reads)
+        components = made_up.components.with_clusters(clusters)
         return _finite(named(dataclasses.replace(made_up, components=components)), self.present)
 
     def leave(self, position: Named) -> Mixture:

@@ -24,7 +24,7 @@ from jaxgmm.ground import checks, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.mixture import Mixture, check_rows, present_clusters
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.passes import of_passes
 from jaxgmm.model.scale import floor_of, scale_from
@@ -107,7 +107,7 @@ def fit(
             checks.steps("max_iter", max_iter),
             checks.scalar("regularization", regularization, dtype),
             scale,
-            within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf),
+            within_data(climbed, rows, scale, present_clusters(mixture)),
             scheme=scheme_of(acceleration),
             history_size=checks.count("history_size", history_size),
             block_size=block_size_or_default(block_size, mixture, rows),
@@ -253,6 +253,7 @@ class Climb(Loop):
         alone = jnp.zeros_like(point.degenerate) if self.objective.sustains else ~(point.counts >= average)
         if (whole := self.objective.given) is not None:
             alone = alone & ~whole
+        alone = start.components.among_clusters(alone)
         degenerate = (point.degenerate | alone) & (start.log_weights > -jnp.inf)
         fine = end.status != Status.NON_FINITE
         reached = self.reached(point)

@@ -20,7 +20,7 @@ from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.free import Named, named
 from jaxgmm.model.init import standard
-from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.mixture import Mixture, check_rows, present_clusters
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
 from jaxgmm.model.steps import block_size_or_default, log_likelihood, take_statistics
@@ -172,7 +172,7 @@ def fit_gradient(
             checks.scalar("tol", tol, dtype),
             checks.scalar("regularization", regularization, dtype),
             scale,
-            within_data(climbed, rows, scale, start.log_weights > -jnp.inf),
+            within_data(climbed, rows, scale, present_clusters(start)),
             optimizer=rule,
             loss=loss,
             batch_size=batch_size,
@@ -312,7 +312,7 @@ def _fit_gradient(
     present = start.coordinates.present
     held = mixture.components.floored(_CLOSE_TO_THE_FLOOR * floor, present)[1]
     alone = jnp.zeros_like(held) if objective.sustains else ~(statistics.counts >= average)
-    degenerate = (held | alone) & present
+    degenerate = mixture.components.among_clusters(held | alone) & present
     if (given := objective.given) is not None:
         degenerate = degenerate & ~given
     status = end.status

@@ -20,7 +20,7 @@ from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model import extents
 from jaxgmm.model.evidence import batches
-from jaxgmm.model.mixture import Mixture, check_mixture, check_rows
+from jaxgmm.model.mixture import Mixture, check_mixture, check_rows, present_clusters
 from jaxgmm.model.objective import Objective, objective_of
 from jaxgmm.model.passes import block_size_of, of_passes
 from jaxgmm.model.scale import floor_of, scale_from
@@ -254,7 +254,7 @@ def _stepped(
     present = mixture.log_weights > -jnp.inf
     if objective.relative:
         center = linalg.einsum("k,kd->d", mixture.weights, jnp.where(present[:, None], mixture.means, 0))
-        objective = objective.within(center, state.scale, present)
+        objective = objective.within(center, state.scale, present_clusters(mixture))
     batch = jnp.sum(rows.weights)
     total = before + batch
     # Of an average over rows, beside which a prior counts as so many of them.

@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
+
 from jaxgmm.ground import bijectors
 
 T = TypeVar("T")
@@ -26,6 +29,9 @@ _UNIT_PRODUCT = Bound(bijectors.positive_to_free, bijectors.free_to_unit_product
 _UNIT_FACTOR = Bound(bijectors.tril_to_free, bijectors.free_to_unit_tril)
 _ORTHOGONAL = Bound(lambda axes: axes, bijectors.free_to_orthogonal)
 _LOG_SIMPLEX = Bound(lambda log_weights: log_weights, bijectors.free_to_log_simplex)
+# Their own coordinates, to the last digit, and nothing that follows a slope moves them.
+_KNOWN = Bound(lambda values: values, jax.lax.stop_gradient)
+_KNOWN_POSITIVE = Bound(lambda values: values, lambda free: jax.lax.stop_gradient(jnp.abs(free)))
 
 
 def bounded(bound: Bound) -> Any:
@@ -61,6 +67,11 @@ def orthogonal() -> Any:
 def log_simplex() -> Any:
     """A field of log-weights (..., k) of sum one; they are their own free coordinates."""
     return bounded(_LOG_SIMPLEX)
+
+
+def known(*, positive: bool = False) -> Any:
+    """A field of numbers that no fit moves, all of them `positive` if so: they are coordinates without derivatives."""
+    return bounded(_KNOWN_POSITIVE if positive else _KNOWN)
 
 
 def unconstrain(one: T) -> T:

@@ -377,18 +377,24 @@ def _classes(value: Any, labels: Any) -> tuple[int, ...]:
     return classes
 
 
-def check_sizes(log_evidence: Any, classes: tuple[int, ...] | None, sizes: Any, verb: str) -> None:
-    """Raise where what is known of rows is of so many components, and others are to be tried."""
+def check_sizes(
+    log_evidence: Any, classes: tuple[int, ...] | None, sizes: Any, verb: str, n_background: int = 0
+) -> None:
+    """Raise where what is known of rows is of so many components, and others are to be tried.
+
+    That is, of clusters of these sizes and what is behind them.
+    """
     if log_evidence is not None:
         name, size, what = "log_evidence", log_evidence.shape[-1], "columns"
     elif classes is not None:
         name, size, what = "label_of_component", len(classes), "entries"
     else:
         return
-    if other := [k for k in sizes if k not in (0, size)]:
+    if other := [k for k in sizes if k not in (0, size - n_background)]:
+        beside = " and one of noise" if n_background else ""
         raise ValueError(
-            f"{name} has {size} {what}, one for each component, and {verb} is to try {other[0]} of them; expected "
-            f"n_components = {size} alone."
+            f"{name} has {size} {what}, one for each component, and {verb} is to try {other[0]} of them{beside}; "
+            f"expected n_components = {size - n_background} alone."
         )
 
 

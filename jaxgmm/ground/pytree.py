@@ -43,6 +43,7 @@ def static(*, shown: bool = True, default: Any = dataclasses.MISSING) -> Any:
         bounds.unit_lower_factor,
         bounds.orthogonal,
         bounds.log_simplex,
+        bounds.known,
     ),
 )
 def record(cls: type[T]) -> type[T]:

@@ -76,10 +76,11 @@ class Bounded(Restricted):
         return Bounded(most, condition, objective, checks.scale(self.scale, n_columns, dtype))
 
     def placed(self, mixture: Mixture) -> Mixture:
-        structure = getattr(mixture.components, "structure", None)
+        clusters: Any = mixture.components.clusters
+        structure = getattr(clusters, "structure", None)
         if structure is None:
             raise NotImplementedError(
-                f"{type(mixture.components).__name__} components have no covariances that Bounded could bound."
+                f"{type(clusters).__name__} components have no covariances that Bounded could bound."
             )
 
         def bounded(factor: Any) -> Any:
@@ -89,9 +90,8 @@ class Bounded(Restricted):
                 most = self.condition * least
             return factor.bounded(self.scale, least, most)
 
-        components: Any = mixture.components
-        within = components.moved(components.means, structure.reshaped(bounded))
-        return super().placed(Mixture(mixture.log_weights, within))
+        within = clusters.moved(clusters.means, structure.reshaped(bounded))
+        return super().placed(Mixture(mixture.log_weights, mixture.components.with_clusters(within)))
 
 
 def _least(variances: Float[Array, "*b d"], condition: Float[Array, ""]) -> Float[Array, "*b"]:

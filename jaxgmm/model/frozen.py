@@ -86,6 +86,7 @@ class Frozen(Restricted):
         if self.values is None and equal and self.means is self.covariances is self.components is None:
             return Frozen(objective=objective, equal=True)
         values = check_mixture(self.values, "values")
+        _without_noise(values)
         k = values.n_components
         if k > n_components or values.n_columns != n_columns:
             raise ValueError(
@@ -172,6 +173,7 @@ class Frozen(Restricted):
         return Moments(rows * move, second, moments.mass, moments.degrees)
 
     def placed(self, mixture: Mixture) -> Mixture:
+        _without_noise(mixture)
         mixture = super().placed(mixture)
         components: Any = mixture.components
         present = mixture.log_weights > -jnp.inf
@@ -264,6 +266,14 @@ def _kind(components: Family) -> str:
 def _located(components: Family) -> bool:
     """Whether components have means and covariances."""
     return getattr(components, "structure", None) is not None
+
+
+def _without_noise(mixture: Mixture) -> None:
+    if mixture.components.n_background:
+        raise NotImplementedError(
+            f"Frozen holds weights, means and covariances of clusters, and {type(mixture.components).__name__} "
+            "components have a noise component beside them. Bounded and Posterior take them."
+        )
 
 
 def _root(components: Family) -> Array | None:

@@ -27,7 +27,16 @@ def mean(mixture: Mixture) -> Float[Array, "*batch d"]:
 
 def covariance(mixture: Mixture) -> Float[Array, "*batch d d"]:
     """Law of total covariance, about the mean of the whole."""
-    matrices, away = mixture.covariances, mixture.means - mean(mixture)[..., None, :]
+    return _total(mixture, mixture.covariances)
+
+
+def dispersion(mixture: Mixture) -> Float[Array, "*batch d d"]:
+    """The same of what measures the width of components where they have no covariance."""
+    return _total(mixture, mixture.components.dispersions)
+
+
+def _total(mixture: Mixture, matrices: Float[Array, "*batch k d d"]) -> Float[Array, "*batch d d"]:
+    away = mixture.means - mean(mixture)[..., None, :]
     # Those of absent components may be infinite.
     matrices = jnp.where(mixture.weights[..., None, None] > 0, matrices, 0)
     within = linalg.einsum("...k,...kij->...ij", mixture.weights, matrices)
@@ -35,7 +44,7 @@ def covariance(mixture: Mixture) -> Float[Array, "*batch d d"]:
 
 
 def variances(mixture: Mixture) -> Float[Array, " d"]:
-    """How wide the whole is in each column, about its mean; as `Family.variances` measures the components."""
+    """The diagonal of that, without a matrix."""
     away = mixture.means - mean(mixture)
     # Those of absent components may be infinite.
     within = jnp.where(mixture.weights[:, None] > 0, mixture.components.variances(), 0)

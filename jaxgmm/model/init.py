@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form, Kernel
+from jaxgmm.families.noise import usual_sides
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known, linalg, shards
 from jaxgmm.ground.programs import program
@@ -23,6 +24,10 @@ from jaxgmm.model.steps import finish, maximize
 
 # Share of the whole data, relative to its own, that a component seeded on too few rows is started with.
 _BACKGROUND = 0.1
+# Share of the rows that noise is started with.
+NOISE = 0.05
+# Scales from the center of the data, beyond which rows say no more of how far noise is spread.
+_OUTERMOST = 20.0
 # Rows times columns times components, up to which seeding takes its statistics by the components' own kernel.
 _OWN_KERNEL = 2**20
 
@@ -53,7 +58,7 @@ def init(
         n_components: number of components, k >= 1. Static, unless `max_components` is given.
         form: what the components are: the name of a covariance structure of Gaussians, "full", "tied", "diag",
             "tied-diag", "spherical" or "tied-spherical", or what a family's `form` gives, such as
-            `StudentT.form("full", nu=4)`. Static.
+            `StudentT.form("full", nu=4)`, or `with_noise`. Static.
         max_components: number of components the arrays have room for. Given this, `n_components` is traced: one program
             serves every number up to it, and `vmap` takes several at once. The components past the first
             `n_components` are absent: their log-weight is -inf, and they stay absent in `fit`. Static.
@@ -72,16 +77,16 @@ def init(
     >>> jaxgmm.init(jax.random.key(1), x, 3, "diag").means.shape
     (3, 2)
     """
-    rows = known.evidence(x, weights)
+    rows, made_of = known.evidence(x, weights), form_of(form)
     with rows.on_devices():
         present = checks.present("n_components", n_components, "max_components", max_components)
         return _init(
             checks.key(key),
-            known.of_components(rows, present),
+            known.of_components(rows, made_of.with_background(present)),
             checks.scalar("regularization", regularization, rows.x.dtype),
             present,
             checks.scale(scale, rows.x.shape[1], rows.x.dtype),
-            form=form_of(form),
+            form=made_of,
             method=checks.one_of("method", method, SEEDINGS),
         )
 
@@ -99,8 +104,8 @@ def from_responsibilities(
 
     Args:
         x: rows (n, d).
-        responsibilities: (n, k), not negative; how much of each row belongs to each component. For labels, use
-            `jax.nn.one_hot(labels, k)`.
+        responsibilities: (n, k), not negative; how much of each row belongs to each component, to one of noise in the
+            last column. For labels, use `jax.nn.one_hot(labels, k)`.
         form, weights, regularization, scale: as for `init`, which treats small components alike.
 
     Raises:
@@ -139,8 +144,23 @@ def _init(
     rows, columns = standard(rows, scale)
     floor = floor_of(columns.scale, regularization)
     # Which rows go where is decided, not differentiated.
-    labels = SEEDINGS[method](key, jax.lax.stop_gradient(columns), present)
+    seeded = seedable(jax.lax.stop_gradient(columns), form, present.size)
+    labels = SEEDINGS[method](key, seeded, present)
     return from_labels(rows, columns, labels, present, floor, form=form)
+
+
+def seedable(columns: Columns, form: Form, n_components: int) -> Columns:
+    """The columns as seedings of so many clusters take them: rows of known noise are of none of these."""
+    if not form.n_background or columns.labels is None:
+        return columns
+    classes = None if columns.classes is None else columns.classes[:n_components]
+    noise = _is_noise(columns.labels, columns.classes, n_components)
+    labels, weights = jnp.where(noise, -1, columns.labels), jnp.where(noise, 0, columns.weights)
+    return dataclasses.replace(columns, labels=labels, weights=weights, classes=classes)
+
+
+def _is_noise(labels: Int[Array, " n"], classes: tuple[int, ...] | None, n_components: int) -> Bool[Array, " n"]:
+    return labels == (n_components if classes is None else classes[n_components])
 
 
 @program(static=("form",))
@@ -214,7 +234,7 @@ def from_shares(
     *,
     form: Form,
 ) -> Mixture:
-    """The mixture in which the components, all of them present, have these shares in the rows."""
+    """The mixture in which the components, all of them present, have these shares in the rows, noise the last."""
     present = jnp.ones(shares.shape[1:], bool)
     return _from_rule(rows, columns, shares, lambda given: given, present, floor, form, objective)
 
@@ -229,12 +249,42 @@ def from_labels(
     *,
     form: Form,
 ) -> Mixture:
-    """The mixture in which row i belongs to the component `labels[i]`, of those that are present."""
+    """The mixture in which row i belongs to the component `labels[i]`, of those that are present.
 
-    def rule(labels: Int[Array, " b"]) -> Float[Array, "b k"]:
-        return jax.nn.one_hot(labels, present.size, dtype=rows.x.dtype)
+    Of a form with noise, this has a share in every row, and all of rows that are known to be noise.
+    """
+    size = present.size
+    if form.n_background and columns.labels is not None:
+        labels = jnp.where(_is_noise(columns.labels, columns.classes, size), size, labels)
 
-    return _from_rule(rows, columns, labels, rule, present, floor, form, objective)
+    def rule(labels: Int[Array, " b"]) -> Float[Array, "b _"]:
+        shares = jax.nn.one_hot(labels, size, dtype=rows.x.dtype)
+        if not form.n_background:
+            return shares
+        return before_noise(shares, labels == size)
+
+    return _from_rule(rows, columns, labels, rule, form.with_background(present), floor, form, objective)
+
+
+def extent_of(columns: Columns) -> Float[Array, " d"]:
+    """How wide a box noise is spread over, in the units of the data: as wide as rows far out tell, or the usual one.
+
+    By the ratio of fourth to second moments, in which these count most, and which is W^2 / (20 / 3) of rows that are
+    spread evenly over a width W. No row counts for further out than so many scales.
+    """
+    squares = jnp.clip(columns.z, -_OUTERMOST, _OUTERMOST) ** 2
+    second = summed("n,nd->d", columns.shards, columns.weights, squares)
+    fourth = summed("n,nd->d", columns.shards, columns.weights, squares**2)
+    tiny = jnp.finfo(second.dtype).tiny
+    width = jnp.sqrt(20 / 3 * jnp.maximum(fourth, tiny) / jnp.maximum(second, tiny))
+    return jnp.maximum(width * columns.scale, usual_sides(columns.scale))
+
+
+def before_noise(shares: Float[Array, "n k"], noise: Bool[Array, " n"] | None = None) -> Float[Array, "n _"]:
+    """Shares of clusters and, in the last column, of noise, which starts with some of every row, and all of its own."""
+    own = jnp.full(shares.shape[:1], NOISE, shares.dtype)
+    own = (own if noise is None else jnp.where(noise, 1, own))[:, None]
+    return jnp.concatenate([(1 - own) * shares, own], axis=1)
 
 
 def _from_rule(
@@ -250,7 +300,8 @@ def _from_rule(
     """The mixture in which `rule`, of blocks of what is `given` (n, ...), gives the responsibilities (b, k)."""
     shape, dtype = rows.x.shape, rows.x.dtype
     even = present / jnp.sum(present).astype(dtype)
-    blank = form.blank(present.size, columns.center, columns.scale)
+    extent = extent_of(columns) if form.n_background else None
+    blank = form.blank(present.size - form.n_background, columns.center, columns.scale, extent)
     size = block_size_for(rows.n_here, present.size * shape[1])
     if rows.patterns is None:
         blocks = rows.in_blocks(size), _given_in_blocks(rows, given, size)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family
 from jaxgmm.ground import bounds, checks, frames, known, shares
@@ -40,6 +40,11 @@ class Mixture:
         return self.log_weights.shape[-1]
 
     @property
+    def noise_component(self) -> int | None:
+        """Index of the component for rows that belong to nothing, the last one; None if there is none."""
+        return self.n_components - 1 if self.components.n_background else None
+
+    @property
     def n_columns(self) -> int:
         """Number of columns of the data, d."""
         return self.components.means.shape[-1]
@@ -63,19 +68,25 @@ class Mixture:
     def n_parameters(self) -> int | Int[Array, "*batch"] | Float[Array, "*batch"]:
         """Number of free parameters: those of the k components that are present, and k - 1 weights.
 
+        A noise component counts two, its weight and its volume, also where it has lost its weight.
+
         An int of Python, and so exact. Under `jit` or `vmap`, and of a stack, an array of integers, or of floats where
         there may be more than integers of 32 bits can hold.
         """
+        behind = self.components.n_background
+        log_weights = self.log_weights[..., : self.n_components - behind] if behind else self.log_weights
         if self.log_weights.ndim == 1 and not isinstance(self.log_weights, jax.core.Tracer):
-            known = int(np.count_nonzero(np.asarray(self.log_weights) != -np.inf))
-            return _n_parameters(self.components, known)
-        counts = [_n_parameters(self.components, count) for count in range(self.n_components + 1)]
-        present = jnp.sum(shares.present(self.log_weights), axis=-1)
+            known = int(np.count_nonzero(np.asarray(log_weights) != -np.inf))
+            return _n_parameters(self.components, known + behind)
+        counts = [_n_parameters(self.components, count + behind) for count in range(log_weights.shape[-1] + 1)]
+        present = jnp.sum(shares.present(log_weights), axis=-1)
         integers = max(counts) <= jnp.iinfo(jnp.int32).max
         return jnp.asarray(counts, jnp.int32 if integers else self.log_weights.dtype)[present]
 
     def take(self, places: Any) -> "Mixture":
         """The components at these `places` (j,), integers, in this order, their weights scaled to sum to one.
+
+        A noise component stays the last: places end with it, or are without it, which makes a mixture of clusters.
 
         Raises:
             TypeError, ValueError: places that are not integers in a sequence, none, or, outside `jit`, that are not
@@ -93,7 +104,8 @@ class Mixture:
 
         Args:
             by: "weight", the heaviest first, or a column, a whole number from 0, or from -1 backwards, the least mean
-                first. Equal ones keep their order, and absent components come last. Static.
+                first. Equal ones keep their order, absent components come last, and a noise component after them.
+                Static.
 
         Raises:
             TypeError, ValueError: neither "weight" nor the number of a column that is there.
@@ -254,16 +266,42 @@ class Mixture:
         return Free(named(bounds.unconstrain(self)), jax.tree.structure(self))
 
 
+def places_of(mixture: Mixture, n_clusters: int) -> np.ndarray:
+    """Places of so many clusters, the first ones, and of what is behind them; of one mixture or a stack."""
+    k = mixture.n_components
+    return np.concatenate([np.arange(n_clusters), np.arange(k - mixture.components.n_background, k)])
+
+
 def order_of(mixture: Mixture, by: str | int) -> Int[Array, " k"]:
     """Places of the components in the order that `Mixture.sorted` gives them."""
     mixture = check_mixture(mixture)
     if isinstance(by, str) and by == "weight":
-        return jnp.argsort(-mixture.log_weights)
+        return _ordered(mixture, -mixture.log_weights)
     if not hasattr(by, "__index__"):
         raise TypeError(f"by is {by!r}; expected 'weight' or a column, a whole number from 0.")
     (column,) = checks.columns("by", [by], mixture.n_columns)
     means = mixture.means[:, column]
-    return jnp.argsort(jnp.where(shares.present(mixture.log_weights), means, jnp.inf))
+    return _ordered(mixture, jnp.where(shares.present(mixture.log_weights), means, jnp.inf))
+
+
+def _ordered(mixture: Mixture, keys: Float[Array, " k"]) -> Int[Array, " k"]:
+    """Places of the clusters by their keys, the least first, and of what is behind them."""
+    behind = mixture.components.n_background
+    if not behind:
+        return jnp.argsort(keys)
+    k = keys.size
+    return jnp.concatenate([jnp.argsort(keys[: k - behind]), jnp.arange(k - behind, k)])
+
+
+def present_clusters(mixture: Mixture) -> Bool[Array, " _"]:
+    """Which of the components that are clusters have weight."""
+    return of_clusters(mixture, mixture.log_weights > -jnp.inf)
+
+
+def of_clusters(mixture: Mixture, values: Array) -> Array:
+    """Of values of all components (k, ...) those of the clusters."""
+    behind = mixture.components.n_background
+    return values[: mixture.n_components - behind] if behind else values
 
 
 def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:
@@ -310,6 +348,12 @@ def check_pair(p: Any, q: Any) -> tuple[Mixture, Mixture]:
     if type(p.components) is not type(q.components):
         kinds = type(p.components).__name__, type(q.components).__name__
         raise TypeError(f"p has {kinds[0]} components and q has {kinds[1]}; expected mixtures of the same family.")
+    if p.components.n_background:
+        raise NotImplementedError(
+            "p and q have a noise component, whose density is the same everywhere and has no finite integral: there is "
+            "no distance of such mixtures, and no product. Write p.take(range(p.noise_component)) for the clusters "
+            "alone."
+        )
     return checks.common_dtype(p, q)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from jaxgmm.families.conjugate import NormalWishart
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, of_clusters
 from jaxgmm.model.proportions import Dirichlet
 from jaxgmm.model.scale import spread_from
 
@@ -50,7 +50,7 @@ class Objective:
         return None
 
     def within(self, center: Float[Array, " d"], scale: Float[Array, " d"], present: Bool[Array, " k"]) -> "Objective":
-        """Settled for data of this center and scale, and for the components that are `present`."""
+        """Settled for data of this center and scale, and for the clusters that are `present`."""
         return self
 
     @property
@@ -170,7 +170,7 @@ class Posterior(Objective):
         present, prior = _present(mixture), self.prior
         value = prior.weights.log_density(mixture.log_weights, present)
         if prior.components is not None:
-            value = value + prior.components.log_density(mixture.components, present)
+            value = value + prior.components.log_density(mixture.components.clusters, of_clusters(mixture, present))
         return value / _unit(self)
 
     def log_weights(self, mixture: Mixture, counts: Float[Array, " k"], alive: Bool[Array, " k"]) -> Float[Array, " k"]:
@@ -179,7 +179,8 @@ class Posterior(Objective):
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
         if self.prior.components is None:
             return sums
-        return self.prior.components.mode_moments(mixture.components, counts, sums, _present(mixture), _unit(self))
+        counts, present = (of_clusters(mixture, values) for values in (counts, _present(mixture)))
+        return self.prior.components.mode_moments(mixture.components.clusters, counts, sums, present, _unit(self))
 
 
 @record
@@ -250,6 +251,11 @@ class Variational(Objective):
         return dataclasses.replace(self, prior=_checked(self.prior, n_components, n_columns, dtype, strict=True))
 
     def read_by(self, mixture: Mixture) -> Mixture:
+        if mixture.components.n_background:
+            raise NotImplementedError(
+                f"Variational integrates over all parameters, and {type(mixture.components).__name__} components have "
+                "a noise component, whose volume has no prior. Posterior takes them."
+            )
         present, counts = _present(mixture), self.counts(mixture)
         logs = self.prior.weights.expected_logs(counts, present)
         logs = logs + self._components.offset(mixture.components, counts)

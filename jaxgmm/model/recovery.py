@@ -191,8 +191,7 @@ def _sample_missing(mixture: Mixture, rows: Evidence, key: jax.Array) -> Float[A
         known = kernel.read(rows)
         responsibilities = posterior(log_weights, kernel.log_prob(known), rows)[1]
         chosen = jnp.argmax(jnp.log(responsibilities) + chances, axis=1)
-        means, roots, squares = kernel.roots_of_true_values(known, chosen)
-        return means, linalg.einsum("ijn,nj->ni", roots, noise), squares
+        return kernel.draws_of_true_values(known, chosen, noise)
 
     means, away, squares = _over(mixture, rows, block, noise, chances)
     components: Any = mixture.components

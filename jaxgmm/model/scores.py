@@ -41,20 +41,22 @@ def factor_scores(mixture: Mixture, x: Any) -> Float[Array, "n k q"]:
     True
     """
     mixture, rows = check_rows(mixture, x, weighted=False)
-    structure: Any = getattr(mixture.components, "structure", None)
+    clusters = mixture.components.clusters
+    structure: Any = getattr(clusters, "structure", None)
     if structure is None:
-        raise NotImplementedError(f"{type(mixture.components).__name__} components have no factors.")
+        raise NotImplementedError(f"{type(clusters).__name__} components have no factors.")
     return _scores(mixture, rows, structure.regression)
 
 
 @program(work=of_passes(4))
 def _scores(mixture: Mixture, rows: Evidence, regression: Float[Array, "k q d"]) -> Float[Array, "n k q"]:
+    means = mixture.components.clusters.means
     if rows.partial:
-        away = true_values_of(mixture, rows) - mixture.means
+        away = true_values_of(mixture, rows)[:, : len(means)] - means
         return linalg.einsum("nkd,kqd->nkq", away, regression)
 
     def block(given: tuple[Array, Array], rows: Evidence) -> Float[Array, "b k q"]:
         means, regression = given
         return linalg.einsum("kbd,kqd->bkq", rows.x - means[:, None, :], regression)
 
-    return map_rows(block, (mixture.means, regression), rows, block_size_of(mixture, rows), rows.shards)
+    return map_rows(block, (means, regression), rows, block_size_of(mixture, rows), rows.shards)

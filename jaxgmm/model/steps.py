@@ -164,7 +164,7 @@ def maximize(
     placed = objective.placed(stepped)
     if objective.reshapes:
         _, held = placed.components.floored(_ON_THE_FLOOR * floor, alive)
-    degenerate, given = held | ~alive, objective.given
+    degenerate, given = components.among_clusters(held | ~alive), objective.given
     return placed, degenerate if given is None else degenerate & ~given
 
 

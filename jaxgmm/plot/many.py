@@ -165,7 +165,8 @@ class _Panel(NamedTuple):
         """The number of components, and the form where there are several."""
         if self.mixture is None:
             return "no fit"
-        return f"k = {self.mixture.n_components}" + (f", {self.form}" if several else "")
+        k = self.mixture.n_components - self.mixture.components.n_background
+        return f"k = {k}" + (f", {self.form}" if several else "")
 
 
 def _bars(selections: Selections) -> np.ndarray:
@@ -299,11 +300,13 @@ def _bare(ax: "Axes", rows: canvas.Rows) -> None:
 
 def _with_room(mixture: Mixture, most: int) -> Mixture:
     """The mixture with so many components, of which those after its own are absent."""
-    known = mixture.n_components
-    places = np.arange(most) % known
+    behind = mixture.components.n_background
+    known = mixture.n_components - behind
+    places = np.concatenate([np.arange(most - behind) % known, np.arange(known, known + behind)])
     # In numpy, or every number of components would compile slices of its own.
     whole = jax.tree.map(np.asarray, mixture)
-    weights: Any = np.where(np.arange(most) < known, whole.log_weights[places], -np.inf)
+    there = (np.arange(most) < known) | (np.arange(most) >= most - behind)
+    weights: Any = np.where(there, whole.log_weights[places], -np.inf)
     return jax.device_put(Mixture(weights.astype(whole.log_weights.dtype), whole.components.take(places)))
 
 

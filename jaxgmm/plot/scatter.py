@@ -23,6 +23,8 @@ _ARROWS = {
 }
 _SIDES = {"ha": ("center", "right", "left"), "va": ("center", "top", "bottom")}
 _NOTE = "rows outside"
+# Of rows of a noise component.
+_NO_CLUSTER = "."
 # How long a tick is, as a share of the axes.
 _TICK = 0.03
 
@@ -41,6 +43,8 @@ def assignment(
     set beforehand show them.
 
     A row of which one entry alone is seen is a tick at the edge, at that entry and in the colour that it says.
+
+    Rows of a noise component are grey.
 
     Up to 1,000 rows have the marker of their most probable component too. Of more than 10,000 rows, 10,000 are shown,
     the same ones each time; many points are small, transparent, and stored as an image in vector graphics.
@@ -88,8 +92,12 @@ def points(
 
     Those that are `hollow` (n,) have an edge of their colour and nothing inside.
     """
-    responsibilities = np.asarray(responsibilities, float)[:, style.present(mixture)]
-    colors = [style.color(rank) for rank in range(responsibilities.shape[1])]
+    kept, noise = style.present(mixture).tolist(), mixture.noise_component
+    colors = [style.color(rank) for rank in range(len(kept))]
+    marks = [style.marker(rank) for rank in range(len(kept))]
+    if noise is not None:
+        kept, colors, marks = [*kept, noise], [*colors, style.NOISE], [*marks, _NO_CLUSTER]
+    responsibilities = np.asarray(responsibilities, float)[:, kept]
     labels = np.argmax(responsibilities, axis=1)
     filled = style.blend(responsibilities if soft else np.eye(len(colors))[labels], colors)
     n = len(rows.x)
@@ -102,7 +110,7 @@ def points(
             continue
         for label in np.unique(labels).tolist():
             chosen = (labels == label) & some
-            _points(ax, rows.of(chosen), n, size, filled[chosen], empty, marker=style.marker(label))
+            _points(ax, rows.of(chosen), n, size, filled[chosen], empty, marker=marks[label])
 
 
 def plain(ax: "Axes", rows: canvas.Rows, size: float = 1.0) -> None:
@@ -223,4 +231,7 @@ def key(ax: "Axes", mixture: Mixture, n: int) -> None:
             Line2D([], [], ls="", marker=mark, color=style.color(rank), label=str(place))
             for rank, (mark, place) in enumerate(zip(marks, kept, strict=True))
         ]
+        if mixture.noise_component is not None:
+            mark = _NO_CLUSTER if n <= canvas.N_MARKED else "o"
+            handles.append(Line2D([], [], ls="", marker=mark, color=style.NOISE, label="-1, noise"))
         style.legend(ax, handles, title="component")

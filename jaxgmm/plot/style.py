@@ -15,6 +15,8 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # For what belongs to no component, or to one of more components than there are colours.
 NEUTRAL = "#404040"
+# For rows of a noise component.
+NOISE = "#999999"
 
 # Linear sRGB to the responses of the cones, and their cube roots to lightness, green-red and blue-yellow.
 _CONES = np.array(
@@ -77,8 +79,8 @@ def weights(mixture: Mixture) -> np.ndarray:
 
 
 def present(mixture: Mixture) -> np.ndarray:
-    """Places of the components that have weight."""
-    return np.flatnonzero(weights(mixture) > 0)
+    """Places of the components that have weight; what is behind them is not drawn as one."""
+    return np.flatnonzero(weights(mixture)[: mixture.n_components - mixture.components.n_background] > 0)
 
 
 def color(place: int) -> str:

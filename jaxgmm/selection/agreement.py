@@ -18,7 +18,7 @@ def align(mixture: Mixture, reference: Mixture) -> Mixture:
 
     The matching makes the sum of Bhattacharyya distances between matched components smallest; these distances, of the
     Gaussians with the components' means and covariances, do not depend on the units of the data. Works under `jit` and
-    `vmap`. Absent components match absent ones first.
+    `vmap`. Absent components match absent ones first, and a noise component the other.
 
     Args:
         mixture: k components in d columns.
@@ -39,6 +39,11 @@ def align(mixture: Mixture, reference: Mixture) -> Mixture:
         raise ValueError(
             f"mixture has {mixture.n_components} components in {mixture.n_columns} columns, reference "
             f"{reference.n_components} in {reference.n_columns}; expected the same numbers."
+        )
+    if mixture.noise_component != reference.noise_component:
+        raise ValueError(
+            "one of mixture and reference has a noise component and the other has none; expected both, or none. Write "
+            "mixture.take(range(mixture.noise_component)) for the clusters alone."
         )
     return _align(mixture, reference)
 
@@ -124,6 +129,9 @@ def _align(mixture: Mixture, reference: Mixture) -> Mixture:
     far = 1 + jnp.sum(jnp.where(jnp.isfinite(distance), distance, 0))
     distance = jnp.where(absent[1][:, None] & absent[0][None, :], 0, distance)
     distance = jnp.where(absent[1][:, None] ^ absent[0][None, :], far, distance)
+    if (noise := mixture.noise_component) is not None:
+        # What is behind the clusters is itself.
+        distance = distance.at[noise].set(far).at[:, noise].set(far).at[noise, noise].set(0)
     places, matches = optax.assignment.hungarian_algorithm(distance)
     return mixture.take(jnp.zeros_like(matches).at[places].set(matches))
 

@@ -262,7 +262,7 @@ def stability(
         found = labels(best_of_restarts(plan, keys[number], dataclasses.replace(rows, weights=shares), present).best)
         if expected is None or found is None:
             return math.nan
-        return float(adjusted_rand_index(expected, found, weights=weights, n_labels=present.size))
+        return float(adjusted_rand_index(expected, found, weights=weights, n_labels=reference.mixture.n_components))
 
     done = side_by_side(agreement, range(2 * n_repeats))
     found = jnp.asarray(list(shown(done, 2 * n_repeats, progress, "fits")), x.dtype)

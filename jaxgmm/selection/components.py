@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxgmm.families.table import form_of
 from jaxgmm.fitting.em import fit
 from jaxgmm.fitting.implicit import at_fixed_point, values_of
 from jaxgmm.fitting.result import FitResult, Status
@@ -126,9 +127,10 @@ def select_components(
     """
     rows = known.evidence(x, weights)
     ks, most = _counts(n_components, max_components)
-    rows = known.of_components(rows, np.ones(most, bool))
+    behind = form_of(form).n_background
+    rows = known.of_components(rows, np.ones(most + behind, bool))
     if not isinstance(ks, jax.core.Tracer):
-        known.check_sizes(rows.log_evidence, rows.classes, np.asarray(ks).tolist(), "select_components")
+        known.check_sizes(rows.log_evidence, rows.classes, np.asarray(ks).tolist(), "select_components", behind)
     plan = Plan.of(
         rows.x.dtype,
         (most, rows.x.shape[1]),

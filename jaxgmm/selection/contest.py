@@ -17,7 +17,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.threads import side_by_side
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, places_of
 from jaxgmm.model.objective import Objective, of_counts, within_data
 from jaxgmm.selection.candidates import Candidate
 from jaxgmm.selection.criteria import aic_of, aicc_of, bic_of, evidence_of, totals
@@ -198,8 +198,9 @@ class Contest:
 
     def _attempt(self, rows: Evidence, number: int, pair: Pair) -> Restarts | str:
         try:
-            known.check_sizes(rows.log_evidence, rows.classes, [pair[1]], "a candidate")
-            known.of_components(rows, self._present(pair))
+            made_of = self.plans[pair[0]].form
+            known.check_sizes(rows.log_evidence, rows.classes, [pair[1]], "a candidate", made_of.n_background)
+            known.of_components(rows, made_of.with_background(self._present(pair)))
         except ValueError as unknown:
             return str(unknown)
         try:
@@ -288,8 +289,9 @@ def _without_absent(result: FitResult, k: int) -> FitResult:
     """A fit of k components in arrays that have room for more."""
     # In numpy, or every k would compile slices of its own.
     result = jax.device_get(result)
-    mixture = Mixture(result.mixture.log_weights[:k], result.mixture.components.take(np.arange(k)))
-    degenerate = result.degenerate_components[:k]
+    places = places_of(result.mixture, k)
+    mixture = Mixture(result.mixture.log_weights[places], result.mixture.components.take(places))
+    degenerate = result.degenerate_components[places]
     return jax.device_put(dataclasses.replace(result, mixture=mixture, degenerate_components=degenerate))
 
 

@@ -15,7 +15,7 @@ from jaxgmm.ground import checks
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows
-from jaxgmm.model.mixture import Mixture, check_rows
+from jaxgmm.model.mixture import Mixture, check_rows, present_clusters
 from jaxgmm.model.objective import Variational, objective_of, within_data
 from jaxgmm.model.passes import block_size_of, of_passes
 from jaxgmm.model.scale import floor_of, scale_from
@@ -207,7 +207,7 @@ def credible(
     with rows.on_devices():
         scale = scale_from(rows) if scale is None else checks.scale(scale, d, dtype)
         rows = climbed.rows_of(rows)
-        climbed = within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf)
+        climbed = within_data(climbed, rows, scale, present_clusters(mixture))
         ahead = _ahead(mixture, rows, floor_of(scale, regularization), climbed)
     if not checks.holds(lambda ahead: ahead[0] <= _AT_REST + ahead[1], ahead):
         raise ValueError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.progress import Bar
@@ -90,7 +91,8 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
-    known.check_sizes(sets.beside.get("log_evidence"), sets.classes, np.unique(counts).tolist(), "fit_many")
+    behind, evidence = form_of(form).n_background, sets.beside.get("log_evidence")
+    known.check_sizes(evidence, sets.classes, np.unique(counts).tolist(), "fit_many", behind)
     plan = Plan.of(
         sets.x.dtype,
         (most, d),

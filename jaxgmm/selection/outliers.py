@@ -73,7 +73,12 @@ def standing_alone(
 
 @program(work=of_passes(1))
 def beyond(mixture: Mixture, rows: Evidence, remain: Bool[Array, " n"]) -> Bool[Array, "c n"]:
-    """Which rows are beyond each of the chances beside a mixture that was fitted to those that remain."""
+    """Which rows are beyond each of the chances beside a mixture that was fitted to those that remain.
+
+    None where there is a noise component: rows that would stand alone are what it is for.
+    """
+    if mixture.components.n_background:
+        return jnp.zeros((len(_CHANCES), rows.n), bool)
     components, means = mixture.components, mixture.means
     inside, outside = _limits(mixture.weights, jnp.sum(remain), means.shape[1])
 

@@ -22,7 +22,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, Packed, record, static
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.tables import pandas_for
-from jaxgmm.model.init import from_labels, standard
+from jaxgmm.model.init import from_labels, seedable, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
@@ -139,7 +139,7 @@ class Plan:
         history_size: int,
         block_size: int | None,
     ) -> "Plan":
-        """The plan that the options of `fit_restarts` are, checked for so many components and columns."""
+        """The plan that the options of `fit_restarts` are, checked for so many clusters and columns."""
         scheme_of(acceleration)
         form = form_of(form)
         if methods is None:
@@ -152,7 +152,7 @@ class Plan:
             max_iter=checks.steps("max_iter", max_iter),
             regularization=checks.scalar("regularization", regularization, dtype),
             scale=checks.scale(scale, shape[1], dtype),
-            objective=objective_of(objective, *shape, dtype),
+            objective=objective_of(objective, shape[0] + form.n_background, shape[1], dtype),
             spurious=jnp.asarray(spurious, bool),
             form=form,
             methods=tuple(checks.one_of("methods", method, SEEDINGS) for method in methods),
@@ -233,7 +233,7 @@ def fit_restarts(
     """
     rows = known.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
-    rows = known.of_components(rows, present)
+    rows = known.of_components(rows, form_of(form).with_background(present))
     plan = Plan.of(
         rows.x.dtype,
         (present.size, rows.x.shape[1]),
@@ -268,7 +268,8 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))
     methods = plan.methods[: plan.n_restarts]
-    seedings = Seedings.of([SEEDINGS[method] for method in methods], columns, present)
+    clusters = seedable(columns, plan.form, present.size)
+    seedings = Seedings.of([SEEDINGS[method] for method in methods], clusters, present)
     # So many side by side, the first ones in whole rounds of the methods.
     width = 1 if plan.lanes == 1 else len(methods) * max(1, min(plan.lanes, plan.n_restarts) // len(methods))
     n_rounds = math.ceil(plan.n_restarts / width)
@@ -402,4 +403,4 @@ def _is_regular(mixture: Mixture, columns: Columns, factor: Float[Array, "d d"])
     flat = mixture.components.flat(columns.scale, factor, _FLAT)
     counts = mixture.weights * jnp.sum(columns.weights > 0)
     few = ~(counts > HANDFUL * (mixture.components.defined_by + 1))
-    return ~(flat & few & (mixture.log_weights > -jnp.inf))
+    return ~mixture.components.among_clusters(flat & few & (mixture.log_weights > -jnp.inf))

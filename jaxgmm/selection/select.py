@@ -85,7 +85,8 @@ def select(
             candidate that cannot be fitted to one of the folds has no `cv`, and says so as its status.
         outliers: "exclude" rows that stand alone, some 8 standard deviations or more from every component of the fit
             that is first, with no more than d others near them, or 4 where d is larger; or "keep" them. More than a
-            twentieth of the rows, or of few rows more than a tenth or 5, are the tails of the data: these are kept.
+            twentieth of the rows, or of few rows more than a tenth or 5, are the tails of the data: these are kept. So
+            are all where the fit that is first has a noise component.
         progress: show a progress bar (needs tqdm); where there is no terminal, a line now and then.
         n_restarts: number of starts of each candidate that is not given up, rounded up to whole rounds. Default 40;
             fewer, but at least 8, where x holds more than 2^18 numbers.

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.families.family import Form
-from jaxgmm.families.table import forms_of, listed
+from jaxgmm.families.table import form_of, forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.sets import Sets, read
@@ -100,8 +101,8 @@ def select_many(
     forms = forms_of(forms, given.sets[0].x.shape[-1] if given.sets else 2)
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
-    for part in given.sets:
-        known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many")
+    for part, behind in itertools.product(given.sets, sorted({form_of(form).n_background for form in forms})):
+        known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many", behind)
     if chunk_size is not None:
         chunk_size = checks.count("chunk_size", chunk_size)
     plan_of = functools.partial(

@@ -17,7 +17,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.sets import Sets, read
 from jaxgmm.ground.tables import pandas_for
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, places_of
 from jaxgmm.model.objective import Variational, objective_of, of_counts
 from jaxgmm.model.passes import posterior
 from jaxgmm.selection.chosen import Stack
@@ -106,7 +106,7 @@ class Selections:
         if stack < 0:
             raise RuntimeError(f"Data set {name!r} could not be fitted: it {self.errors.get(name, 'has no fit')}.")
         whole = jax.tree.map(lambda leaf: leaf[place], self._stacks[stack].mixture)
-        places = np.arange(self.n_components[number])
+        places = places_of(whole, int(self.n_components[number]))
         # In numpy, or every number of components would compile slices of its own.
         return jax.device_put(Mixture(whole.log_weights[places], whole.components.take(places)))
 
@@ -167,7 +167,8 @@ class Selections:
 
         Args:
             parameters: with weights, means and standard deviations of the components, heaviest first, in columns such
-                as `weight[0]`, `mean[0,height]` and `sd[0,height]`; missing where there are fewer components.
+                as `weight[0]`, `mean[0,height]` and `sd[0,height]`; missing where there are fewer components. That of a
+                noise component is `weight[noise]`.
         """
         pandas = pandas_for("to_pandas")
         table = pandas.DataFrame(list(self.rows()))
@@ -180,6 +181,8 @@ class Selections:
             for name, array in (("mean", means), ("sd", deviations)):
                 for place, column in enumerate(self._column_names()):
                     new[f"{name}[{component},{column}]"] = array[:, component, place]
+        if not np.isnan(noise := self._noise()).all():
+            new["weight[noise]"] = noise
         return pandas.concat([table, pandas.DataFrame(new)], axis=1)
 
     def components(self) -> "pandas.DataFrame":
@@ -208,7 +211,8 @@ class Selections:
 
         Returns:
             For each row its data set, its place there as `row`, `component`, its `probability` and `log_density`. -1
-            and missing where the data set has no mixture or the row holds NaN. Of a frame, all rows in its order and,
+            and missing where the data set has no mixture or the row holds NaN; -1 with a probability where it is of the
+            noise component. Of a frame, all rows in its order and,
             of pandas, with its index; those that belong to no data set are at place -1.
 
         Raises:
@@ -336,6 +340,15 @@ class Selections:
         d = 1 + max((int(stack.columns.max()) for stack in self._stacks), default=-1)
         return list(range(d)) if self.schema is None else list(self.schema.names)
 
+    def _noise(self) -> np.ndarray:
+        """Weights of noise components (b,), NaN where there is none."""
+        weights = np.full(len(self), np.nan)
+        for place, stack in enumerate(self._stacks):
+            if stack.mixture.noise_component is not None:
+                latest = self._where[stack.numbers, 0] == place
+                weights[stack.numbers[latest]] = np.exp(np.asarray(stack.mixture.log_weights)[latest, -1])
+        return weights
+
     def _moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights (b, k), means and standard deviations (b, k, d) of all data sets; NaN where there are none."""
         b, k, d = len(self), int(self.n_components.max(initial=0)), len(self._column_names())
@@ -385,6 +398,9 @@ def _assign_each(chunk: Chunk, mixtures: Mixture) -> tuple[Int[Array, "c n"], Fl
     def one(number: Array, rows: Evidence, mixture: Mixture) -> tuple[Array, Array, Array]:
         kernel = mixture.components
         log_prob, responsibilities = posterior(mixture.log_weights, kernel.log_prob(kernel.read(rows)), rows)
-        return jnp.argmax(responsibilities, axis=1), jnp.max(responsibilities, axis=1), log_prob
+        component = jnp.argmax(responsibilities, axis=1)
+        if mixture.noise_component is not None:
+            component = jnp.where(component == mixture.noise_component, -1, component)
+        return component, jnp.max(responsibilities, axis=1), log_prob
 
     return chunk.each(one, mixtures)

@@ -18,7 +18,7 @@ from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.tables import pandas_for
-from jaxgmm.model.mixture import Mixture, check_rows, check_stack
+from jaxgmm.model.mixture import Mixture, check_rows, check_stack, present_clusters
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import scale_from
 from jaxgmm.selection.agreement import align
@@ -220,7 +220,7 @@ def bootstrap(
         max_iter=checks.steps("max_iter", max_iter),
         regularization=checks.scalar("regularization", regularization, dtype),
         scale=scale,
-        objective=within_data(climbed, rows, scale, mixture.log_weights > -jnp.inf),
+        objective=within_data(climbed, rows, scale, present_clusters(mixture)),
         acceleration=acceleration,
         block_size=block_size,
         one_by_one=on_cpu,
@@ -255,6 +255,8 @@ def parameter_table(
 
     for component in components.tolist():
         add(component, "weight", None, "weights", (component,))
+        if component == mixture.noise_component:
+            continue
         for parameter, field in (("mean", "means"), ("sd", "standard_deviations")):
             for place, name in enumerate(names):
                 add(component, parameter, name, field, (component, place))

@@ -161,6 +161,7 @@ class CompiledMixture:
                     real(self.tol),
                     objective,
                     np.int32(min(steps, 2**31 - 1)),
+                    None if self._noise is None else real(self._noise),
                     n_components=self.n_components,
                     covariance_type=self.covariance_type,
                     history_size=min(max(_SHORTEST, 1 << int(self.max_iter).bit_length()), _LONGEST),
@@ -201,11 +202,15 @@ class CompiledMixture:
         return float(np.average(values[present], weights=weights[present]))
 
     def predict(self, X: Any, noise: Any = None) -> np.ndarray:
-        """Most probable component of each row (n,); `noise` as in `fit`."""
-        return np.argmax(self.predict_proba(X, **if_given(noise)), axis=1)
+        """Most probable component of each row (n,), -1 for that of noise; `noise` as in `fit`."""
+        found = np.argmax(self.predict_proba(X, **if_given(noise)), axis=1)
+        return found if self._box is None else np.where(found < len(self.means_), found, -1)
 
     def predict_proba(self, X: Any, noise: Any = None) -> np.ndarray:
-        """Posterior probability of each component for each row (n, k); rows sum to one. `noise` as in `fit`."""
+        """Posterior probability of each component for each row (n, k); rows sum to one. `noise` as in `fit`.
+
+        That of a noise component is the last of k + 1 columns.
+        """
         return self._evaluate(responsibilities, X, noise)
 
     @property
@@ -221,6 +226,9 @@ class CompiledMixture:
     _online: Online | None = None
     # The covariance_type of the latest fit.
     _kind: Any = None
+    # The volume of a noise component that is asked for, 0 for the usual one, None without one; and its box in the fit.
+    _noise: float | None = None
+    _box: np.ndarray | None = None
 
     def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -243,6 +251,7 @@ class CompiledMixture:
             weights=np.asarray(self.weights_, dtype),
             means=np.asarray(self.means_, dtype),
             factor=factor_of(self, dtype),
+            box=None if self._box is None else np.asarray(self._box, dtype),
         )
 
     def _keep(self, run: Run, dtype: Any, prior: dict[str, Any]) -> None:
@@ -270,7 +279,7 @@ class CompiledMixture:
     def _set(self, parameters: Parameters, dtype: Any, prior: dict[str, Any]) -> None:
         """Attributes that tell these parameters."""
         self._kind = self.covariance_type
-        self.weights_, self.means_ = parameters.weights, parameters.means
+        self.weights_, self.means_, self._box = parameters.weights, parameters.means, parameters.box
         covariances = covariance_attributes(self.covariance_type, parameters.factor, dtype)
         for name, value in (covariances | prior | self._fitted(parameters)).items():
             setattr(self, name, value)

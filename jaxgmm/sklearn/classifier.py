@@ -11,8 +11,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxgmm.families.table import listed
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.selection.select import listed
 from jaxgmm.sklearn.checks import checked_counts, said
 from jaxgmm.sklearn.classes import Classes, Options, apart, together
 from jaxgmm.sklearn.joint import constant_columns

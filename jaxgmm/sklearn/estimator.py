@@ -1,7 +1,9 @@
 """scikit-learn's `GaussianMixture`, computed by jaxgmm."""
 
+import dataclasses
 import math
 import warnings
+from numbers import Real
 from typing import Any
 
 import jax
@@ -10,11 +12,14 @@ import numpy as np
 import sklearn.mixture
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from jaxgmm.fitting.online import online, online_step
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground.rows import Evidence
+from jaxgmm.model.init import NOISE
 from jaxgmm.model.scale import scale_from
 from jaxgmm.sklearn.base import CompiledMixture, if_given
 from jaxgmm.sklearn.checks import checked_counts, checked_start, row_counts
@@ -37,6 +42,10 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
     Args:
         missing: "error", or "em" for NaN in X that stands for an entry that is missing: the likelihood is that of the
             entries that are there, in fits by exact EM, and in scores and predictions. A row without any has density 1.
+        noise_component: True for one more component, of the same density everywhere, for rows that belong to nothing,
+            or its volume in the units of X; by default as `jaxgmm.with_noise` finds it. Its label is -1. In
+            `predict_proba` and `weights_` it has the last column and number; `means_` and `covariances_` are of the
+            others.
 
     All others are scikit-learn's. Where rows have gaps, noise or labels, `init_params` names the library's own
     seedings, as `jaxgmm.init` has them: on standardised columns, by the entries that are there, from labels if there
@@ -60,6 +69,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         **sklearn.mixture.GaussianMixture._parameter_constraints,
         "init_params": [StrOptions(set(INIT_PARAMS))],
         "missing": [StrOptions({"error", "em"})],
+        "noise_component": ["boolean", Interval(Real, 0, None, closed="neither")],
     }
 
     def __init__(
@@ -80,6 +90,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         verbose: Any = 0,
         verbose_interval: Any = 10,
         missing: Any = "error",
+        noise_component: Any = False,
     ) -> None:
         super().__init__(
             n_components,
@@ -98,6 +109,25 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             verbose_interval=verbose_interval,
         )
         self.missing = missing
+        self.noise_component = noise_component
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Rows drawn from the mixture (n, d), those of one component after those of another, and their labels (n,).
+
+        Those of a noise component are drawn from a box of its volume.
+        """
+        check_is_fitted(self)
+        if self._box is None:
+            drawn: tuple[np.ndarray, np.ndarray] = super().sample(n_samples)
+            return drawn
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        with jax.enable_x64(np.asarray(self.means_).dtype == np.float64):
+            mixture = jax.tree.map(jnp.asarray, self._parameters(self.means_.dtype)).mixture(self.covariance_type)
+            rows, labels = jax.device_get(mixture.sample_with_labels(jax.random.key(seed), n_samples))
+        order = np.argsort(labels, kind="stable")
+        return rows[order], np.where(labels < len(self.means_), labels, -1)[order]
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -150,6 +180,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             # What there is by now has this type, and keeps its digits.
             X = X.astype(self._online.weight.dtype, copy=False)
         k, kind = self.means_.shape[0], self._kind or self.covariance_type
+        self._check_noise("partial_fit")
         if (k, kind) != (self.n_components, self.covariance_type):
             raise ValueError(
                 f"partial_fit goes on from {k} components of covariance_type {kind!r}, and the parameters now say "
@@ -198,8 +229,35 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         """Akaike information criterion, lower is better; rows, noise and errors as for `bic`."""
         return -2 * self._total(X, sample_weight, noise)[0] + 2 * self._n_parameters()
 
+    @property
+    def _noise(self) -> float | None:  # type: ignore[override]
+        if self.noise_component is False or self.noise_component is True:
+            return 0.0 if self.noise_component else None
+        return float(self.noise_component)
+
+    def _n_parameters(self) -> int:
+        theirs: Any = super()
+        # The weight and the volume of noise.
+        return int(theirs._n_parameters()) + (0 if self._box is None else 2)
+
     def _start(self, X: np.ndarray) -> Parameters:
-        return checked_start(self, X)
+        start = checked_start(self, X)
+        if self._noise is None or start.weights is None:
+            return start
+        return dataclasses.replace(start, weights=np.append((1 - NOISE) * start.weights, NOISE).astype(X.dtype))
+
+    def _check_previous(self, X: np.ndarray) -> None:
+        super()._check_previous(X)
+        self._check_noise("warm_start")
+
+    def _check_noise(self, what: str) -> None:
+        """Refuse to go on with noise that there was none of, or without."""
+        if (self._noise is None) != (self._box is None):
+            there = "no noise component" if self._box is None else "a noise component"
+            raise ValueError(
+                f"{what} goes on from a fit with {there}, and noise_component is {self.noise_component!r} now. Set it "
+                "back, or start anew."
+            )
 
     def _objective(self, rows: Evidence, unit: float, prior: dict[str, Any]) -> Ridge:
         return Ridge(rows.x.dtype.type(self.reg_covar))

@@ -48,7 +48,8 @@ def from_sklearn(estimator: Any) -> Mixture:
     check_is_fitted(estimator)
     kind = estimator.covariance_type
     weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
-    given = Parameters(weights, means, factor_of(estimator, means.dtype))
+    box = getattr(estimator, "_box", None)
+    given = Parameters(weights, means, factor_of(estimator, means.dtype), box=box)
     mixture = jax.tree.map(jnp.asarray, given).mixture(kind)
     covariances = covariance_attributes(kind, factor_of(estimator, np.float64), np.float64)["covariances_"]
     checks.keep_digits(

@@ -28,10 +28,10 @@ class Ridge(Objective):
 
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Moments) -> Moments:
         # Those of rows of each component that lie, in every column, one standard deviation off its new mean.
-        k, d = mixture.means.shape
+        clusters: Any = mixture.components.clusters
+        k, d = clusters.means.shape
         away = jnp.sqrt(self.amount) * jnp.broadcast_to(jnp.eye(d, dtype=self.amount.dtype), (k, d, d))
-        components: Any = mixture.components
-        second = components.covariance.scatter(away, jnp.broadcast_to(counts, (d, k)))
+        second = clusters.covariance.scatter(away, jnp.broadcast_to(counts if counts.size == k else counts[:k], (d, k)))
         return dataclasses.replace(sums, second=sums.second + second)
 
     def certainty(self, mixture: Mixture, counts: Float[Array, " k"]) -> Certainty | None:

@@ -9,12 +9,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.noise import WithNoise, of_volume
 from jaxgmm.fitting.loop import Loop
 from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.pytree import Leaf, record
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model.init import from_shares, standard
+from jaxgmm.model.init import before_noise, extent_of, from_shares, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.passes import block_size_of
 from jaxgmm.model.scale import floor_of
@@ -32,21 +33,24 @@ _ROUNDINGS = 8
 class Parameters:
     """A mixture as plain arrays.
 
-    Fields: `weights` (k,); `means` (k, d); `factor`, what the covariance structure holds; `certainty`, None where
-    parameters have no distributions. Of numpy outside compiled calls, and None for what `run_em` is to take from seeds.
+    Fields: `weights` (k,), and one more of a noise component; `means` (k, d); `factor`, what the covariance structure
+    holds; `certainty`, None where parameters have no distributions; `box` (2, d), center and widths of that of a noise
+    component, None without one. Of numpy outside compiled calls, and None for what `run_em` is to take from seeds.
     """
 
     weights: Any
     means: Any
     factor: Any
     certainty: Certainty | None = None
+    box: Any = None
 
     def mixture(self, covariance_type: str) -> Mixture:
         """What takes responsibility for rows."""
         covariance = structure_of(covariance_type).from_roots(self.factor, self.means.shape[1])
         certainty = self.certainty
         log_weights = jnp.log(self.weights) if certainty is None else certainty.log_weights(self.means.shape[1])
-        return Mixture(log_weights, Gaussian(self.means, covariance))
+        clusters = Gaussian(self.means, covariance)
+        return Mixture(log_weights, clusters if self.box is None else WithNoise(clusters, self.box[0], self.box[1]))
 
     @property
     def complete(self) -> bool:
@@ -60,9 +64,11 @@ class Parameters:
     @classmethod
     def of(cls, mixture: Mixture, certainty: Certainty | None = None) -> "Parameters":
         components: Any = mixture.components
-        (factor,) = jax.tree.leaves(components.covariance)
+        clusters: Any = components.clusters
+        (factor,) = jax.tree.leaves(clusters.covariance)
         weights = mixture.weights if certainty is None else certainty.concentration.weights()
-        return cls(weights, mixture.means, factor, certainty)
+        box = jnp.stack([components.center, components.widths]) if components.n_background else None
+        return cls(weights, clusters.means, factor, certainty, box)
 
 
 @record
@@ -165,6 +171,7 @@ def run_em(
     tol: Float[Array, ""],
     objective: Ridge,
     max_iter: Int[Array, ""],
+    noise: Float[Array, ""] | None = None,
     *,
     n_components: int,
     covariance_type: str,
@@ -172,17 +179,25 @@ def run_em(
 ) -> Run:
     """EM as scikit-learn defines it, from the parameters given and, where they are None, those of seeded rows.
 
-    `seeds` are the component of each row, or its shares in all of them.
+    `seeds` are the component of each row, or its shares in all of them. `noise` is None without a noise component, else
+    its volume, or 0 for that which follows from the scale of the rows.
     """
     dtype, weights = rows.x.dtype, rows.weights
     rows, columns = standard(rows)
     floor = floor_of(columns.scale, jnp.asarray(least_variance(dtype), dtype))
-    start = given
+    start, form = given, Gaussian.form(covariance_type)
+    if noise is not None:
+        form = WithNoise.form(form)
+        if start.box is None:
+            usual = extent_of(columns)
+            widths = jnp.where(noise > 0, of_volume(usual, jnp.where(noise > 0, noise, 1)), usual)
+            start = dataclasses.replace(start, box=jnp.stack([columns.center, widths]))
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
-        seeded = from_shares(rows, columns, shares, floor, objective, form=Gaussian.form(covariance_type))
+        shares = before_noise(shares) if noise is not None else shares
+        seeded = from_shares(rows, columns, shares, floor, objective, form=form)
         counts = linalg.einsum("n,nk->k", rows.weights, shares)
-        start = given.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
+        start = start.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
     mixture = start.mixture(covariance_type)
     blocks = rows.in_blocks(block_size_of(mixture, rows))
     blank = Run(
@@ -191,7 +206,7 @@ def run_em(
         bounds=jnp.zeros((history_size,), dtype),
         n_iter=jnp.zeros((), jnp.int32),
         change=jnp.full((), jnp.inf, dtype),
-        degenerate=jnp.zeros((n_components,), bool),
+        degenerate=jnp.zeros(mixture.log_weights.shape, bool),
     )
 
     def take(mixture: Mixture, reference: Array) -> Statistics:
@@ -215,4 +230,4 @@ def responsibilities(parameters: Parameters, rows: Evidence, *, covariance_type:
 
 
 def _fields(parameters: Parameters) -> tuple[Any, ...]:
-    return parameters.weights, parameters.means, parameters.factor, parameters.certainty
+    return parameters.weights, parameters.means, parameters.factor, parameters.certainty, parameters.box
