@@ -21,6 +21,7 @@ import jaxgmm
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 SAME = 0.05
+DATA = ["faithful", "iris", "diabetes_as_in_mclust", "diabetes", "galaxies"]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ All others are tried where the page is made.
 import composition
 import pytest
 
-from cases import CASES
+from cases import CASES, THIN
 from tolerance import once
 
 pytestmark = once
@@ -50,6 +50,13 @@ def test_every_form(name):
         if message := composition.tried(verb, case, composition.plain):
             assert name in LACKING
             assert type(case.mixture().components).__name__ in message or "noise component" in message
+
+
+@pytest.mark.parametrize("name", sorted((composition.OF_ROWS | composition.OF_MIXTURES).keys() - RUN))
+def test_low_rank(name):
+    """Whose moments are no matrices."""
+    message = composition.tried((composition.OF_ROWS | composition.OF_MIXTURES)[name], THIN, composition.plain)
+    assert not message or (name in LACKING and "Gaussian" in message)
 
 
 @pytest.mark.parametrize("name", composition.OF_ROWS)

@@ -43,9 +43,9 @@ class Structure(ABC):
         Or of their diagonals (k, d), where columns are independent.
         """
 
-    @abstractmethod
     def gathered(self, second: Float[Array, "k ..."]) -> Float[Array, "..."]:
         """As `scatter` gives them, of second moments of each component."""
+        return second
 
     @abstractmethod
     def maximize(
@@ -202,9 +202,6 @@ class Individual(Expandable):
 
     def unwhitened(self, second: Float[Array, "..."]) -> Float[Array, "k ..."]:
         return self.factor.unwhitened(second, "k")
-
-    def gathered(self, second: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
-        return second
 
     def portions(self, present: Bool[Array, " k"]) -> Float[Array, " k"]:
         return present.astype(self.factor.half_log_det().dtype)
