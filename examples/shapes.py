@@ -50,15 +50,15 @@ for name in sorted(LETTERS, key=bic.get):
 # %%
 # Many columns, few factors
 # -------------------------
-# Where columns are many, even one covariance for all is too much. Here forty columns follow from two things that are not
-# seen, in two groups of sixty rows. Of low rank, a covariance is what few factors explain, and noise of each column.
+# Where columns are many, even one covariance for all is too much. Here forty columns follow from two things that are
+# not seen, in two groups of sixty rows. Of low rank, a covariance is what few factors explain, and noise of each
+# column.
 
 n, d = 60, 40
 rng = np.random.default_rng(1)
 z = rng.normal(size=(2, n, 2))
-y = np.concatenate(
-    [z[k] @ rng.normal(size=(2, d)) + rng.normal(size=d) + 0.7 * rng.normal(size=(n, d)) for k in (0, 1)]
-)
+y = np.concatenate([one @ rng.normal(size=(2, d)) + rng.normal(size=d) for one in z])
+y += 0.7 * rng.normal(size=y.shape)
 ranks = jaxgmm.select(KEY, y.astype(np.float32), [1, 2, 3], [f"lowrank-{q}" for q in (1, 2, 3)], n_restarts=8)
 print(ranks.to_pandas()[["form", "n_components", "n_parameters", "bic"]].head(4).to_string(index=False))
 

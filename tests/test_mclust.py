@@ -9,18 +9,12 @@ import pytest
 from sklearn.datasets import load_iris
 
 import jaxgmm
+from jaxgmm.covariance.table import LETTERS
 
 from tolerance import once
 
 HERE = Path(__file__).parent
-STRUCTURES = {
-    "EII": "tied-spherical",
-    "VII": "spherical",
-    "EEI": "tied-diag",
-    "VVI": "diag",
-    "EEE": "tied",
-    "VVV": "full",
-}
+SIX = [letters for letters, name in LETTERS.items() if name != letters]
 # What a criterion printed with one digit may be off.
 ROUNDED = 0.05
 # What mclust leaves to be gained where it ends in the same optimum, and what float32 rounds.
@@ -58,25 +52,26 @@ def test_one_component_has_the_criterion_of_mclust():
     """In closed form, so to the digits that are printed."""
     compared = 0
     for row in TABLE:
-        if row["components"] != "1" or row["model"] not in STRUCTURES:
+        if row["components"] != "1" or row["model"] not in (LETTERS if row["data"] == "iris" else SIX):
             continue
         with jax.enable_x64():
             x = data(row["data"])
-            mixture = jaxgmm.from_responsibilities(x, np.ones((len(x), 1)), STRUCTURES[row["model"]])
+            mixture = jaxgmm.from_responsibilities(x, np.ones((len(x), 1)), row["model"])
             value = -float(jaxgmm.bic(mixture, x))
         digits = len(row["bic"].partition(".")[2])
         assert abs(value - float(row["bic"])) < 0.51 * 10.0 ** -min(digits, 8), row
         compared += 1
-    assert compared == 24
+    assert compared == 32
 
 
 @once
-@pytest.mark.parametrize(("model", "form"), STRUCTURES.items())
-def test_restarts_find_what_mclust_finds_or_more(model, form):
-    for name, same in (("iris", (2,)), ("faithful", (2,)), ("diabetes_as_in_mclust", ())):
+@pytest.mark.parametrize("model", LETTERS)
+def test_restarts_find_what_mclust_finds_or_more(model):
+    """Of the models that have another name here on three data sets, of the others on the one of most columns."""
+    for name, same in (("iris", (2,)), ("faithful", (2,)), ("diabetes_as_in_mclust", ()))[: 3 if model in SIX else 1]:
         x = data(name).astype(np.float32)
         for k in (2, 3):
-            found = jaxgmm.fit_restarts(jax.random.key(k), x, k, form, max_components=3, n_restarts=24)
+            found = jaxgmm.fit_restarts(jax.random.key(k), x, k, model, max_components=3, n_restarts=24)
             assert found.regular[found.winner]
             value = -float(jaxgmm.bic(found.best.mixture, x))
             published = [
@@ -86,7 +81,8 @@ def test_restarts_find_what_mclust_finds_or_more(model, form):
             for row in published:
                 slack = ROUNDED if len(row["bic"].partition(".")[2]) == 1 else 0
                 assert value > float(row["bic"]) - slack - EARLY, row
-                assert k not in same or value < float(row["bic"]) + slack + EARLY, row
+                # The step of mclust for VVE is no maximum.
+                assert k not in same or model == "VVE" or value < float(row["bic"]) + slack + EARLY, row
 
 
 @once

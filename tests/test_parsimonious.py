@@ -135,6 +135,20 @@ def test_absent_components_change_nothing(name):
     assert beside.mixture.n_parameters == alone.mixture.n_parameters
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_too_few_for_their_covariances(name):
+    """Scatters of rank one and less: covariances on the floor, and no NaN."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(100, 3))[:4] * [1.0, 2.0, 0.5])
+    result = jaxgmm.fit(jaxgmm.init(KEY, x, 2, name), x)
+    assert int(result.status) in (Status.CONVERGED, Status.DEGENERATE)
+    assert np.isfinite(float(result.log_likelihood))
+    assert np.all(np.linalg.eigvalsh(np.asarray(result.mixture.covariances, np.float64)) > 0)
+    same = jnp.ones((20, 3), x.dtype)
+    alone = jaxgmm.fit(jaxgmm.init(KEY, same, 2, name), same)
+    assert int(alone.status) == Status.DEGENERATE
+    assert np.isfinite(float(alone.log_likelihood))
+
+
 def test_every_two_axes_meet_once():
     for d in (1, 2, 3, 6, 7):
         met = [tuple(sorted((a, int(b)))) for partner in _rounds(d) for a, b in enumerate(partner) if a != b]

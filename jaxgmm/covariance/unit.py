@@ -1,5 +1,6 @@
 """Factors of determinant 1: the shape of a covariance apart from its volume."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -98,10 +99,12 @@ class UnitTril(Unit, Tril):
         held = alive & ~above
 
         def raised() -> Array:
-            values, vectors = linalg.eigh(scatter / unit[:, :, None] / unit[:, None, :])
-            excess = jnp.log(jnp.maximum(values, jnp.finfo(values.dtype).tiny))
-            levels = _levels(excess, -2 * jnp.sum(jnp.log(unit), axis=1))
-            root = unit[:, :, None] * vectors * jnp.exp(levels / 2)[:, None, :]
+            # Not above what rounding asks for besides, or there may be no such covariances.
+            tiny = jnp.finfo(scatter.dtype).tiny
+            unit = jnp.sqrt(jnp.maximum(floor, math.sqrt(tiny)))
+            values, vectors = linalg.eigh(scatter / unit[:, None] / unit)
+            levels = _levels(jnp.log(jnp.maximum(values, tiny)), -2 * jnp.sum(jnp.log(unit)))
+            root = unit[:, None] * vectors * jnp.exp(levels / 2)[:, None, :]
             return jnp.where(held[:, None, None], linalg.lower_factor(root), best.scale_tril)
 
         root = jax.lax.cond(linalg.any_lane(jnp.any(held)), raised, lambda: best.scale_tril)
