@@ -11,6 +11,7 @@ from sklearn.covariance import ledoit_wolf, oas
 import jaxgmm
 from jaxgmm.sklearn import MixtureClassifier
 
+from compilations import counted
 from tolerance import assert_close, dtype, once, tolerance
 
 METHODS = {"oas": oas, "ledoit-wolf": ledoit_wolf}
@@ -162,6 +163,16 @@ def test_under_transformations():
     assert_close(jnp.sum(slope * way), rise, "converged", 10)
     alone = jax.grad(lambda x: jnp.sum(jaxgmm.shrunk(mixture, x, method="ledoit-wolf").mixture.covariances))(x[:2])
     assert jnp.all(jnp.isfinite(alone))
+
+
+@once
+def test_other_values_compile_nothing():
+    mixture, x = two("diag")
+    moved = x + 1
+    jaxgmm.shrunk(mixture, x, np.ones(len(x)), scale=TARGET)
+    with counted() as programs:
+        jaxgmm.shrunk(mixture, moved, np.arange(len(x)), scale=TARGET * 2, regularization=1e-3)
+    assert programs == []
 
 
 @once
