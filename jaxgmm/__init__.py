@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from jaxgmm.model.saving import load, load_metadata, load_schema, save
     from jaxgmm.model.scale import scale_of
     from jaxgmm.model.scores import factor_scores
+    from jaxgmm.model.shrinkage import Shrunk, shrunk
     from jaxgmm.model.statistics import Statistics
     from jaxgmm.model.steps import e_step, log_likelihood, m_step
     from jaxgmm.selection.agreement import adjusted_rand_index, align
@@ -111,6 +112,7 @@ __all__ = [
     "Shapes",
     "Shared",
     "SharedAxes",
+    "Shrunk",
     "Stability",
     "Statistics",
     "Status",
@@ -171,6 +173,7 @@ __all__ = [
     "select",
     "select_components",
     "select_many",
+    "shrunk",
     "stability",
     "to_numpyro",
     "to_scipy",
@@ -220,6 +223,7 @@ _PLACES = {
     "Shapes": "covariance.apart",
     "Shared": "covariance.structure",
     "SharedAxes": "covariance.oriented",
+    "Shrunk": "model.shrinkage",
     "Stability": "selection.bootstrap",
     "Statistics": "model.statistics",
     "Status": "fitting.result",
@@ -280,6 +284,7 @@ _PLACES = {
     "select": "selection.select",
     "select_components": "selection.components",
     "select_many": "selection.select_many",
+    "shrunk": "model.shrinkage",
     "stability": "selection.bootstrap",
     "to_numpyro": "adapters.numpyro",
     "to_scipy": "adapters.scipy",

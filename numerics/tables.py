@@ -21,13 +21,14 @@ jax.config.update("jax_enable_x64", True)
 import classification  # noqa: E402
 import derivatives  # noqa: E402
 import how_many  # noqa: E402
+import shrinkage  # noqa: E402
 
 import experiments  # noqa: E402
 from bad_input import BAD_INPUT, evaluate  # noqa: E402
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (DOCS / "numerics.md", DOCS / "priors.md", DOCS / "sklearn.md")
-MODULES = (classification, derivatives, how_many, experiments)
+MODULES = (classification, derivatives, how_many, experiments, shrinkage)
 
 
 def cell(value: object) -> object:

@@ -98,6 +98,7 @@ OF_ROWS: dict[str, Callable[[Case, Any], Any]] = {
     "entropy": traced(lambda mixture, rows: mixture.entropy(rows)),
     "impute": traced(jaxgmm.impute),
     "denoise": traced(jaxgmm.denoise),
+    "shrunk": traced(jaxgmm.shrunk),
     "sample_missing": traced(lambda mixture, rows: jaxgmm.sample_missing(KEY, mixture, rows)),
     "log_likelihood": traced(jaxgmm.log_likelihood),
     "its derivative": traced(jax.grad(jaxgmm.log_likelihood)),

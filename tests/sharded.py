@@ -187,6 +187,16 @@ def check_gaps_and_noise(kind):
     same(found, jaxgmm.denoise(case.mixture(), plain).means, scale=1)
 
 
+def check_shrunk_covariances(kind):
+    case = NAMED["diag"]
+    x, mixture, scale = case.data(N), case.mixture(), np.ones(2)
+    rows = jaxgmm.rows(kind.sharded(x))
+    shrunk = jax.jit(lambda mixture, rows: jaxgmm.shrunk(mixture, rows, method="ledoit-wolf", scale=scale))
+    compiled = shrunk.lower(mixture, rows).compile()
+    only_sums(compiled)
+    same(compiled(mixture, rows), shrunk(mixture, x), scale=1)
+
+
 def check_one_exchange_for_each_pass(kind):
     case = NAMED["poisson"]
     rows = jaxgmm.rows(kind.sharded(case.data(N)))

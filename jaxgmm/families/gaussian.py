@@ -122,6 +122,9 @@ class Gaussian(Located):
         spread = pairs.first.factor.squared_bures(pairs.second.factor)
         return pairs.table(jnp.sum(pairs.gaps**2, axis=1) + spread)
 
+    def unrestricted(self) -> "Gaussian":
+        return type(self)(self.means, Each(_trils(self.covariance, self.means.shape[0])))
+
     def _centred(self) -> CentredKernel:
         return CentredKernel.of(self.means, self.covariance, log_normalizer(self.means, self.covariance))
 

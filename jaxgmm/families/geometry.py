@@ -48,6 +48,13 @@ class Geometry:
         """Squared 2-Wasserstein distance of p_i and q_j for every pair, in squared units of the data."""
         self._lacks("squared_wasserstein")
 
+    def unrestricted(self) -> Any:
+        """The same components, each with a covariance of its own of which nothing is decided beforehand."""
+        raise NotImplementedError(
+            f"{type(self).__name__} components have no covariances that could be estimated by themselves, as shrunk "
+            "does. Gaussian ones have."
+        )
+
     def _lacks(self, name: str) -> NoReturn:
         raise NotImplementedError(
             f"{type(self).__name__} components have no {name}. Give the family a method of this name, as described for "

@@ -18,6 +18,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
+from jaxgmm.model.shrinkage import shrunk
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import Restarts, fit_restarts
 from jaxgmm.sklearn.evidence import padded_rows
@@ -82,18 +83,28 @@ class Options:
     """How mixtures are fitted.
 
     Fields: `forms`, what components may be; `counts`, for each class the numbers of components to choose among; and
-    `n_restarts`, `regularization` as `jaxgmm.fit_restarts` has them.
+    `n_restarts`, `regularization` as `jaxgmm.fit_restarts` has them; `shrinkage`, the method of `jaxgmm.shrunk` if
+    covariances are estimated anew by it.
     """
 
     forms: Sequence[Any]
     counts: Sequence[Sequence[int]]
     n_restarts: int
     regularization: float
+    shrinkage: str | None = None
 
     def of_fits(self, ks: Iterable[int]) -> dict[str, Any]:
         """Of fits with so many components; where there is one of each, more starts find nothing else."""
         n_restarts = self.n_restarts if max(ks) > 1 else 1
         return {"n_restarts": n_restarts, "regularization": self.regularization, "tol": _TOL, "history_size": 1}
+
+    def finished(self, mixture: Mixture, rows: Evidence, scale: np.ndarray) -> Mixture:
+        """What was fitted to these rows, with covariances shrunk if they are to be."""
+        if self.shrinkage is None:
+            return mixture
+        given = jax.tree.map(jnp.asarray, (mixture, rows))
+        found = shrunk(*given, method=self.shrinkage, scale=scale, regularization=self.regularization)
+        return jax.tree.map(np.asarray, found.mixture)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +176,10 @@ def apart(
     for place, name in enumerate(names):
         mine = [fits[number] for fits in found for number, one in enumerate(owner) if one == place]
         chosen.append(_best(mine, float(totals[place])))
-        _tell(f"class {name!r}", chosen[-1])
-    return _together(chosen, np.bincount(labels, weights, len(names)))
+        _tell(f"class {name!r}", chosen[-1], options)
+    with jax.enable_x64(table.dtype == np.float64):
+        mixtures = [options.finished(fit.best.mixture, mine, scale) for fit, mine in zip(chosen, own, strict=True)]
+    return _together(chosen, mixtures, np.bincount(labels, weights, len(names)))
 
 
 def together(
@@ -198,8 +211,9 @@ def together(
                 found += _each(jax.tree.map(lambda leaf: np.asarray(leaf)[None], fits), form)
     total = float(weights.sum(dtype=np.float64))
     best = _best(found, total)
-    _tell("all classes together", best)
-    whole: Any = best.best.mixture
+    _tell("all classes together", best, options)
+    with jax.enable_x64(table.dtype == np.float64):
+        whole: Any = options.finished(best.best.mixture, rows, scale)
     parts = [_part(whole, np.flatnonzero(owner == place), max(most)) for place in range(len(names))]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
     return Classes((stack,), np.zeros(len(names), int), (best.form,) * len(names), best.bic(total))
@@ -238,16 +252,16 @@ def _best(fits: Sequence[_Fit], total: float) -> _Fit:
     return best
 
 
-def _together(chosen: Sequence[_Fit], totals: np.ndarray) -> Classes:
-    """Chosen for each class, with how much weight its rows have."""
+def _together(chosen: Sequence[_Fit], mixtures: Sequence[Mixture], totals: np.ndarray) -> Classes:
+    """Chosen for each class, with the mixture that was made of it and how much weight its rows have."""
     forms = list(dict.fromkeys(fit.form for fit in chosen))
     stack_of = np.array([forms.index(fit.form) for fit in chosen])
     stacks = []
     for which in range(len(forms)):
         # A class of another form has one of these in its place, so that as many are asked whatever was chosen.
-        some = chosen[int(np.argmax(stack_of == which))]
-        mixtures = [(fit if own == which else some).best.mixture for fit, own in zip(chosen, stack_of, strict=True)]
-        stacks.append(jax.tree.map(lambda *leaves: np.stack(leaves), *mixtures))
+        some = mixtures[int(np.argmax(stack_of == which))]
+        of_form = [mixture if own == which else some for mixture, own in zip(mixtures, stack_of, strict=True)]
+        stacks.append(jax.tree.map(lambda *leaves: np.stack(leaves), *of_form))
     n = totals.sum(dtype=np.float64)
     log_likelihood = sum(fit.log_likelihood for fit in chosen) + float(np.sum(totals * np.log(totals / n)))
     n_parameters = sum(fit.n_parameters for fit in chosen) + len(chosen) - 1
@@ -272,16 +286,19 @@ def _present(mixture: Mixture) -> np.ndarray:
     return order[log_weights[order] > -np.inf]
 
 
-def _tell(whose: str, fit: _Fit) -> None:
+def _tell(whose: str, fit: _Fit, options: Options) -> None:
     status = Status(int(fit.best.status))
     found = f"The fit of {whose} ended as {status.name} after {int(fit.best.n_iter)} steps. "
     if fit.failed:
         raise ValueError(found + "Look for extreme values in X.")
+    if options.shrinkage is not None and status in (Status.CONVERGED, Status.DEGENERATE):
+        # That a component has no width of its own is what shrinkage is for.
+        return
     if status != Status.CONVERGED or not fit.regular:
         spurious = "A component is spurious. " if status == Status.CONVERGED else ""
         warnings.warn(
             found + spurious + "Rows may be too few for the columns. Try fewer components, a form with fewer "
-            "parameters, shared=True, or a larger regularization.",
+            "parameters, shared=True, shrinkage='oas', or a larger regularization.",
             ConvergenceWarning,
             stacklevel=5,
         )

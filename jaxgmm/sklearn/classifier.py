@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
@@ -11,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxgmm.families.table import listed
+from jaxgmm.families.table import form_of, listed
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.sklearn.checks import checked_counts, said
 from jaxgmm.sklearn.classes import Classes, Options, apart, together
@@ -41,6 +42,9 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         n_restarts: number of starts of each fit, where there are several components.
         regularization: floor under every covariance, relative to the square of the scale of each column in all rows,
             as in `jaxgmm.fit`. Rows of a class that are no more than a few times the columns want a larger one.
+        shrinkage: "oas" or "ledoit-wolf" to estimate covariances anew after the fits, drawn towards equal variances of
+            the columns by as much as the rows of each component say, as `jaxgmm.shrunk` does: for few rows. They are
+            then "full" whatever the form; that a fit without it was degenerate is no warning. Not with gaps.
         missing: "error", or "em" for NaN in X that stands for an entry that is missing: fits and predictions are by
             what is there.
         random_state: of the starts.
@@ -55,7 +59,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         forms_: the form of each, a list of c.
         bic_: of the rows together with their classes, lower is better: whatever the options, of the same rows the
             difference tells which model BIC prefers. Mixtures of classes by themselves are chosen by that of their own
-            rows.
+            rows. It is that of the fits, before any shrinkage.
         n_features_in_, feature_names_in_: as in scikit-learn.
 
     Sources: Hastie & Tibshirani (1996), JRSS B 58; Bensmail & Celeux (1996), JASA 91; Fraley & Raftery (2002), JASA 97.
@@ -79,6 +83,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         "priors": ["array-like", None],
         "n_restarts": [Interval(Integral, 1, None, closed="left")],
         "regularization": [Interval(Real, 0, None, closed="left")],
+        "shrinkage": [StrOptions({"oas", "ledoit-wolf"}), None],
         "missing": [StrOptions({"error", "em"})],
         "random_state": ["random_state"],
     }
@@ -92,6 +97,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         priors: Any = None,
         n_restarts: Any = 8,
         regularization: Any = 1e-6,
+        shrinkage: Any = None,
         missing: Any = "error",
         random_state: Any = None,
     ) -> None:
@@ -101,6 +107,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.priors = priors
         self.n_restarts = n_restarts
         self.regularization = regularization
+        self.shrinkage = shrinkage
         self.missing = missing
         self.random_state = random_state
 
@@ -119,6 +126,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: parameters or data that are not as they must be, such as a class of fewer rows than components;
                 or no fit of a class has ended with numbers that are finite.
+            NotImplementedError: shrinkage of components that are not Gaussian, or with gaps in X.
 
         Warns:
             ConvergenceWarning: the mixture of a class, which is named, has not converged, or a component has no width
@@ -137,11 +145,13 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("forms holds nothing to try; expected at least one.")
         constants = constant_columns(X, weights)
         self.columns_ = np.flatnonzero(np.isnan(constants) & ~np.isnan(X[weights > 0]).all(axis=0))
+        if self.shrinkage is not None:
+            _check_shrinkage(forms, bool(np.isnan(X[weights > 0]).any()))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         self._found: Classes | None = None
         if self.columns_.size:
             fitted = together if self.shared else apart
-            options = Options(forms, counts, self.n_restarts, self.regularization)
+            options = Options(forms, counts, self.n_restarts, self.regularization, self.shrinkage)
             self._found = fitted(seed, X[:, self.columns_], labels, weights, names, options)
         return self
 
@@ -241,6 +251,18 @@ def _priors(given: Any, shares: np.ndarray, names: Sequence[Any]) -> np.ndarray:
     if not np.all(priors >= 0) or not abs(priors.sum() - 1) < 1e-6:
         raise ValueError(f"priors is {priors.tolist()}; expected shares of the classes, that add up to 1.")
     return priors / priors.sum()
+
+
+def _check_shrinkage(forms: Sequence[Any], gaps: bool) -> None:
+    """Before anything is fitted, whether the covariances of these forms can be shrunk."""
+    if gaps:
+        raise NotImplementedError(
+            "shrinkage takes no rows with gaps, and X holds NaN; fill them, by MixtureImputer for one, or leave "
+            "shrinkage out."
+        )
+    for form in forms:
+        one = np.ones(2, np.float32)
+        jax.eval_shape(lambda one, form=form: form_of(form).blank(1, one, one).clusters.unrestricted(), one)
 
 
 def _counts(given: Any, names: Sequence[Any], n_rows: np.ndarray, shared: bool) -> list[list[int]]:
