@@ -15,6 +15,8 @@ import pytest
 
 import jaxgmm
 from jaxgmm.cli import commands, tables
+from jaxgmm.covariance.table import LETTERS
+from jaxgmm.families.table import forms_of
 
 from tolerance import dtype
 
@@ -119,6 +121,21 @@ def test_priors_and_variational_bayes(run):
     assert (code, complaints.count("say --objective variational as well")) == (2, 1)
     _, complaints, code = run("fit", "data.csv", "--objective", "posterior")
     assert (code, complaints.count("expected some of likelihood, map, variational")) == (2, 1)
+
+
+def test_forms_by_letters_and_of_low_rank(run):
+    frame()[["width", "height"]].dropna().to_csv("data.csv", index=False)
+    quick = ["--effort", "low", "--outliers", "keep", "-k", "2", "--restarts", "2"]
+    output, _, code = run("fit", "data.csv", *quick, "--forms", "VEE,lowrank-1-spherical", "--out", "model.npz")
+    assert code == 0
+    assert "VEE " in output
+    assert "lowrank-1-spherical " in output
+    found = jaxgmm.load_metadata("model.npz")["fit"]
+    assert found["form"] in ("VEE", "lowrank-1-spherical")
+    assert f"Gaussian {found['form']}" in run("show", "model.npz")[0]
+    assert run("predict", "model.npz", "data.csv")[2] == 0
+    assert forms_of("mclust", 2) == list(LETTERS.values())
+    assert forms_of(["VVV", "mclust"], 1) == ["full", "tied-spherical", "spherical"]
 
 
 def test_components_of_classes_stay_and_so_do_all_where_weights_count_no_rows(run):
