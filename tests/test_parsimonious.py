@@ -190,6 +190,14 @@ def test_a_fit_has_derivatives(name):
     np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", ["EVE", "VVE"])
+def test_axes_that_all_have_are_found_where_covariances_differ_in_what_is_along_them_alone(form):
+    """Neither their sum nor their variances tell the axes."""
+    covariances = np.array([[[1.0, 0.5], [0.5, 1.0]], [[1.0, -0.5], [-0.5, 1.0]]])
+    mixture = jaxgmm.from_parameters([0.5, 0.5], np.zeros((2, 2)), covariances, form)
+    assert_close(mixture.covariances, covariances, "exact")
+
+
 def test_covariances_that_are_not_of_a_form_are_refused():
     covariances = np.stack([np.eye(2), np.diag([4.0, 1.0])])
     with pytest.raises(ValueError, match=r"share less than form 'VEE' says.*component"):

@@ -20,10 +20,13 @@ from jaxgmm.covariance.spiked import waves
 from jaxgmm.covariance.structure import Each, Shared, Structure
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.covariance.unit import Unit, UnitScales, UnitTril
+from jaxgmm.ground import linalg
 from jaxgmm.ground.checks import one_of
 
 # Steps after which covariances that are in a family are found in it, from no correlation and equal sizes.
 _STEPS = 50
+# Multiples of it are far from each other, but for whole numbers.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Kind(ABC):
@@ -52,6 +55,10 @@ class Kind(ABC):
     @abstractmethod
     def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> Structure:
         """With these Cholesky factors or standard deviations, in the shape of the covariances, or the nearest."""
+
+    @abstractmethod
+    def nearest(self, roots: Float[Array, "k d d"]) -> Structure:
+        """The nearest to covariances of components with these Cholesky factors, whatever shape it has its own in."""
 
     @abstractmethod
     def variances(self, covariances: Any) -> Any:
@@ -85,6 +92,13 @@ class Composed(Kind):
     def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> Each | Shared:
         return self.sharing(self.factor.of_roots(roots, n_columns))
 
+    def nearest(self, roots: Float[Array, "k d d"]) -> Structure:
+        (k, d, _), dtype = roots.shape, roots.dtype
+        start = self.uncorrelated(jnp.ones(d, dtype), k)
+        # As d rows of each component would have it.
+        scatter = start.scatter(jnp.swapaxes(roots, 1, 2), jnp.ones((d, k), dtype))
+        return start.maximize(jnp.ones(k, dtype), scatter, jnp.zeros(d, dtype), jnp.ones(k, bool))[0]
+
     def variances(self, covariances: Any) -> Any:
         return self.factor.variances(covariances)
 
@@ -106,21 +120,31 @@ class Restricted(Kind):
         return (n_components, n_columns, n_columns)
 
     def from_covariances(self, covariances: Float[Array, "k d d"], n_columns: int) -> Structure:
-        factor = Tril.of_covariances(covariances, n_columns)
-        ones = jnp.ones(covariances.shape[:1], covariances.dtype)
+        return self._found(covariances, Tril.of_covariances(covariances, n_columns))
+
+    def from_roots(self, roots: Float[Array, "k d d"], n_columns: int) -> Structure:
+        # Without a factor of their squares, which would not be sound in half the digits.
+        return self._found(Tril(roots).dense(), Tril(roots))
+
+    def nearest(self, roots: Float[Array, "k d d"]) -> Structure:
+        return self.from_roots(roots, roots.shape[-1])
+
+    def begun(self, covariances: Float[Array, "k d d"]) -> Structure:
+        """Where steps begin that lead to these covariances."""
+        return self.uncorrelated(jnp.sqrt(jnp.mean(self.variances(covariances), axis=0)), covariances.shape[0])
+
+    def _found(self, covariances: Float[Array, "k d d"], factor: Tril) -> Structure:
+        """The nearest to covariances with this factor; NaN where it is not finite."""
+        k, d, _ = covariances.shape
         scatter = self.variances(covariances) if self.diagonal else covariances
-        start = self.uncorrelated(jnp.sqrt(jnp.mean(self.variances(covariances), axis=0)), ones.size)
-        none, all_of_them = jnp.zeros(n_columns, scatter.dtype), jnp.ones(ones.shape, bool)
+        ones, none, all_of_them = jnp.ones(k, scatter.dtype), jnp.zeros(d, scatter.dtype), jnp.ones(k, bool)
 
         def step(found: Structure, _: None) -> tuple[Structure, None]:
             return found.maximize(ones, found.gathered(scatter), none, all_of_them)[0], None
 
-        found = jax.lax.scan(step, start, None, length=_STEPS)[0]
+        found = jax.lax.scan(step, self.begun(covariances), None, length=_STEPS)[0]
         sound = jnp.all(jnp.isfinite(factor.scale_tril))
         return jax.tree.map(lambda leaf: jnp.where(sound, leaf, jnp.nan), found)
-
-    def from_roots(self, roots: Float[Array, "k d d"], n_columns: int) -> Structure:
-        return self.from_covariances(Tril(roots).dense(), n_columns)
 
     def variances(self, covariances: Any) -> Any:
         return covariances.diagonal(axis1=-2, axis2=-1)
@@ -163,6 +187,19 @@ class Turned(Restricted):
             axes = jnp.broadcast_to(axes, (n_components, *axes.shape))
         return self.turning(axes, self.along.uncorrelated(scale, n_components))
 
+    def begun(self, covariances: Float[Array, "k d d"]) -> Structure:
+        start = super().begun(covariances)
+        if self.turning is OwnAxes:
+            return start
+        # Axes that all have are those of a sum as well, and no two of them extend alike in every sum. Steps from other
+        # axes would rest where two covariances are the same, but for which axis is the long one.
+        k, d, _ = covariances.shape
+        share = 1 + jnp.arange(k, dtype=covariances.dtype) * _GOLDEN % 1
+        shares = covariances * share[:, None, None] / jnp.mean(self.variances(covariances), axis=1)[:, None, None]
+        axes = linalg.eigh(jax.lax.stop_gradient(jnp.sum(shares, axis=0)))[1]
+        even = jnp.broadcast_to(jnp.sqrt(jnp.mean(self.variances(covariances))), (d,))
+        return SharedAxes(axes, self.along.uncorrelated(even, k))
+
 
 @dataclasses.dataclass(frozen=True)
 class Thin(Kind):
@@ -185,6 +222,9 @@ class Thin(Kind):
 
     def from_roots(self, roots: Float[Array, "..."], n_columns: int) -> LowRank:
         return self.from_covariances(roots, n_columns)
+
+    def nearest(self, roots: Float[Array, "k d d"]) -> LowRank:
+        return self.from_covariances(roots, roots.shape[-1])
 
     def variances(self, covariances: Any) -> Any:
         return covariances.diagonal(axis1=-2, axis2=-1)

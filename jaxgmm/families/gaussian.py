@@ -149,7 +149,7 @@ class _Pairs:
         i, j = (places.ravel() for places in np.indices(shape))
         first, second = a.covariance.take(i), b.covariance.take(j)
         if (type(first), type(first.factor)) != (type(second), type(second.factor)):
-            first, second = (Each(_trils(one, i.size)) for one in (first, second))
+            first, second = (Each(trils(one, i.size)) for one in (first, second))
         means = a.means[i]
         return cls(means, b.means[j] - means, first, second, shape)
 
@@ -158,7 +158,7 @@ class _Pairs:
         return jnp.broadcast_to(values, (self.shape[0] * self.shape[1],)).reshape(self.shape)
 
 
-def _trils(covariance: Structure, n: int) -> Tril:
+def trils(covariance: Structure, n: int) -> Tril:
     """A Cholesky factor for each of n components."""
     roots = covariance.factor.tril().scale_tril
     return Tril(jnp.broadcast_to(roots, (n, *roots.shape[-2:])))

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from jaxgmm.covariance.table import known_as
 from jaxgmm.fitting.online import Online
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.rows import Evidence
@@ -26,7 +27,7 @@ from jaxgmm.sklearn.checks import (
     said,
 )
 from jaxgmm.sklearn.evidence import labels_of, padded_rows
-from jaxgmm.sklearn.forms import covariance_attributes, factor_of
+from jaxgmm.sklearn.forms import covariance_attributes, factor_of, kept_as
 from jaxgmm.sklearn.objectives import Ridge
 from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em, seeds_of
 from jaxgmm.sklearn.seeding import SEEDINGS, Seeding
@@ -163,7 +164,7 @@ class CompiledMixture:
                     np.int32(min(steps, 2**31 - 1)),
                     None if self._noise is None else real(self._noise),
                     n_components=self.n_components,
-                    covariance_type=self.covariance_type,
+                    covariance_type=known_as(self.covariance_type),
                     history_size=min(max(_SHORTEST, 1 << int(self.max_iter).bit_length()), _LONGEST),
                 )
                 return jax.tree.map(np.asarray, end)
@@ -237,7 +238,8 @@ class CompiledMixture:
         dtype = np.result_type(X.dtype, np.asarray(self.means_).dtype)
         with jax.enable_x64(dtype == np.float64):
             rows = padded_rows(X.astype(dtype, copy=False), noise=noise)
-            values = program(self._parameters(dtype), rows, covariance_type=self.covariance_type)
+            # Densities are those of the matrices, whatever they have in common.
+            values = program(self._parameters(dtype), rows, covariance_type=kept_as(self.covariance_type))
         return np.array(values)[: len(X)]
 
     def _checked(self, X: Any, **options: Any) -> np.ndarray:

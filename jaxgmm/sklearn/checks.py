@@ -6,9 +6,9 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight
 
-from jaxgmm.covariance.table import structure_of
+from jaxgmm.covariance.table import known_as, structure_of
 from jaxgmm.ground.frames import filled
-from jaxgmm.sklearn.forms import FORMS, factor_of_root
+from jaxgmm.sklearn.forms import factor_of_root, form_of, kept_as
 from jaxgmm.sklearn.programs import Parameters
 
 # Where scikit-learn lets a subclass step in, and the compiled programs do not call.
@@ -107,7 +107,7 @@ def checked_start(estimator: Any, X: np.ndarray) -> Parameters:
     weights = _shaped("weights", estimator.weights_init, (k,), X.dtype)
     means = _shaped("means", estimator.means_init, (k, d), X.dtype)
     precisions = _shaped(
-        f"{kind} precision", estimator.precisions_init, structure_of(kind).covariances_shape(k, d), X.dtype
+        f"{kind} precision", estimator.precisions_init, structure_of(kept_as(kind)).covariances_shape(k, d), X.dtype
     )
     if weights is not None and (weights.min() < 0 or weights.max() > 1):
         raise ValueError(
@@ -119,7 +119,7 @@ def checked_start(estimator: Any, X: np.ndarray) -> Parameters:
     if precisions is None:
         return Parameters(weights, means, None)
     try:
-        root = FORMS[kind].root_of_precisions(precisions.astype(np.float64))
+        root = form_of(kind).root_of_precisions(precisions.astype(np.float64))
     except np.linalg.LinAlgError as error:
         raise ValueError(f"'{kind} precision' should be symmetric, positive-definite") from error
     return Parameters(weights, means, factor_of_root(kind, root, X.dtype))
@@ -129,12 +129,18 @@ def check_previous_fit(estimator: Any, X: np.ndarray) -> None:
     """Refuse to go on from a fit of another kind of mixture than the estimator describes now."""
     k, d = estimator.n_components, X.shape[1]
     found = estimator.means_.shape, estimator.covariances_.shape
-    expected = (k, d), structure_of(estimator.covariance_type).covariances_shape(k, d)
+    expected = (k, d), structure_of(kept_as(estimator.covariance_type)).covariances_shape(k, d)
     if found != expected:
         raise ValueError(
             f"warm_start continues a fit with means_ and covariances_ of shapes {found[0]} and {found[1]}; "
             f"n_components, covariance_type and X now make them {expected[0]} and {expected[1]}. "
             "Set warm_start=False to start anew."
+        )
+    before = estimator._kind or estimator.covariance_type
+    if known_as(before) != known_as(estimator.covariance_type):
+        raise ValueError(
+            f"warm_start continues a fit of covariance_type {before!r}, and it is {estimator.covariance_type!r} now. "
+            "Set it back, or warm_start=False to start anew."
         )
 
 

@@ -16,14 +16,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from jaxgmm.covariance.table import known_as, structure_of
 from jaxgmm.fitting.online import online, online_step
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import NOISE
+from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_from
 from jaxgmm.sklearn.base import CompiledMixture, if_given
 from jaxgmm.sklearn.checks import checked_counts, checked_start, row_counts
 from jaxgmm.sklearn.evidence import labels_of, padded_rows
+from jaxgmm.sklearn.forms import FORMS, CovarianceTypes, kept_as
 from jaxgmm.sklearn.objectives import Ridge
 from jaxgmm.sklearn.programs import Parameters, least_variance
 from jaxgmm.sklearn.seeding import INIT_PARAMS
@@ -40,6 +43,10 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
     Beside scikit-learn's, rows may have `sample_weight`, gaps, `noise` of their own, and for some of them a label.
 
     Args:
+        covariance_type: one of scikit-learn's four, or another structure: "tied-diag", "tied-spherical", or mclust's
+            letters for volume, shape and orientation, equal (E), varying (V) or none (I), such as "VVE". What
+            scikit-learn has no name for has attributes in the shapes of "full". `reg_covar` is then added to what the
+            rows of each component say, and the structure is fitted to these sums.
         missing: "error", or "em" for NaN in X that stands for an entry that is missing: the likelihood is that of the
             entries that are there, in fits by exact EM, and in scores and predictions. A row without any has density 1.
         noise_component: True for one more component, of the same density everywhere, for rows that belong to nothing,
@@ -61,12 +68,16 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
     >>> estimator = GaussianMixture(n_components=2, missing="em", random_state=0).fit(gaps, [0, -1, -1, 1, -1, -1])
     >>> estimator.predict([[1, np.nan], [10, np.nan]]).tolist()
     [0, 1]
+    >>> estimator = GaussianMixture(n_components=2, covariance_type="tied-diag", random_state=0).fit(x)
+    >>> estimator.covariances_.shape, estimator._n_parameters()
+    ((2, 2, 2), 7)
     """
 
     _theirs = sklearn.mixture.GaussianMixture
     _climbed = "mean log-likelihood"
     _parameter_constraints = {  # noqa: RUF012
         **sklearn.mixture.GaussianMixture._parameter_constraints,
+        "covariance_type": [CovarianceTypes()],
         "init_params": [StrOptions(set(INIT_PARAMS))],
         "missing": [StrOptions({"error", "em"})],
         "noise_component": ["boolean", Interval(Real, 0, None, closed="neither")],
@@ -117,14 +128,14 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         Those of a noise component are drawn from a box of its volume.
         """
         check_is_fitted(self)
-        if self._box is None:
+        if self._box is None and self.covariance_type in FORMS:
             drawn: tuple[np.ndarray, np.ndarray] = super().sample(n_samples)
             return drawn
         if n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with jax.enable_x64(np.asarray(self.means_).dtype == np.float64):
-            mixture = jax.tree.map(jnp.asarray, self._parameters(self.means_.dtype)).mixture(self.covariance_type)
+            mixture = self._mixture(self.means_.dtype, kept_as(self.covariance_type))
             rows, labels = jax.device_get(mixture.sample_with_labels(jax.random.key(seed), n_samples))
         order = np.argsort(labels, kind="stable")
         return rows[order], np.where(labels < len(self.means_), labels, -1)[order]
@@ -181,7 +192,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             X = X.astype(self._online.weight.dtype, copy=False)
         k, kind = self.means_.shape[0], self._kind or self.covariance_type
         self._check_noise("partial_fit")
-        if (k, kind) != (self.n_components, self.covariance_type):
+        if (k, known_as(kind)) != (self.n_components, known_as(self.covariance_type)):
             raise ValueError(
                 f"partial_fit goes on from {k} components of covariance_type {kind!r}, and the parameters now say "
                 f"{self.n_components} of {self.covariance_type!r}. Set them back, or call fit."
@@ -192,8 +203,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
             rows = padded_rows(X, weights, labels=labels, noise=noise)
             before, bounds = jax.tree.map(jnp.asarray, self._online), getattr(self, "lower_bounds_", [])
             if before is None:
-                begin = jax.tree.map(jnp.asarray, self._parameters(X.dtype)).mixture(self.covariance_type)
-                before, bounds = online(begin, scale_from(rows)), []
+                before, bounds = online(self._mixture(X.dtype, self.covariance_type), scale_from(rows)), []
             state = online_step(
                 before,
                 rows,
@@ -236,9 +246,14 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         return float(self.noise_component)
 
     def _n_parameters(self) -> int:
-        theirs: Any = super()
+        k, d = self.n_components, np.shape(self.means_)[1]
+        blank = jax.eval_shape(lambda: structure_of(self.covariance_type).uncorrelated(jnp.ones(d), k))
         # The weight and the volume of noise.
-        return int(theirs._n_parameters()) + (0 if self._box is None else 2)
+        return k - 1 + k * d + blank.n_parameters(k) + (0 if self._box is None else 2)
+
+    def _mixture(self, dtype: Any, covariance_type: str) -> Mixture:
+        """The mixture as JAX holds it, under JAX's setting for this dtype."""
+        return jax.tree.map(jnp.asarray, self._parameters(dtype)).mixture(covariance_type)
 
     def _start(self, X: np.ndarray) -> Parameters:
         start = checked_start(self, X)

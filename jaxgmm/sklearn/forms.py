@@ -6,6 +6,9 @@ In numpy, so that no shape compiles anything, and in float64, so that no factor 
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from jaxgmm.covariance.table import LETTERS, STRUCTURES, known_as
 
 
 class Matrices:
@@ -92,9 +95,31 @@ FORMS: dict[str, type[Matrices] | type[Scales]] = {
 """The one table from scikit-learn's names of covariance types to how their arrays are computed."""
 
 
+class CovarianceTypes(StrOptions):
+    """scikit-learn's constraint of a parameter, to names of structures that are told by their covariances."""
+
+    def __init__(self) -> None:
+        super().__init__({*STRUCTURES, *LETTERS})
+
+    def __str__(self) -> str:
+        names = ", ".join(map(repr, dict.fromkeys([*STRUCTURES, *LETTERS])))
+        return f"one of {names}; covariances of low rank, such as 'lowrank-2', are for jaxgmm.init and jaxgmm.fit"
+
+
+def kept_as(covariance_type: str) -> str:
+    """The one of scikit-learn's names in whose shapes covariances are kept: "full" of what it has no name for."""
+    name = known_as(covariance_type, "covariance_type")
+    return name if name in FORMS else "full"
+
+
+def form_of(covariance_type: str) -> type[Matrices] | type[Scales]:
+    """How arrays of these covariances are computed."""
+    return FORMS[kept_as(covariance_type)]
+
+
 def covariance_attributes(covariance_type: str, factor: Any, dtype: Any) -> dict[str, np.ndarray]:
-    """`covariances_`, `precisions_cholesky_` and `precisions_` of a structure with this factor."""
-    form, factor = FORMS[covariance_type], np.asarray(factor, np.float64)
+    """`covariances_`, `precisions_cholesky_` and `precisions_` of a structure that is kept as this factor."""
+    form, factor = form_of(covariance_type), np.asarray(factor, np.float64)
     root = form.root_of_factor(factor)
     arrays = {
         "covariances_": form.covariances(factor),
@@ -105,16 +130,16 @@ def covariance_attributes(covariance_type: str, factor: Any, dtype: Any) -> dict
 
 
 def factor_of(estimator: Any, dtype: Any) -> np.ndarray:
-    """What the structure holds, by the attributes of a fitted estimator or by those that a user has set.
+    """What the structure is kept as, by the attributes of a fitted estimator or by those that a user has set.
 
     It is `precisions_cholesky_` that counts, as in scikit-learn, and `covariances_` where there is none.
     """
     kind, root = estimator.covariance_type, getattr(estimator, "precisions_cholesky_", None)
     if root is not None:
         return factor_of_root(kind, root, dtype)
-    return FORMS[kind].factor_of_covariances(np.asarray(estimator.covariances_, np.float64)).astype(dtype)
+    return form_of(kind).factor_of_covariances(np.asarray(estimator.covariances_, np.float64)).astype(dtype)
 
 
 def factor_of_root(covariance_type: str, root: Any, dtype: Any) -> np.ndarray:
-    """What the structure holds whose precisions have this root."""
-    return FORMS[covariance_type].factor(np.asarray(root, np.float64)).astype(dtype)
+    """What the structure is kept as whose precisions have this root."""
+    return form_of(covariance_type).factor(np.asarray(root, np.float64)).astype(dtype)

@@ -14,10 +14,11 @@ from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
-from jaxgmm.sklearn.forms import FORMS, covariance_attributes, factor_of
+from jaxgmm.sklearn.forms import FORMS, CovarianceTypes, covariance_attributes, factor_of, kept_as
 from jaxgmm.sklearn.programs import Parameters
 
-# What scikit-learn does not have, as what it has.
+_NAMES = CovarianceTypes()
+# What scikit-learn does not have, as what it has, and "full" what is not here.
 _EACH = {"tied-diag": "diag", "tied-spherical": "spherical"}
 
 
@@ -40,7 +41,7 @@ def from_sklearn(estimator: Any) -> Mixture:
     >>> bool(np.allclose(from_sklearn(estimator).log_prob(x), estimator.score_samples(x), atol=1e-3))
     True
     """
-    if getattr(estimator, "covariance_type", None) not in FORMS:
+    if not _NAMES.is_satisfied_by(getattr(estimator, "covariance_type", None)):
         raise TypeError(
             f"estimator is of type {type(estimator).__name__}; expected a fitted GaussianMixture or "
             "BayesianGaussianMixture."
@@ -53,7 +54,7 @@ def from_sklearn(estimator: Any) -> Mixture:
     mixture = jax.tree.map(jnp.asarray, given).mixture(kind)
     covariances = covariance_attributes(kind, factor_of(estimator, np.float64), np.float64)["covariances_"]
     checks.keep_digits(
-        "estimator.means_", estimator.means_, lambda rough: extents.about(means, covariances, STRUCTURES[kind])
+        "estimator.means_", estimator.means_, lambda rough: extents.about(means, covariances, STRUCTURES[kept_as(kind)])
     )
     return mixture
 
@@ -62,8 +63,8 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     """A fitted `sklearn.mixture.GaussianMixture` that holds this mixture, in its dtype.
 
     It says that it converged after 0 steps, as there is no fit it could tell of. Components of weight 0 stay, so that
-    labels mean the same. Structures that scikit-learn does not have become those that it has: "tied-diag" "diag", and
-    "tied-spherical" "spherical".
+    labels mean the same. Structures that scikit-learn does not have become those that it has: "tied-diag" "diag",
+    "tied-spherical" "spherical", and all others "full".
 
     Raises:
         TypeError, ValueError: not one mixture.
@@ -85,9 +86,10 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
         )
     parameters = jax.tree.map(np.asarray, Parameters.of(mixture))
     if kind in _EACH:
-        kind = _EACH[kind]
-        shape = (mixture.n_components, *parameters.factor.shape)
-        parameters = dataclasses.replace(parameters, factor=np.broadcast_to(parameters.factor, shape))
+        kind, (factor,) = _EACH[kind], jax.tree.leaves(components.covariance)
+        factor = np.broadcast_to(factor, (mixture.n_components, *factor.shape))
+        parameters = dataclasses.replace(parameters, factor=factor)
+    kind = kind if kind in FORMS else "full"
     dtype = parameters.means.dtype
     estimator = sklearn.mixture.GaussianMixture(mixture.n_components, covariance_type=kind)
     estimator.weights_, estimator.means_ = parameters.weights, parameters.means

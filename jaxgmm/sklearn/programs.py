@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxgmm.covariance.table import structure_of
-from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.covariance.structure import Structure
+from jaxgmm.covariance.table import known_as, name_of, structure_of
+from jaxgmm.families.gaussian import Gaussian, trils
 from jaxgmm.families.noise import WithNoise, of_volume
 from jaxgmm.fitting.loop import Loop
 from jaxgmm.ground import linalg, pytree
@@ -23,6 +24,7 @@ from jaxgmm.model.seeding import SEEDINGS
 from jaxgmm.model.statistics import Statistics
 from jaxgmm.model.steps import maximize, take_statistics
 from jaxgmm.sklearn.certainty import Certainty
+from jaxgmm.sklearn.forms import FORMS, kept_as
 from jaxgmm.sklearn.objectives import Ridge
 
 # A component narrower than so many roundings of the data's spread has no width that its rows could tell.
@@ -34,8 +36,9 @@ class Parameters:
     """A mixture as plain arrays.
 
     Fields: `weights` (k,), and one more of a noise component; `means` (k, d); `factor`, what the covariance structure
-    holds; `certainty`, None where parameters have no distributions; `box` (2, d), center and widths of that of a noise
-    component, None without one. Of numpy outside compiled calls, and None for what `run_em` is to take from seeds.
+    holds, or k Cholesky factors (k, d, d) of one that scikit-learn does not have; `certainty`, None where parameters
+    have no distributions; `box` (2, d), center and widths of that of a noise component, None without one. Of numpy
+    outside compiled calls, and None for what `run_em` is to take from seeds.
     """
 
     weights: Any
@@ -44,9 +47,14 @@ class Parameters:
     certainty: Certainty | None = None
     box: Any = None
 
-    def mixture(self, covariance_type: str) -> Mixture:
-        """What takes responsibility for rows."""
-        covariance = structure_of(covariance_type).from_roots(self.factor, self.means.shape[1])
+    def mixture(self, covariance_type: str, covariance: Structure | None = None) -> Mixture:
+        """What takes responsibility for rows.
+
+        Where there is no `covariance`, it is that of the `factor`, or the nearest of a structure that holds another.
+        """
+        if covariance is None:
+            kind, own = structure_of(covariance_type), kept_as(covariance_type) == known_as(covariance_type)
+            covariance = kind.from_roots(self.factor, self.means.shape[1]) if own else kind.nearest(self.factor)
         certainty = self.certainty
         log_weights = jnp.log(self.weights) if certainty is None else certainty.log_weights(self.means.shape[1])
         clusters = Gaussian(self.means, covariance)
@@ -65,7 +73,10 @@ class Parameters:
     def of(cls, mixture: Mixture, certainty: Certainty | None = None) -> "Parameters":
         components: Any = mixture.components
         clusters: Any = components.clusters
-        (factor,) = jax.tree.leaves(clusters.covariance)
+        if name_of(clusters.covariance) in FORMS:
+            (factor,) = jax.tree.leaves(clusters.covariance)
+        else:
+            factor = trils(clusters.covariance, clusters.means.shape[0]).scale_tril
         weights = mixture.weights if certainty is None else certainty.concentration.weights()
         box = jnp.stack([components.center, components.widths]) if components.n_background else None
         return cls(weights, clusters.means, factor, certainty, box)
@@ -185,7 +196,7 @@ def run_em(
     dtype, weights = rows.x.dtype, rows.weights
     rows, columns = standard(rows)
     floor = floor_of(columns.scale, jnp.asarray(least_variance(dtype), dtype))
-    start, form = given, Gaussian.form(covariance_type)
+    start, form, covariance = given, Gaussian.form(covariance_type), None
     if noise is not None:
         form = WithNoise.form(form)
         if start.box is None:
@@ -198,7 +209,10 @@ def run_em(
         seeded = from_shares(rows, columns, shares, floor, objective, form=form)
         counts = linalg.einsum("n,nk->k", rows.weights, shares)
         start = start.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
-    mixture = start.mixture(covariance_type)
+        if given.factor is None:
+            components: Any = seeded.components
+            covariance = components.clusters.covariance
+    mixture = start.mixture(covariance_type, covariance)
     blocks = rows.in_blocks(block_size_of(mixture, rows))
     blank = Run(
         parameters=Parameters.of(mixture, start.certainty),
