@@ -123,7 +123,7 @@ class Gaussian(Located):
         return pairs.table(jnp.sum(pairs.gaps**2, axis=1) + spread)
 
     def unrestricted(self) -> "Gaussian":
-        return type(self)(self.means, Each(_trils(self.covariance, self.means.shape[0])))
+        return type(self)(self.means, Each(trils(self.covariance, self.means.shape[0])))
 
     def _centred(self) -> CentredKernel:
         return CentredKernel.of(self.means, self.covariance, log_normalizer(self.means, self.covariance))
