@@ -159,7 +159,7 @@ WITH_NOISE = Case("with noise", _with_noise, {"form": jaxgmm.with_noise("full", 
 FEW = [CASES[0], CASES[-1]]
 # Every family, and every part that structures are made of, though not all with all: covariances of one component or of
 # all; whole, of columns, or one number.
-VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical", "EVV", "VEV")]
+VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical", "EVV", "VEV", "EVE")]
 
 
 def repetitions(n):
