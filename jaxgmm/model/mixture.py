@@ -129,7 +129,9 @@ class Mixture:
         return geometry.covariance(self)
 
     def marginal(self, columns: Sequence[int]) -> "Mixture":
-        """The mixture of these `columns` alone, in this order; its structure is the same.
+        """The mixture of these `columns` alone, in this order.
+
+        Its structure is the same, but where covariances share volume, shape or axes: these become "full" or "diag".
 
         Args:
             columns: whole numbers from 0, or from -1 backwards, each column at most once. Static.
@@ -150,8 +152,9 @@ class Mixture:
         """The mixture of the other columns, in their order, where `columns` are known to take `values`.
 
         With x = (u, v) and v known, each component's conditional gets the weight `w_k p_k(v) / p(v)`. Where p(v)
-        underflows, the prior weights answer. Gaussians keep their structure. For one distribution per row, use `vmap`;
-        with `mean` and `covariance` this is Gaussian mixture regression, as below.
+        underflows, the prior weights answer. Gaussians keep their structure, as in `marginal`; those of low rank become
+        "full". For one distribution per row, use `vmap`; with `mean` and `covariance` this is Gaussian mixture
+        regression, as below.
 
         Args:
             columns: as for `marginal`; not all of them. Static.
@@ -188,7 +191,7 @@ class Mixture:
         """The mixture of y = A x + b: projections, rotations, changes of units.
 
         Components of a Gaussian mixture have mean A m + b and covariance A S A^T. "full" and "tied" stay what they are,
-        "diag" and "spherical" become "full", "tied-diag" and "tied-spherical" become "tied".
+        "tied-diag" and "tied-spherical" become "tied", and all others "full".
 
         Args:
             matrix: A, (m, d) with m <= d and independent rows.
