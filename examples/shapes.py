@@ -24,18 +24,22 @@ import jaxgmm
 from jaxgmm import plot
 
 KEY = jax.random.key(0)
+N_RESTARTS = 8
+RANKS = [1, 2, 3]
 LETTERS = ["EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"]
 
 path = Path(__file__).parent / "data" / "penguins.csv"
 x = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 2)).astype(np.float32)
 x = (x - x.mean(axis=0)) / x.std(axis=0)
 
-found = {name: jaxgmm.fit_restarts(KEY, x, 3, name, n_restarts=8).best.mixture.sorted(by=0) for name in LETTERS}
+found = {
+    name: jaxgmm.fit_restarts(KEY, x, 3, name, n_restarts=N_RESTARTS).best.mixture.sorted(by=0) for name in LETTERS
+}
 bic = {name: float(jaxgmm.bic(mixture, x)) for name, mixture in found.items()}
 least = min(bic.values())
 
 fig, axes = plt.subplots(2, 7, figsize=(11, 3.6), layout="constrained", sharex=True, sharey=True)
-for name, ax in zip(LETTERS, axes.T.ravel(), strict=True):
+for name, ax in zip(LETTERS, axes.T.ravel(), strict=False):
     plot.assignment(found[name], x, ax)
     plot.ellipses(found[name], ax)
     ax.get_legend().remove()
@@ -59,7 +63,7 @@ rng = np.random.default_rng(1)
 z = rng.normal(size=(2, n, 2))
 y = np.concatenate([one @ rng.normal(size=(2, d)) + rng.normal(size=d) for one in z])
 y += 0.7 * rng.normal(size=y.shape)
-ranks = jaxgmm.select(KEY, y.astype(np.float32), [1, 2, 3], [f"lowrank-{q}" for q in (1, 2, 3)], n_restarts=8)
+ranks = jaxgmm.select(KEY, y.astype(np.float32), [1, 2, 3], [f"lowrank-{q}" for q in RANKS], n_restarts=N_RESTARTS)
 print(ranks.to_pandas()[["form", "n_components", "n_parameters", "bic"]].head(4).to_string(index=False))
 
 # %%

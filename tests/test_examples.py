@@ -57,6 +57,11 @@ SHORT = {
     "row_weights": ({"N_STEPS": 10, "N_RESTARTS": 4}, "AUC"),
     "segmentation": ({"STRIDE": 8, "N_RESTARTS": 4}, "4320 pixels"),
     "segments": ({"N_RESTARTS": 4, "MOST_COMPONENTS": 4}, "segment 1: 50 wines"),
+    "shapes": (
+        {"LETTERS": ["EEE", "EVE"], "N_RESTARTS": 4, "RANKS": [2]},
+        "EVE  13 parameters  BIC 1600",
+        "component 0: correlation 0.9",
+    ),
     "stretched_clusters": ({"N_RESTARTS": 4}, "of the mixture 0.9"),
     "tiles": (
         {"TILE": 80, "STEP": 8, "MOST": 3, "N_RESTARTS": 2},

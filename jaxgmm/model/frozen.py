@@ -104,15 +104,16 @@ class Frozen(Restricted):
         whole = _mask("components", self.components, (k,), ((k,),))
         means: Any = _mask("means", self.means, (k, n_columns), ((k,), (k, n_columns)))
         root, located = _root(values.components), _located(values.components)
+        kind = _kind(values.components) if located else type(values.components).__name__
         if root is None and (self.covariances is not None or (located and self.components is not None)):
             raise NotImplementedError(
-                f"{_kind(values.components)} components have no covariances that could be held apart from each other. "
+                f"{kind} components have no covariances that could be held apart from each other. "
                 + ("Means and weights can." if located else "Frozen(values, components=...) holds whole ones.")
             )
         if not located:
             if self.means is not None:
                 raise NotImplementedError(
-                    f"{_kind(values.components)} components have no means that could be held apart from what they "
+                    f"{kind} components have no means that could be held apart from what they "
                     "are. Frozen(values, components=...) holds whole ones."
                 )
             means = covariances = None
