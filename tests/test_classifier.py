@@ -49,7 +49,7 @@ def two_sided():
     return rng.normal(size=(300, 1)) + np.where(y == 1, 4 * rng.choice([-1, 1], 300), 0)[:, None], y
 
 
-@pytest.mark.parametrize("options", [{"missing": "em"}, {"shared": True}], ids=str)
+@pytest.mark.parametrize("options", [{"missing": "em"}], ids=str)
 def test_scikit_learns_own_checks(options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -115,7 +115,7 @@ class Family(Geometry, Kernel):
     """What numbers a row may hold; other libraries are told so. "counts" are whole and not negative."""
 
     n_background: ClassVar[int] = 0
-    """How many of the components, the last ones, are no clusters but what is behind them: they cannot degenerate."""
+    """How many of the components, the last ones, are no clusters but what is behind them, and cannot degenerate."""
 
     if TYPE_CHECKING:
         # Fields or properties, as suits the family; declared here they would get in a field's way.
