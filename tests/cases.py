@@ -29,8 +29,8 @@ COVARIANCES = {
     "tied-diag": [1.0, 1.8],
     "tied-spherical": 1.2,
 }
-VOLUMES, ANGLES = np.array([1.0, 0.6, 1.7]), np.array([0.3, 1.0, -0.6])
-SHAPES = np.array([[2.0, 0.5], [1.6, 0.625], [2.5, 0.4]])
+VOLUMES, ANGLES = np.array([1.0, 0.6, 0.65]), np.array([0.3, 1.0, -0.6])
+SHAPES = np.array([[2.0, 0.5], [1.6, 0.625], [1.25, 0.8]])
 
 
 def parsimonious(letters: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxgmm
 
-from cases import CASES, FEW, THIN, VARIED, WITH_NOISE, repetitions
+from cases import CASES, COMPOSED, FEW, THIN, VARIED, WITH_NOISE, repetitions
 from tolerance import assert_close, dtype, once, tolerance
 
 KEY = jax.random.key(7)
@@ -80,7 +80,9 @@ def test_statistics_are_moved_to_the_means_of_another_mixture(case):
         return
     moved = early.recentred(mixture, other) + late.recentred(mixture, other)
     expected = jaxgmm.m_step(mixture, early + late, jaxgmm.scale_of(x))
-    leaves_close(jaxgmm.m_step(other, moved, jaxgmm.scale_of(x)), expected, "close", scale=10)
+    # Steps in turn begin where they are, and end nearby.
+    kind = "converged" if case in COMPOSED else "close"
+    leaves_close(jaxgmm.m_step(other, moved, jaxgmm.scale_of(x)), expected, kind, scale=10)
     leaves_close(moved.recentred(other, mixture), early + late, "close", scale=10)
 
 

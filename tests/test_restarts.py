@@ -7,7 +7,7 @@ import pytest
 
 import jaxgmm
 
-from cases import CASES, VARIED
+from cases import CASES, THIN, VARIED
 from compilations import counted
 from tolerance import once, tolerance
 
@@ -36,7 +36,9 @@ def test_room_for_more_components_changes_nothing(case):
     found, expected = (jaxgmm.fit(mixture, x, tol=1e-8) for mixture in (roomy, compact))
     assert jaxgmm.Status(int(found.status)) == jaxgmm.Status(int(expected.status))
     assert not np.any(found.degenerate_components[3:])
-    np.testing.assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=tolerance("exact"))
+    # A slow fit may stop a step earlier, with what `tol` leaves to be gained.
+    left = len(x) * 1e-8 if case is THIN else 0
+    np.testing.assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=tolerance("exact"), atol=left)
     np.testing.assert_allclose(found.mixture.take(jnp.arange(3)).means, expected.mixture.means, rtol=0, atol=0.05)
 
 
