@@ -97,8 +97,8 @@ class LowRank(Expandable):
         spread = linalg.cholesky(jnp.where(there, within, jnp.eye(q, dtype=within.dtype)))
         away = linalg.einsum("kdq,krq->kdr", crossed, linalg.tril_inverse(spread))
         rest = jnp.maximum(squares - jnp.sum(away**2, axis=2), 0)
-        variances = self.noise.factor.of_columns(masked(rest * counts[:, None], alive))
-        noise, held = self.noise.maximize(counts, self.noise.gathered(variances), floor, alive)
+        white = masked(rest * counts[:, None], alive) / self.factor.scale**2
+        noise, held = self.noise.maximize(counts, self.noise.unwhitened(white), floor, alive)
         found = LowRank(jnp.where(there, away, self.loadings), noise)._in_order(self)
         return LowRank(jnp.where(there, found.loadings, self.loadings), noise), held
 

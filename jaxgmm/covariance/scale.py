@@ -45,11 +45,6 @@ class Scale(Factor):
     def variances(covariances: Any) -> Any:
         return covariances[..., None]
 
-    @staticmethod
-    def of_columns(squares: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-        """Second moments as they are kept, from those of each column."""
-        return jnp.sum(squares, axis=-1)
-
     @property
     def n_parameters(self) -> int:
         return 1

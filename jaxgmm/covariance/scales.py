@@ -49,11 +49,6 @@ class Scales(Factor):
     def variances(covariances: Any) -> Any:
         return covariances
 
-    @staticmethod
-    def of_columns(squares: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Second moments as they are kept, from those of each column."""
-        return squares
-
     @property
     def n_parameters(self) -> int:
         return self.scale.shape[-1]

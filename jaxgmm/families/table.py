@@ -1,24 +1,18 @@
-"""The tables from public names to families and forms."""
+"""What forms are meant by names."""
 
 from typing import Any
 
-from jaxgmm.covariance.table import KNOWN, LETTERS, known_as
+from jaxgmm.covariance.table import LETTERS, known_as, names_shown
 from jaxgmm.families.family import Family, Form
 from jaxgmm.families.gaussian import Gaussian
-from jaxgmm.families.noise import WithNoise
-from jaxgmm.families.student_t import StudentT
 from jaxgmm.ground import checks
 
-FAMILIES: dict[str, type[Family]] = {"Gaussian": Gaussian, "StudentT": StudentT, "WithNoise": WithNoise}
-"""Those that a saved mixture may name."""
-
-
-ALL = "mclust"
+ALL_MODELS = "mclust"
 """What stands for all structures of volume, shape and orientation."""
 
 
 def forms_of(given: Any, n_columns: int) -> list[Form | str]:
-    """The forms that are meant, as they were asked for, each once: one or several of them, or "mclust" among them.
+    """The forms that are meant, each once and letters by their names: one or several, or "mclust" among them.
 
     Raises:
         ValueError, TypeError: as `form_of`.
@@ -26,7 +20,7 @@ def forms_of(given: Any, n_columns: int) -> list[Form | str]:
     found: dict[Form, Form | str] = {}
     for asked in listed(given):
         several = [asked]
-        if isinstance(asked, str) and asked == ALL:
+        if isinstance(asked, str) and asked == ALL_MODELS:
             # Of one column there is but the volume.
             several = ["EII", "VII"] if n_columns == 1 else list(LETTERS)
         for one in several:
@@ -56,6 +50,6 @@ def form_of(form: Any) -> Form:
         return form
     advice = f" Write {form.__name__}.form(...)." if isinstance(form, type) and issubclass(form, Family) else ""
     raise TypeError(
-        f"form is {checks.found(form)}; expected one of {', '.join(map(repr, KNOWN))}, or what a family's `form` "
+        f"form is {checks.found(form)}; expected one of {names_shown()}, or what a family's `form` "
         f"gives, such as StudentT.form('full', nu=4).{advice}"
     )

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Form, Kernel
-from jaxgmm.families.noise import usual_sides
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks, known, linalg, shards
 from jaxgmm.ground.programs import program
@@ -57,8 +56,9 @@ def init(
         x: rows (n, d), in any units. Under `jit`, rows that hold NaN or inf take no part; `fit` reports them.
         n_components: number of components, k >= 1. Static, unless `max_components` is given.
         form: what the components are: the name of a covariance structure of Gaussians, "full", "tied", "diag",
-            "tied-diag", "spherical" or "tied-spherical", or what a family's `form` gives, such as
-            `StudentT.form("full", nu=4)`, or `with_noise`. Static.
+            "tied-diag", "spherical" or "tied-spherical", one that shares volume, shape or axes, such as "VEE", or of
+            low rank, such as "lowrank-2"; or what a family's `form` gives, such as `StudentT.form("full", nu=4)`, or
+            `with_noise` of any of these. Static.
         max_components: number of components the arrays have room for. Given this, `n_components` is traced: one program
             serves every number up to it, and `vmap` takes several at once. The components past the first
             `n_components` are absent: their log-weight is -inf, and they stay absent in `fit`. Static.
@@ -267,17 +267,18 @@ def from_labels(
 
 
 def extent_of(columns: Columns) -> Float[Array, " d"]:
-    """How wide a box noise is spread over, in the units of the data: as wide as rows far out tell, or the usual one.
+    """How wide a box rows far out tell (d,), in the units of the data.
 
     By the ratio of fourth to second moments, in which these count most, and which is W^2 / (20 / 3) of rows that are
-    spread evenly over a width W. No row counts for further out than so many scales.
+    spread evenly over a width W. The one row that is farthest out in a column is left out of both, so that no single
+    one decides, and none counts for further out than so many scales.
     """
     squares = jnp.clip(columns.z, -_OUTERMOST, _OUTERMOST) ** 2
-    second = summed("n,nd->d", columns.shards, columns.weights, squares)
-    fourth = summed("n,nd->d", columns.shards, columns.weights, squares**2)
+    farthest = jnp.max(columns.weights[:, None] * squares**2, axis=0)
+    second = summed("n,nd->d", columns.shards, columns.weights, squares) - jnp.sqrt(farthest)
+    fourth = summed("n,nd->d", columns.shards, columns.weights, squares**2) - farthest
     tiny = jnp.finfo(second.dtype).tiny
-    width = jnp.sqrt(20 / 3 * jnp.maximum(fourth, tiny) / jnp.maximum(second, tiny))
-    return jnp.maximum(width * columns.scale, usual_sides(columns.scale))
+    return jnp.sqrt(20 / 3 * jnp.maximum(fourth, tiny) / jnp.maximum(second, tiny)) * columns.scale
 
 
 def before_noise(shares: Float[Array, "n k"], noise: Bool[Array, " n"] | None = None) -> Float[Array, "n _"]:

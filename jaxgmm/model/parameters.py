@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgmm.covariance.table import Kind, structure_of
+from jaxgmm.covariance.kinds import Kind
+from jaxgmm.covariance.table import structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks
@@ -72,9 +73,12 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "ful
 
 def _check_form(mixture: Mixture, covariances: Any, structure: Kind, form: str) -> None:
     """Refuse matrices that are none of a structure with fewer parameters, which would be others in it."""
-    if not structure.shares_in_part or isinstance(covariances, jax.core.Tracer):
+    if not structure.shares_in_part:
         return
-    given, held = (np.asarray(array, np.float64) for array in (covariances, mixture.covariances))
+    matrices = covariances, mixture.covariances
+    if any(isinstance(array, jax.core.Tracer) for array in matrices):  # of numbers too, where a derivative is taken
+        return
+    given, held = (np.asarray(array, np.float64) for array in matrices)
     unit = np.sqrt(given.diagonal(axis1=1, axis2=2))
     off = np.abs(held - given) / unit[:, :, None] / unit[:, None, :]
     if not np.all(off <= np.sqrt(np.finfo(mixture.means.dtype).eps)):

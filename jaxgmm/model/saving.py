@@ -18,7 +18,9 @@ from jaxgmm.covariance.scales import Scales
 from jaxgmm.covariance.structure import Each, Shared
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.covariance.unit import UnitScales, UnitTril
-from jaxgmm.families.table import FAMILIES
+from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.noise import WithNoise
+from jaxgmm.families.student_t import StudentT
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
 from jaxgmm.ground.schema import Schema
@@ -27,8 +29,24 @@ from jaxgmm.model.mixture import Mixture, no_mixture
 from jaxgmm.model.soundness import fault
 
 _FORMAT, _VERSION = "jaxgmm mixture", 2
-_PARTS = (Each, Shared, Tril, Scales, Scale, Volumes, Shapes, UnitTril, UnitScales, OwnAxes, SharedAxes, LowRank)
-_BUILT_IN: dict[str, type] = {**FAMILIES, **{cls.__name__: cls for cls in _PARTS}}
+_PARTS = (
+    Gaussian,
+    StudentT,
+    WithNoise,
+    Each,
+    Shared,
+    Tril,
+    Scales,
+    Scale,
+    Volumes,
+    Shapes,
+    UnitTril,
+    UnitScales,
+    OwnAxes,
+    SharedAxes,
+    LowRank,
+)
+_BUILT_IN: dict[str, type] = {cls.__name__: cls for cls in _PARTS}
 _STRUCTURES_1 = {
     "full": ("Each", "Tril", "scale_tril"),
     "tied": ("Shared", "Tril", "scale_tril"),

@@ -19,7 +19,6 @@ from jaxgmm.ground import draws, linalg, shards
 from jaxgmm.ground.pytree import Leaf, record, static
 from jaxgmm.ground.rows import Evidence, block_size_for, map_rows, sum_over_blocks
 from jaxgmm.ground.shards import Shards
-from jaxgmm.model import agglomeration
 
 
 @record
@@ -112,6 +111,11 @@ class Seeding:
     hierarchical: bool = False
     random: bool = False
 
+    @property
+    def whitens(self) -> bool:
+        """Whether it takes a matrix of columns by columns."""
+        return self.coordinates is whitened
+
     def __call__(self, key: jax.Array, columns: Columns, present: Bool[Array, " k"]) -> Int[Array, " n"]:
         return Seedings.of((self,), columns, present).labels(key, 0)
 
@@ -191,6 +195,9 @@ class Seedings:
         merges = chosen([method.hierarchical for method in self.methods])
 
         def merged() -> Float[Array, "k d"]:
+            # Who asks for no such seeding does not load it.
+            from jaxgmm.model import agglomeration
+
             return agglomeration.centers(key, rows, self.present)
 
         def spread() -> Float[Array, "k d"]:

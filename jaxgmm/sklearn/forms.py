@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
-from jaxgmm.covariance.table import LETTERS, STRUCTURES, known_as
+from jaxgmm.covariance.table import LETTERS, NAMES, known_as
 
 
 class Matrices:
@@ -99,10 +99,10 @@ class CovarianceTypes(StrOptions):
     """scikit-learn's constraint of a parameter, to names of structures that are told by their covariances."""
 
     def __init__(self) -> None:
-        super().__init__({*STRUCTURES, *LETTERS})
+        super().__init__({*NAMES, *LETTERS})
 
     def __str__(self) -> str:
-        names = ", ".join(map(repr, dict.fromkeys([*STRUCTURES, *LETTERS])))
+        names = ", ".join(map(repr, dict.fromkeys([*NAMES, *LETTERS])))
         return f"one of {names}; covariances of low rank, such as 'lowrank-2', are for jaxgmm.init and jaxgmm.fit"
 
 

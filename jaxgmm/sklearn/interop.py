@@ -9,7 +9,7 @@ import numpy as np
 import sklearn.mixture
 from sklearn.utils.validation import check_is_fitted
 
-from jaxgmm.covariance.table import STRUCTURES, name_of
+from jaxgmm.covariance.table import NAMES, name_of, structure_of
 from jaxgmm.families.gaussian import Gaussian
 from jaxgmm.ground import checks
 from jaxgmm.model import extents
@@ -54,7 +54,9 @@ def from_sklearn(estimator: Any) -> Mixture:
     mixture = jax.tree.map(jnp.asarray, given).mixture(kind)
     covariances = covariance_attributes(kind, factor_of(estimator, np.float64), np.float64)["covariances_"]
     checks.keep_digits(
-        "estimator.means_", estimator.means_, lambda rough: extents.about(means, covariances, STRUCTURES[kept_as(kind)])
+        "estimator.means_",
+        estimator.means_,
+        lambda rough: extents.about(means, covariances, structure_of(kept_as(kind))),
     )
     return mixture
 
@@ -82,7 +84,7 @@ def to_sklearn(mixture: Mixture) -> sklearn.mixture.GaussianMixture:
     if kind is None:
         raise NotImplementedError(
             f"to_sklearn has no counterpart of {type(components).__name__} components; expected Gaussian ones with one "
-            f"of the covariances {', '.join(STRUCTURES)}."
+            f"of the covariances {', '.join(NAMES)}."
         )
     parameters = jax.tree.map(np.asarray, Parameters.of(mixture))
     if kind in _EACH:
