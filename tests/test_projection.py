@@ -105,6 +105,16 @@ def test_order_and_sign_are_fixed():
         assert_close(again.separation, found.separation, "close")
 
 
+def test_noise_is_no_component_to_tell_apart():
+    clusters = jaxgmm.from_parameters([0.4, 0.6], [[0.0, 0.0], [3.0, 1.0]], [[[1.0, 0.2], [0.2, 2.0]]] * 2)
+    noisy = jaxgmm.with_noise(clusters, 1e4, weight=0.3)
+    found, expected = jaxgmm.projection(noisy, 1), jaxgmm.projection(clusters, 1)
+    assert_close(found.matrix, expected.matrix, "close")
+    assert_close(found.offset, expected.offset, "close")
+    with pytest.raises(ValueError, match="one component"):
+        jaxgmm.projection(noisy.take([0, 2]))
+
+
 def test_covariances_alone_tell_too():
     """Of components at one place, the direction in which one is much wider."""
     wide, narrow = np.diag([1.0, 1.0, 25.0]), np.eye(3)

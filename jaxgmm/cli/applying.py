@@ -74,8 +74,8 @@ class Loaded:
     def component_names(self) -> list[str] | None:
         """What its components are called, each by another name, if they are anything but numbers."""
         known = self.metadata.get("component_names")
-        behind = self.mixture.components.n_background
-        k = self.mixture.n_components - behind
+        k = self.mixture.n_clusters
+        behind = self.mixture.n_components - k
         if not known:
             return None
         names = [*map(str, known), *(f"component {place}" for place in range(len(known), k))][:k]

@@ -15,8 +15,8 @@ from jaxgmm.cli.partial import MISSING
 from jaxgmm.cli.problem import NOT_FITTED, Problem
 from jaxgmm.cli.selected import Selected
 from jaxgmm.cli.tables import Table, check_folder, opened
-from jaxgmm.covariance.table import KNOWN
-from jaxgmm.families.table import ALL, forms_of
+from jaxgmm.covariance.table import names_shown
+from jaxgmm.families.table import ALL_MODELS, forms_of
 from jaxgmm.ground.programs import program
 from jaxgmm.model.objective import objective_of, of_counts
 from jaxgmm.selection.candidates import CRITERIA
@@ -265,7 +265,7 @@ class FitCommand:
                 "outliers": [place + 1 for place in aside],
                 "constants": selection.constants,
                 "form": str(best.form),
-                "n_components": mixture.n_components - mixture.components.n_background,
+                "n_components": mixture.n_clusters,
                 "objective": self.objective,
                 "criterion": selection.criterion,
                 "seed": self.seed,
@@ -351,7 +351,7 @@ def _forms(given: str) -> list[str]:
     except ValueError:
         names = []
     if not names:
-        raise Problem(f"--forms is {given!r}; expected some of {', '.join(KNOWN)}, or {ALL}.", 2)
+        raise Problem(f"--forms is {given!r}; expected some of {names_shown(quoted=False)}, or {ALL_MODELS}.", 2)
     return names
 
 

@@ -217,8 +217,8 @@ def shown(model: "Loaded", *, json: bool) -> None:
     components: Any = model.mixture.components
     clusters = components.clusters
     kind = " ".join([type(clusters).__name__, name_of(getattr(clusters, "structure", None)) or ""]).strip()
-    behind, d = components.n_background, model.mixture.n_columns
-    k = f"{model.mixture.n_components - behind} components{' and noise' if behind else ''}"
+    noisy, d = model.mixture.noise_component is not None, model.mixture.n_columns
+    k = f"{model.mixture.n_clusters} components{' and noise' if noisy else ''}"
     console.print(f"{model.name}: {k} over {d} columns, {kind}, {model.mixture.log_weights.dtype}.")
     how = model.metadata.get("fit")
     if isinstance(how, dict):
@@ -359,7 +359,7 @@ def _width(column: tuple[str, list[str]]) -> int:
 def _described(model: "Loaded") -> dict[str, Any]:
     weights, means, covariances = _parameters(model.mixture)
     components: Any = model.mixture.components
-    k = model.mixture.n_components - components.n_background
+    k = model.mixture.n_clusters
     noise = {"weight": weights[k], "center": components.center, "widths": components.widths} if k < len(weights) else {}
     return {
         "n_components": k,

@@ -78,7 +78,7 @@ class WithNoise(Family):
         volume: float | None,
         extent: Float[Array, " d"] | None = None,
     ) -> "WithNoise":
-        widths = usual_sides(scale) if extent is None else extent
+        widths = usual_sides(scale) if extent is None else jnp.maximum(extent, usual_sides(scale))
         widths = widths if volume is None else of_volume(widths, jnp.asarray(volume, scale.dtype))
         return cls(components.blank(n_components, center, scale), center, widths)
 
@@ -187,9 +187,9 @@ class WithNoise(Family):
             ValueError: places that name the noise, and not once and at their end.
         """
         k = self.components.means.shape[-2]
-        places = checks.places("places", places, k + 1, "component") % (k + 1)
+        places = checks.places("places", places, k + 1, "component")
         if not isinstance(places, jax.core.Tracer):
-            known = np.asarray(places)
+            places = known = np.asarray(places) % (k + 1)
             if not (known == k).any():
                 found: Family = self.components.take(places)
                 return found
@@ -198,6 +198,8 @@ class WithNoise(Family):
                     f"places is {known.tolist()}, and {k} is the noise component, which stays the last; expected it "
                     "once at the end, after others, or not at all."
                 )
+        else:
+            places %= k + 1
         # Where they are not known, there is only one number of them that fits.
         fits = (places[-1] == k) & jnp.all(places[:-1] < k)
         clusters = self.components.take(places[:-1])

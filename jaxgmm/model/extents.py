@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxgmm.covariance.table import Kind
+from jaxgmm.covariance.kinds import Kind
 from jaxgmm.ground import digits
 from jaxgmm.ground.digits import Extent
 from jaxgmm.ground.programs import program

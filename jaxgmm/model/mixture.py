@@ -40,9 +40,14 @@ class Mixture:
         return self.log_weights.shape[-1]
 
     @property
+    def n_clusters(self) -> int:
+        """Number of components but for one of noise."""
+        return self.n_components - self.components.n_background
+
+    @property
     def noise_component(self) -> int | None:
         """Index of the component for rows that belong to nothing, the last one; None if there is none."""
-        return self.n_components - 1 if self.components.n_background else None
+        return self.n_clusters if self.components.n_background else None
 
     @property
     def n_columns(self) -> int:
@@ -74,7 +79,7 @@ class Mixture:
         there may be more than integers of 32 bits can hold.
         """
         behind = self.components.n_background
-        log_weights = self.log_weights[..., : self.n_components - behind] if behind else self.log_weights
+        log_weights = self.log_weights[..., : self.n_clusters] if behind else self.log_weights
         if self.log_weights.ndim == 1 and not isinstance(self.log_weights, jax.core.Tracer):
             known = int(np.count_nonzero(np.asarray(log_weights) != -np.inf))
             return _n_parameters(self.components, known + behind)
@@ -271,8 +276,7 @@ class Mixture:
 
 def places_of(mixture: Mixture, n_clusters: int) -> np.ndarray:
     """Places of so many clusters, the first ones, and of what is behind them; of one mixture or a stack."""
-    k = mixture.n_components
-    return np.concatenate([np.arange(n_clusters), np.arange(k - mixture.components.n_background, k)])
+    return np.concatenate([np.arange(n_clusters), np.arange(mixture.n_clusters, mixture.n_components)])
 
 
 def order_of(mixture: Mixture, by: str | int) -> Int[Array, " k"]:
@@ -289,11 +293,9 @@ def order_of(mixture: Mixture, by: str | int) -> Int[Array, " k"]:
 
 def _ordered(mixture: Mixture, keys: Float[Array, " k"]) -> Int[Array, " k"]:
     """Places of the clusters by their keys, the least first, and of what is behind them."""
-    behind = mixture.components.n_background
-    if not behind:
+    if mixture.noise_component is None:
         return jnp.argsort(keys)
-    k = keys.size
-    return jnp.concatenate([jnp.argsort(keys[: k - behind]), jnp.arange(k - behind, k)])
+    return jnp.concatenate([jnp.argsort(keys[: mixture.n_clusters]), jnp.arange(mixture.n_clusters, keys.size)])
 
 
 def present_clusters(mixture: Mixture) -> Bool[Array, " _"]:
@@ -303,8 +305,7 @@ def present_clusters(mixture: Mixture) -> Bool[Array, " _"]:
 
 def of_clusters(mixture: Mixture, values: Array) -> Array:
     """Of values of all components (k, ...) those of the clusters."""
-    behind = mixture.components.n_background
-    return values[: mixture.n_components - behind] if behind else values
+    return values if mixture.noise_component is None else values[: mixture.n_clusters]
 
 
 def check_stack(mixture: Any, name: str = "mixture") -> tuple[int, ...]:

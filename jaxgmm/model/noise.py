@@ -9,10 +9,11 @@ from jaxgmm.families.noise import WithNoise, of_volume, usual_sides
 from jaxgmm.families.table import form_of
 from jaxgmm.ground import checks
 from jaxgmm.model import geometry
+from jaxgmm.model.init import NOISE
 from jaxgmm.model.mixture import Mixture, check_mixture
 
 
-def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: Any = 0.05) -> Any:
+def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: Any = None) -> Any:
     """A mixture, or a form, with one more component for rows that belong to nothing: noise of density 1 / volume.
 
     log p(x) = log(sum_k w_k p_k(x) + w_0 / V), with the noise as the last component. It draws nothing towards itself:
@@ -29,7 +30,8 @@ def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: A
             Static in a form, and traced otherwise.
         scale: of each column (d,), `jaxgmm.scale_of(x)`; by default the standard deviations of the mixture as a whole.
             Not of a form, which takes that of the rows.
-        weight: of the noise to begin with, between 0 and 1; the others share the rest. Not of a form.
+        weight: of the noise to begin with, between 0 and 1, by default a twentieth; the others share the rest. Not of a
+            form.
 
     Returns:
         A `Mixture` of k + 1 components, or a form.
@@ -48,8 +50,9 @@ def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: A
     (1, '0.2', '1')
     """
     if not isinstance(mixture, Mixture):
-        if scale is not None:
-            raise TypeError("scale is given with a form, which takes that of the rows; leave it out.")
+        for name, value, taken in (("scale", scale, "that of the rows"), ("weight", weight, "a twentieth of the rows")):
+            if value is not None:
+                raise TypeError(f"{name} is given with a form, which takes {taken}; leave it out.")
         return WithNoise.form(form_of(mixture), volume=volume)
     mixture = check_mixture(mixture)
     kind = type(mixture.components)
@@ -61,7 +64,7 @@ def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: A
             "density over real numbers."
         )
     dtype = mixture.log_weights.dtype
-    weight = checks.scalar("weight", weight, dtype)
+    weight = checks.scalar("weight", NOISE if weight is None else weight, dtype)
     if not checks.holds(lambda weight: 0 < weight < 1, weight):
         raise ValueError(f"weight is {float(weight):g}; expected a number between 0 and 1.")
     if volume is not None:
@@ -70,7 +73,7 @@ def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: A
             raise ValueError(f"volume is {float(volume):g}; expected a positive number.")
     scale = checks.scale(scale, mixture.n_columns, dtype)
     if scale is None:
-        scale = jnp.sqrt(jnp.diagonal(geometry.dispersion(mixture)))
+        scale = jnp.sqrt(geometry.variances(mixture))
     log_weights = jnp.append(mixture.log_weights + jnp.log1p(-weight), jnp.log(weight))
     widths = usual_sides(scale) if volume is None else of_volume(scale, volume)
     return Mixture(log_weights, WithNoise(mixture.components, geometry.mean(mixture), widths))

@@ -45,7 +45,7 @@ def projection(mixture: Mixture, n_columns: int = 2, *, means: Any = 0.5) -> Pro
     `mixture.affine(found.matrix, found.offset)` is the mixture of the rows `x @ found.matrix.T + found.offset`.
 
     Args:
-        mixture: two components or more in d columns, of a family that has a location.
+        mixture: two components or more in d columns, of a family that has a location. One of noise does not count.
         n_columns: how many directions, m, up to d. Static.
         means: a, from 0 to 1: how much differences of means count beside those of covariances. With 1 they alone count,
             and directions beyond the first k - 1 tell nothing.
@@ -74,6 +74,8 @@ def projection(mixture: Mixture, n_columns: int = 2, *, means: Any = 0.5) -> Pro
     ['-0.90', '0.90']
     """
     mixture = check_mixture(mixture)
+    if mixture.noise_component is not None:
+        mixture = mixture.take(range(mixture.n_clusters))
     n_columns = checks.count("n_columns", n_columns)
     if n_columns > mixture.n_columns:
         raise ValueError(

@@ -165,8 +165,7 @@ class _Panel(NamedTuple):
         """The number of components, and the form where there are several."""
         if self.mixture is None:
             return "no fit"
-        k = self.mixture.n_components - self.mixture.components.n_background
-        return f"k = {k}" + (f", {self.form}" if several else "")
+        return f"k = {self.mixture.n_clusters}" + (f", {self.form}" if several else "")
 
 
 def _bars(selections: Selections) -> np.ndarray:
@@ -300,8 +299,8 @@ def _bare(ax: "Axes", rows: canvas.Rows) -> None:
 
 def _with_room(mixture: Mixture, most: int) -> Mixture:
     """The mixture with so many components, of which those after its own are absent."""
-    behind = mixture.components.n_background
-    known = mixture.n_components - behind
+    known = mixture.n_clusters
+    behind = mixture.n_components - known
     places = np.concatenate([np.arange(most - behind) % known, np.arange(known, known + behind)])
     # In numpy, or every number of components would compile slices of its own.
     whole = jax.tree.map(np.asarray, mixture)

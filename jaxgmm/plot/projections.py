@@ -54,7 +54,7 @@ def projection(
         raise ValueError("mixture has 1 column; expected 2 or more. Use plot.histogram.")
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)
     found = projection_of(mixture, 2, means=means)
-    flat = mixture.affine(found.matrix, found.offset)
+    flat = mixture.take(range(mixture.n_clusters)).affine(found.matrix, found.offset)
     ax = style.axes(ax)
     if rows is None:
         shapes.draw(ax, flat, np.array([0, 1]), (0.5, 0.95), shapes.palette(flat), fill=True)
@@ -64,11 +64,11 @@ def projection(
     flat_rows = _flat(mixture, shown, np.asarray(found.matrix, float), np.asarray(found.offset, float))
     canvas.aim(flat, flat_rows, ax)
     responsibilities = np.asarray(mixture.responsibilities(shown.known))
-    scatter.points(ax, flat, flat_rows, responsibilities, soft, hollow=np.isnan(shown.x).any(axis=1))
+    scatter.points(ax, mixture, flat_rows, responsibilities, soft, hollow=np.isnan(shown.x).any(axis=1))
     shapes.draw(ax, flat, np.array([0, 1]), (0.5, 0.95), shapes.palette(flat), fill=False)
     scatter.outside(ax, flat_rows)
     style.label(ax, flat_rows.names)
-    scatter.key(ax, flat, len(flat_rows.x))
+    scatter.key(ax, mixture, len(flat_rows.x))
     return ax
 
 

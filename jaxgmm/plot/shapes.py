@@ -109,7 +109,7 @@ def draw(
 def palette(mixture: Mixture, colors: Sequence[str] | str | None = None) -> dict[int, str]:
     """A colour for each component that is present."""
     kept = style.present(mixture).tolist()
-    n_components = mixture.n_components - mixture.components.n_background
+    n_components = mixture.n_clusters
     if colors is None:
         several = len(kept) <= len(style.COLORS)
         return {place: style.color(rank) if several else style.NEUTRAL for rank, place in enumerate(kept)}

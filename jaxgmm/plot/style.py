@@ -80,7 +80,7 @@ def weights(mixture: Mixture) -> np.ndarray:
 
 def present(mixture: Mixture) -> np.ndarray:
     """Places of the components that have weight; what is behind them is not drawn as one."""
-    return np.flatnonzero(weights(mixture)[: mixture.n_components - mixture.components.n_background] > 0)
+    return np.flatnonzero(weights(mixture)[: mixture.n_clusters] > 0)
 
 
 def color(place: int) -> str:
