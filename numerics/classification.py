@@ -13,14 +13,14 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jaxgmm.covariance.table import STRUCTURES
+from jaxgmm.covariance.table import NAMES
 from jaxgmm.sklearn import MixtureClassifier
 
 DATA = Path(__file__).parent.parent / "examples" / "data"
 N_FOLDS, N_REPEATS = 5, 4
 # Chosen beforehand, and the same for all data sets.
 OPTIONS = {"n_restarts": 4, "random_state": 0}
-FORMS = tuple(STRUCTURES)
+FORMS = NAMES
 OURS = {
     "one Gaussian": MixtureClassifier(**OPTIONS),
     "own": MixtureClassifier(range(1, 4), forms=FORMS, **OPTIONS),

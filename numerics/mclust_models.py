@@ -32,9 +32,7 @@ def main() -> None:
     from jaxgmm.covariance.table import LETTERS
 
     parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "data", nargs="*", default=["faithful", "iris", "diabetes_as_in_mclust", "diabetes", "galaxies"]
-    )
+    parser.add_argument("data", nargs="*", default=DATA)
     parser.add_argument("--restarts", type=int, default=40)
     parser.add_argument("--most", type=int, default=9)
     options = parser.parse_args()

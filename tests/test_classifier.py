@@ -49,7 +49,7 @@ def two_sided():
     return rng.normal(size=(300, 1)) + np.where(y == 1, 4 * rng.choice([-1, 1], 300), 0)[:, None], y
 
 
-@pytest.mark.parametrize("options", [{"missing": "em"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"missing": "em", "shared": True}], ids=str)
 def test_scikit_learns_own_checks(options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -276,6 +276,38 @@ def test_what_cannot_be():
         warnings.simplefilter("error")
         chosen = MixtureClassifier(forms=["full", "tied"], shared=True).fit(X[few], NAMES[few])
     assert chosen.forms_ == ["tied"] * 3
+
+
+def test_forms_are_those_of_the_library():
+    """Letters are names, all of them are one word, and what is one form is fitted once."""
+    found = MixtureClassifier(forms=["VVV", "full"]).fit(X, Y)
+    assert found.forms_ == ["full"] * 3
+    assert MixtureClassifier(forms="mclust").fit(X[:, :1], Y).forms_[0] in ("spherical", "tied-spherical")
+    wide = np.random.default_rng(0).normal(size=(90, 10)) + 2 * (np.arange(90) % 2)[:, None]
+    thin = MixtureClassifier(forms="lowrank-2", shrinkage="oas").fit(wide, np.arange(90) % 2)
+    assert thin.score(wide, np.arange(90) % 2) > 0.9
+    for shared in (False, True):
+        with pytest.raises(NotImplementedError, match=r"full \+ noise has noise, which belongs to none"):
+            MixtureClassifier(forms=jaxgmm.with_noise("full"), shared=shared).fit(X, Y)
+
+
+def test_a_fit_that_fails_leaves_what_there_was():
+    classifier = MixtureClassifier()
+    with pytest.raises(ValueError, match="forms holds nothing"):
+        classifier.set_params(forms=[]).fit(X, Y)
+    with pytest.raises(NotFittedError):
+        classifier.predict(X)
+    before = classifier.set_params(forms="diag").fit(X, Y).predict_proba(X)
+    with pytest.raises(ValueError, match=r"class 1 has 1 rows.*2 components"):
+        classifier.set_params(n_components=2).fit(X[:51], Y[:51])
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_a_class_with_entries_in_a_constant_column_alone():
+    x = np.column_stack([X[:, :2], np.ones(150)])
+    x[Y == 2, :2] = np.nan
+    with pytest.raises(ValueError, match="class 2 has 0 rows of positive weight with an entry"):
+        MixtureClassifier(missing="em").fit(x, Y)
 
 
 def test_types_and_pickles():

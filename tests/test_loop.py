@@ -84,6 +84,9 @@ def test_driven_from_python_a_fit_is_the_same_to_the_bit(case, acceleration):
     mine = driven(start, parts, scale, acceleration, **options)
     if case in COMPOSED:
         # Their steps are long enough to be compiled otherwise beside a pass than alone.
+        assert int(mine.status) == int(expected.status)
+        reached = mine.history[mine.n_iter]
+        assert_close(reached, expected.log_likelihood, "exact", scale=10)
         assert_close(mine.opened.here.mixture.means, expected.mixture.means, "converged")
         assert_close(mine.opened.here.mixture.covariances, expected.mixture.covariances, "converged")
     else:

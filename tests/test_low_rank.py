@@ -183,12 +183,15 @@ def test_many_columns_take_no_matrix():
 def test_names_and_ranks():
     assert str(jaxgmm.StudentT.form("lowrank-3-spherical", nu=5)) == "StudentT(lowrank-3-spherical, nu=5)"
     for name in ("lowrank", "lowrank-0", "lowrank-2-full", "lowrank-2-"):
-        with pytest.raises(ValueError, match="lowrank-1"):
+        with pytest.raises(ValueError, match="'lowrank-2' for two factors"):
             jaxgmm.Gaussian.form(name)
     with pytest.raises(ValueError, match="rank of the covariances is 8, and there are 8 columns"):
         jaxgmm.init(KEY, jnp.asarray(data()), 2, "lowrank-8")
     with pytest.raises(NotImplementedError, match="told by their parts"):
         jaxgmm.from_parameters([1.0], np.zeros((1, D)), np.eye(D)[None], "lowrank-2")
+    loadings = jnp.ones((2, 4, 1))
+    noise = jaxgmm.Volumes(jnp.ones(2), jaxgmm.UnitScales(jnp.ones(4)))
+    assert name_of(jaxgmm.LowRank(loadings, noise)) is None
     # No more parameters than the matrices have.
     assert jaxgmm.Gaussian.form("lowrank-3").blank(2, jnp.zeros(4), jnp.ones(4)).n_parameters(2) == 2 * (4 + 10)
     assert jaxgmm.Gaussian.form("lowrank-2").blank(3, jnp.zeros(9), jnp.ones(9)).n_parameters(3) == 3 * (9 + 17 + 9)

@@ -14,6 +14,7 @@ from jaxgmm.covariance.oriented import _rounds
 from jaxgmm.covariance.table import LETTERS
 from jaxgmm.ground import linalg
 
+from compilations import counted
 from tolerance import assert_close, dtype, tolerance
 
 KEY = jax.random.key(5)
@@ -196,6 +197,22 @@ def test_axes_that_all_have_are_found_where_covariances_differ_in_what_is_along_
     covariances = np.array([[[1.0, 0.5], [0.5, 1.0]], [[1.0, -0.5], [-0.5, 1.0]]])
     mixture = jaxgmm.from_parameters([0.5, 0.5], np.zeros((2, 2)), covariances, form)
     assert_close(mixture.covariances, covariances, "exact")
+
+
+def test_other_matrices_of_a_form_compile_nothing():
+    first, second = (np.stack([scale * np.diag([4.0, 1.0]), np.diag([1.0, 4.0]) * scale]) for scale in (1.0, 2.5))
+    jaxgmm.from_parameters([0.5, 0.5], np.zeros((2, 2)), first, "EEV")
+    with counted() as programs:
+        found = jaxgmm.from_parameters([0.3, 0.7], np.ones((2, 2)), second, "EEV")
+    assert programs == []
+    assert_close(found.covariances, second, "close")
+
+
+def test_all_models_are_those_of_the_widest_table():
+    """Of one column there are two; of several tables, the first may have one."""
+    xs = [data()[:, :1], data()[:, :2]]
+    found = jaxgmm.select_many(KEY, xs, [1], "mclust", n_restarts=1, max_iter=2)
+    assert len(found.forms) == len(LETTERS)
 
 
 def test_covariances_that_are_not_of_a_form_are_refused():

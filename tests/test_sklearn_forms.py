@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 import jaxgmm
-from jaxgmm.covariance.table import LETTERS, STRUCTURES, name_of
+from jaxgmm.covariance.table import LETTERS, NAMES, name_of
 from jaxgmm.sklearn import BayesianGaussianMixture, GaussianMixture, from_sklearn, to_sklearn
 from jaxgmm.sklearn.forms import FORMS
 
@@ -20,7 +20,7 @@ from tolerance import once
 
 pytestmark = once
 LETTERS_OF = {"tied-diag": "EEI", "tied-spherical": "EII"}
-OWN = sorted(set(STRUCTURES) - set(FORMS))
+OWN = sorted(set(NAMES) - set(FORMS))
 RANDOM = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [200, 100])
 TURN = np.linalg.qr(RANDOM.normal(size=(3, 3)))[0]

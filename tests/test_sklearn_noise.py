@@ -88,6 +88,13 @@ def test_copies_and_steps_go_on(fitted):
     assert plain.predict(X).min() == 0
 
 
+def test_truths_of_numpy_are_truths(fitted):
+    for truth in (True, False):
+        one, other = (GaussianMixture(2, noise_component=kind(truth), **START).fit(X) for kind in (bool, np.bool_))
+        assert one.weights_.shape == other.weights_.shape == (2 + truth,)
+        np.testing.assert_array_equal(one.weights_, other.weights_)
+
+
 def test_a_volume_of_ones_own_gaps_and_a_whole_start():
     gaps = np.where(RANDOM.random(X.shape) < 0.1, np.nan, X)
     whole = {**START, "weights_init": [0.5, 0.5], "precisions_init": np.stack([np.eye(2)] * 2)}

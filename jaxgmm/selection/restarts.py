@@ -26,7 +26,7 @@ from jaxgmm.model.init import from_labels, seedable, standard
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.objective import Objective, objective_of, within_data
 from jaxgmm.model.scale import floor_of
-from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor, whitened
+from jaxgmm.model.seeding import SEEDINGS, Columns, Seedings, correlation_factor
 from jaxgmm.model.steps import block_size_or_default
 
 if TYPE_CHECKING:
@@ -380,7 +380,7 @@ def _suitable(form: Form, n_components: int, n_columns: int) -> tuple[str, ...]:
     """The default methods, but for those that whiten where components do without a matrix of columns by columns."""
     column = jax.ShapeDtypeStruct((n_columns,), jnp.float32)
     blank = jax.eval_shape(functools.partial(form.blank, n_components), column, column)
-    return tuple(name for name in METHODS if blank.whitens or SEEDINGS[name].coordinates is not whitened)
+    return tuple(name for name in METHODS if blank.whitens or not SEEDINGS[name].whitens)
 
 
 def _over(function: Callable[..., Any], *given: Any) -> Any:

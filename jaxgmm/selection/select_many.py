@@ -98,7 +98,7 @@ def select_many(
     key = checks.key(key)
     ks = list(dict.fromkeys(checks.count("n_components", k) for k in listed(n_components)))
     given = read(xs, weights, by, "select_many")
-    forms = forms_of(forms, given.sets[0].x.shape[-1] if given.sets else 2)
+    forms = forms_of(forms, max((part.x.shape[-1] for part in given.sets), default=2))
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
     for part, behind in itertools.product(given.sets, sorted({form_of(form).n_background for form in forms})):

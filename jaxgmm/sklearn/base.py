@@ -162,7 +162,7 @@ class CompiledMixture:
                     real(self.tol),
                     objective,
                     np.int32(min(steps, 2**31 - 1)),
-                    None if self._noise is None else real(self._noise),
+                    None if self._volume is None else real(self._volume),
                     n_components=self.n_components,
                     covariance_type=known_as(self.covariance_type),
                     history_size=min(max(_SHORTEST, 1 << int(self.max_iter).bit_length()), _LONGEST),
@@ -228,7 +228,7 @@ class CompiledMixture:
     # The covariance_type of the latest fit.
     _kind: Any = None
     # The volume of a noise component that is asked for, 0 for the usual one, None without one; and its box in the fit.
-    _noise: float | None = None
+    _volume: float | None = None
     _box: np.ndarray | None = None
 
     def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:

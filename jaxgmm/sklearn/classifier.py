@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxgmm.families.table import form_of, listed
+from jaxgmm.families.table import form_of, forms_of
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.sklearn.checks import checked_counts, said
 from jaxgmm.sklearn.classes import Classes, Options, apart, together
@@ -35,8 +35,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         n_components: number of components of each class, or several of them to choose among, for each class by itself;
             with `shared=True` as many for each class. Or a dict of class to such. Of several, those are left out that
             are more than a class has rows.
-        forms: what components are, as `form` of `jaxgmm.init`, or several to choose among: for each class by itself,
-            with `shared=True` for all together.
+        forms: what components are, as `form` of `jaxgmm.init`, or several to choose among, "mclust" for all models of
+            volume, shape and orientation: for each class by itself, with `shared=True` for all together.
         shared: whether the classes are one mixture, whose components share what their form says.
         priors: share of each class (c,), in the order of `classes_`, that add up to 1. Default the shares in the rows.
         n_restarts: number of starts of each fit, where there are several components.
@@ -126,7 +126,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: parameters or data that are not as they must be, such as a class of fewer rows than components;
                 or no fit of a class has ended with numbers that are finite.
-            NotImplementedError: shrinkage of components that are not Gaussian, or with gaps in X.
+            NotImplementedError: forms with noise, and shrinkage of components that are not Gaussian, or with gaps in X.
 
         Warns:
             ConvergenceWarning: the mixture of a class, which is named, has not converged, or a component has no width
@@ -134,25 +134,24 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = self._checked(X, y)
         check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        names = self.classes_.tolist()
+        classes, labels = np.unique(y, return_inverse=True)
+        names = classes.tolist()
         weights = checked_counts(sample_weight, X, 1)
-        shares = np.bincount(labels, weights.astype(np.float64), len(names))
-        self.priors_ = _priors(self.priors, shares, names)
-        told = (weights > 0) & ~np.isnan(X).all(axis=1)
+        priors = _priors(self.priors, np.bincount(labels, weights.astype(np.float64), len(names)), names)
+        columns = np.flatnonzero(np.isnan(constant_columns(X, weights)) & ~np.isnan(X[weights > 0]).all(axis=0))
+        table = X[:, columns]
+        told = (weights > 0) & ~(np.isnan(table).all(axis=1) if columns.size else np.isnan(X).all(axis=1))
         counts = _counts(self.n_components, names, np.bincount(labels[told], minlength=len(names)), bool(self.shared))
-        if not (forms := list(dict.fromkeys(listed(self.forms)))):
-            raise ValueError("forms holds nothing to try; expected at least one.")
-        constants = constant_columns(X, weights)
-        self.columns_ = np.flatnonzero(np.isnan(constants) & ~np.isnan(X[weights > 0]).all(axis=0))
-        if self.shrinkage is not None:
-            _check_shrinkage(forms, bool(np.isnan(X[weights > 0]).any()))
+        forms = _forms(self.forms, columns.size)
+        if self.shrinkage is not None and columns.size:
+            _check_shrinkage(forms, columns.size, bool(np.isnan(X[weights > 0]).any()))
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        self._found: Classes | None = None
-        if self.columns_.size:
+        found: Classes | None = None
+        if columns.size:
             fitted = together if self.shared else apart
             options = Options(forms, counts, self.n_restarts, self.regularization, self.shrinkage)
-            self._found = fitted(seed, X[:, self.columns_], labels, weights, names, options)
+            found = fitted(seed, table, labels, weights, names, options)
+        self.classes_, self.priors_, self.columns_, self._found = classes, priors, columns, found
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -230,6 +229,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         finite = "allow-nan" if self.missing == "em" else True
         return validate_data(self, said(X), *y, dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        # Not by the number of columns, which a fit that fails has seen.
+        return hasattr(self, "_found")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "em"
@@ -253,15 +256,29 @@ def _priors(given: Any, shares: np.ndarray, names: Sequence[Any]) -> np.ndarray:
     return priors / priors.sum()
 
 
-def _check_shrinkage(forms: Sequence[Any], gaps: bool) -> None:
+def _forms(given: Any, n_columns: int) -> list[Any]:
+    """The forms to try, each once."""
+    forms = forms_of(given, n_columns)
+    if not forms:
+        raise ValueError("forms holds nothing to try; expected at least one.")
+    for form in map(form_of, forms):
+        if form.n_background:
+            raise NotImplementedError(
+                f"MixtureClassifier has a mixture of clusters for each class, and {form.name} has noise, which belongs "
+                "to none. Leave with_noise out."
+            )
+    return forms
+
+
+def _check_shrinkage(forms: Sequence[Any], n_columns: int, gaps: bool) -> None:
     """Before anything is fitted, whether the covariances of these forms can be shrunk."""
     if gaps:
         raise NotImplementedError(
             "shrinkage takes no rows with gaps, and X holds NaN; fill them, by MixtureImputer for one, or leave "
             "shrinkage out."
         )
+    one = np.ones(n_columns, np.float32)
     for form in forms:
-        one = np.ones(2, np.float32)
         jax.eval_shape(lambda one, form=form: form_of(form).blank(1, one, one).clusters.unrestricted(), one)
 
 

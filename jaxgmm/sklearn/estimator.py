@@ -240,8 +240,8 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         return -2 * self._total(X, sample_weight, noise)[0] + 2 * self._n_parameters()
 
     @property
-    def _noise(self) -> float | None:  # type: ignore[override]
-        if self.noise_component is False or self.noise_component is True:
+    def _volume(self) -> float | None:  # type: ignore[override]
+        if isinstance(self.noise_component, (bool, np.bool_)):
             return 0.0 if self.noise_component else None
         return float(self.noise_component)
 
@@ -257,7 +257,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
 
     def _start(self, X: np.ndarray) -> Parameters:
         start = checked_start(self, X)
-        if self._noise is None or start.weights is None:
+        if self._volume is None or start.weights is None:
             return start
         return dataclasses.replace(start, weights=np.append((1 - NOISE) * start.weights, NOISE).astype(X.dtype))
 
@@ -267,7 +267,7 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
 
     def _check_noise(self, what: str) -> None:
         """Refuse to go on with noise that there was none of, or without."""
-        if (self._noise is None) != (self._box is None):
+        if (self._volume is None) != (self._box is None):
             there = "no noise component" if self._box is None else "a noise component"
             raise ValueError(
                 f"{what} goes on from a fit with {there}, and noise_component is {self.noise_component!r} now. Set it "

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.covariance.table import known_as, name_of, structure_of
 from jaxgmm.families.gaussian import Gaussian, trils
-from jaxgmm.families.noise import WithNoise, of_volume
+from jaxgmm.families.noise import WithNoise, of_volume, usual_sides
 from jaxgmm.fitting.loop import Loop
 from jaxgmm.ground import linalg, pytree
 from jaxgmm.ground.programs import program
@@ -182,7 +182,7 @@ def run_em(
     tol: Float[Array, ""],
     objective: Ridge,
     max_iter: Int[Array, ""],
-    noise: Float[Array, ""] | None = None,
+    volume: Float[Array, ""] | None = None,
     *,
     n_components: int,
     covariance_type: str,
@@ -190,22 +190,22 @@ def run_em(
 ) -> Run:
     """EM as scikit-learn defines it, from the parameters given and, where they are None, those of seeded rows.
 
-    `seeds` are the component of each row, or its shares in all of them. `noise` is None without a noise component, else
-    its volume, or 0 for that which follows from the scale of the rows.
+    `seeds` are the component of each row, or its shares in all of them. `volume` is None without a noise component,
+    else its volume, or 0 for that which follows from the scale of the rows.
     """
     dtype, weights = rows.x.dtype, rows.weights
     rows, columns = standard(rows)
     floor = floor_of(columns.scale, jnp.asarray(least_variance(dtype), dtype))
     start, form, covariance = given, Gaussian.form(covariance_type), None
-    if noise is not None:
+    if volume is not None:
         form = WithNoise.form(form)
         if start.box is None:
-            usual = extent_of(columns)
-            widths = jnp.where(noise > 0, of_volume(usual, jnp.where(noise > 0, noise, 1)), usual)
+            usual = jnp.maximum(extent_of(columns), usual_sides(columns.scale))
+            widths = jnp.where(volume > 0, of_volume(usual, jnp.where(volume > 0, volume, 1)), usual)
             start = dataclasses.replace(start, box=jnp.stack([columns.center, widths]))
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
-        shares = before_noise(shares) if noise is not None else shares
+        shares = before_noise(shares) if volume is not None else shares
         seeded = from_shares(rows, columns, shares, floor, objective, form=form)
         counts = linalg.einsum("n,nk->k", rows.weights, shares)
         start = start.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
