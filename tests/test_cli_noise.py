@@ -52,6 +52,32 @@ def test_noise_is_minus_one(run, table):
     assert set(drawn["component"]) == {-1, 0, 1}
 
 
+def test_rows_far_out_are_anomalies(run, table):
+    """Beside the clusters, as noise is as dense there as anywhere."""
+    assert run("fit", "rows.csv", "-c", "a,b", *FAST, "--noise-component", "--out", "m.npz")[2] == 0
+    table[["a", "b"]].iloc[:50].to_csv("more.csv", index=False)
+    with open("more.csv", "a") as more:
+        more.write("1e6,-1e6\n")
+    for share in ("0.01", "0.1"):
+        _, told, code = run("score", "m.npz", "more.csv", "-o", "s.csv", "--quantile", share)
+        assert code == 0
+        assert "The log-density is that of the clusters" in told
+        scored = pd.read_csv("s.csv")
+        assert scored["anomaly"].iloc[-1]
+        assert scored["anomaly"].mean() < 0.5
+    clusters = jaxgmm.load("m.npz").take([0, 1])
+    np.testing.assert_allclose(scored["log_density"][:-1], clusters.log_prob(scored[["a", "b"]].to_numpy()[:-1]))
+
+
+def test_all_models_before_noise(run, table):
+    few = ("--components", "2", "--forms", "mclust", "--restarts", "1", "--noise-component")
+    printed, _, code = run("fit", "rows.csv", "-c", "a,b", *few, "--json")
+    assert code == 0
+    found = {row["form"] for row in json.loads(printed)["candidates"]}
+    assert len(found) == 14
+    assert {"full + noise", "VEE + noise"} <= found
+
+
 def test_beside_names_it_is_called_noise(run, table):
     assert (
         run("fit", "rows.csv", "-c", "a,b", *FAST, "--noise-component", "--labels", "kind", "--assign", "a.csv")[2] == 0

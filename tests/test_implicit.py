@@ -1,11 +1,14 @@
 """The derivative of a fit, against refits, closed forms and the derivative of its iterations."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.fitting.implicit import _at_rest
 
 from cases import CASES, FEW
 from tolerance import assert_close, dtype
@@ -170,6 +173,22 @@ def test_where_there_is_no_derivative():
     weight = jax.grad(lambda w: jaxgmm.fit(twice, x, w, tol=0, acceleration=None).mixture.weights[0])
     share = jax.jit(weight)(jnp.ones(60))
     assert np.all(np.isnan(share))
+
+
+@pytest.mark.parametrize("form", ["full", "VVE", "lowrank-1"])
+def test_where_rest_is_far_nothing_is_known(form):
+    """Of no parameter, forward or in reverse: a derivative of 0 would be an answer."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
+    rows, start = jaxgmm.rows(x), jaxgmm.init(KEY, x, 2, form)
+    # What Newton's steps end at where they lead too far.
+    lost = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), start)
+
+    def means(x):
+        given = dataclasses.replace(rows, x=x), jnp.ones(3), jaxgmm.Objective(), 40
+        return _at_rest(lost, *given).means
+
+    assert np.all(np.isnan(jax.jvp(means, (x,), (jnp.ones_like(x),))[1]))
+    assert np.all(np.isnan(jax.grad(lambda x: jnp.sum(means(x)))(x)))
 
 
 def test_second_derivative():

@@ -9,6 +9,7 @@ import pytest
 from composition import adam
 
 import jaxgmm
+from jaxgmm import Status
 from jaxgmm.model.init import NOISE
 
 from cases import COVARIANCES, MEANS, NU, WEIGHTS, WITH_NOISE, Case
@@ -131,6 +132,35 @@ def test_noise_far_around_a_cluster_is_as_thin_as_it_is():
         gaussian = np.concatenate([x[:799], [[far, -far]]])
         widths = np.asarray(jaxgmm.init(KEY, gaussian, 1, form).components.widths)
         np.testing.assert_allclose(widths, 5 * np.asarray(jaxgmm.scale_of(gaussian)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["k-means++", "kmeans", "hierarchical"])
+def test_a_row_far_out_is_noise_from_the_start(method):
+    """No cluster is spent on it, whichever way rows are shared out."""
+    random = np.random.default_rng(3)
+    clusters = np.concatenate([random.normal(size=(60, 3)), random.normal(size=(60, 3)) + 6])
+    form = jaxgmm.with_noise("full")
+    for far in (30.0, 1e6):
+        x = jnp.asarray(np.concatenate([clusters, [[far, -far, 0]]]))
+        for seed in range(3):
+            found = jaxgmm.fit(jaxgmm.init(jax.random.key(seed), x, 2, form, method=method), x)
+            assert found.status == Status.CONVERGED
+            assert found.mixture.predict(x[-1:])[0] == 2
+            np.testing.assert_allclose(np.sort(np.asarray(found.mixture.means[:2, 0])), [0, 6], atol=0.5)
+
+
+@once
+def test_volumes_beyond_the_dtype():
+    """They are in units to the power of the columns, of which there may be many."""
+    random = np.random.default_rng(0)
+    x = np.repeat(np.concatenate([random.normal(size=(60, 3)), random.normal(size=(60, 3)) + 6]), 8, axis=1)
+    for unit, volume in ((1.0, 1e60), (1e-3, 1e-48)):
+        rows = (unit * x).astype(np.float32)
+        form = jaxgmm.with_noise("diag", volume=volume)
+        found = jaxgmm.fit(jaxgmm.init(KEY, rows, 2, form), rows)
+        assert found.status == Status.CONVERGED
+        widths = np.asarray(found.mixture.components.widths, np.float64)
+        np.testing.assert_allclose(np.sum(np.log(widths)), np.log(volume), rtol=1e-4)
 
 
 def test_without_noise_it_loses_its_weight_and_is_no_fault():
@@ -487,5 +517,9 @@ def test_arguments():
     for counts in (Poisson.form(), jaxgmm.Mixture(jnp.zeros(1), Poisson(jnp.ones((1, 2))))):
         with pytest.raises(NotImplementedError, match="Poisson components are of rows that hold counts"):
             jaxgmm.with_noise(counts)
-    with pytest.raises(NotImplementedError, match="from_parameters makes Gaussian"):
+    with pytest.raises(ValueError, match=r"form is 'mclust', which stands for 14 of them"):
+        jaxgmm.with_noise("mclust")
+    with pytest.raises(
+        NotImplementedError, match=r"from_parameters makes Gaussian.*with_noise\(jaxgmm.from_parameters"
+    ):
         jaxgmm.from_parameters(WEIGHTS, MEANS, COVARIANCES["full"], jaxgmm.with_noise("full"))

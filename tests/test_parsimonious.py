@@ -150,6 +150,31 @@ def test_rows_too_few_for_their_covariances(name):
     assert np.isfinite(float(alone.log_likelihood))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_has_no_volume_is_no_failure(name):
+    """A column that is constant, fewer rows than columns, or as many components as rows: all of it finite, and told."""
+    random = np.random.default_rng(1)
+    constant = random.normal(size=(40, 3)) + np.repeat([0, 5], 20)[:, None]
+    constant[:, 1] = 7
+    few = random.normal(size=(5, 8))
+    alone = np.random.default_rng(5).normal(size=(3, 3))
+    for x, k in ((constant, 2), (few, 2), (alone, 3)):
+        found = jaxgmm.fit(jaxgmm.init(KEY, x, k, name), x)
+        assert found.status in (Status.DEGENERATE, Status.CONVERGED)
+        assert found.status == Status.DEGENERATE or x is few  # a shared volume may have rows enough
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found.mixture))
+
+
+@pytest.mark.parametrize("name", ["VEI", "EVI", "VEE", "EVV"])
+def test_units_of_columns_do_not_matter(name):
+    x = np.random.default_rng(1).normal(size=(120, 3)) + np.repeat([0, 4], 60)[:, None]
+    units = np.array([1e-12, 1, 1e12])
+    plain, scaled = (jaxgmm.fit(jaxgmm.init(KEY, one, 2, name), one) for one in (x, x * units))
+    assert scaled.status == Status.CONVERGED
+    assert_close(scaled.mixture.means / units, plain.mixture.means, "converged")
+    assert_close(scaled.log_likelihood, plain.log_likelihood, "converged", scale=abs(float(plain.log_likelihood)))
+
+
 def test_every_two_axes_meet_once():
     for d in (1, 2, 3, 6, 7):
         met = [tuple(sorted((a, int(b)))) for partner in _rounds(d) for a, b in enumerate(partner) if a != b]

@@ -90,9 +90,20 @@ def test_copies_and_steps_go_on(fitted):
 
 def test_truths_of_numpy_are_truths(fitted):
     for truth in (True, False):
-        one, other = (GaussianMixture(2, noise_component=kind(truth), **START).fit(X) for kind in (bool, np.bool_))
+        one, other = (
+            GaussianMixture(2, noise_component=kind(truth), random_state=0, **START).fit(X) for kind in (bool, np.bool_)
+        )
         assert one.weights_.shape == other.weights_.shape == (2 + truth,)
         np.testing.assert_array_equal(one.weights_, other.weights_)
+
+
+def test_a_row_far_out_takes_no_cluster():
+    x = np.concatenate([X[:320], [[1e6, -1e6]]])
+    for method in ("kmeans", "k-means++"):
+        found = GaussianMixture(2, noise_component=True, random_state=0, init_params=method).fit(x)
+        assert found.predict(x[-1:])[0] == -1
+        assert np.all(found.weights_[:2] > 0.2)
+        assert np.all(np.abs(found.means_[:2]) < 100)
 
 
 def test_a_volume_of_ones_own_gaps_and_a_whole_start():

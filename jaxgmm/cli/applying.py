@@ -88,6 +88,11 @@ class Loaded:
             return pd.Series(labels, dtype="Int64").where(places >= 0, pd.NA)
         return pd.Series(pd.Categorical.from_codes(places, self.component_names))
 
+    @property
+    def scored(self) -> jaxgmm.Mixture:
+        """What rows are more or less likely of: the clusters, as noise has the same density everywhere."""
+        return scored(self.mixture)
+
     def threshold(self, quantile: float) -> float:
         """The log-density that this share of the rows it was fitted to lie below."""
         known = self.metadata.get("log_density_quantiles")
@@ -234,6 +239,7 @@ def score(
     if quantile is not None and not 0 <= quantile <= 1:
         raise Problem(f"--quantile is {quantile:g}; expected a share of rows, from 0 to 1.", 2)
     share = 0.01 if quantile is None else quantile
+    mixture = model.scored
     limit = model.threshold(share) if threshold is None else threshold
     summary: dict[str, Any] = {"threshold": limit, "quantile": share if threshold is None else None}
     summary |= {"rows": 0, "rows_missing": 0, "rows_incomplete": 0, "rows_not_compared": 0}
@@ -241,7 +247,7 @@ def score(
 
     def parts(table: Table) -> Iterator[tuple[Part, list[pd.Series]]]:
         for found, taken in known.parts(model, table, model.columns_of(table, columns)):
-            scores = densities(model.mixture, *found.only(taken))[0].astype(np.float64)
+            scores = densities(mixture, *found.only(taken))[0].astype(np.float64)
             compared = taken & (~np.isnan(found.known).any(axis=1) | (threshold is not None))
             summary["rows"] += len(scores)
             summary["rows_missing"] += int(np.sum(~taken))
@@ -254,6 +260,8 @@ def score(
     with opened(data, layout) as table:
         extend(table, out, layout, [f"{prefix}log_density", f"{prefix}anomaly"], parts(table))
         summary["notes"] = table.told() + known.told("no density")
+        if mixture is not model.mixture:
+            summary["notes"].append("The log-density is that of the clusters: that of noise is the same everywhere.")
     summary["rows_incomplete"] = known.incomplete
     seen = summary["rows"] - summary["rows_missing"]
     return summary | {"mean_log_density": summary["mean_log_density"] / seen if seen else math.nan}
@@ -319,7 +327,11 @@ _folded = program(jax.random.fold_in)
 def quantiles_of(
     mixture: jaxgmm.Mixture, x: np.ndarray, weights: np.ndarray, noise: np.ndarray | None
 ) -> dict[str, list[float]] | None:
-    """Log-densities that these shares of the rows without missing entries lie below; None if there are no such rows."""
+    """Log-densities that these shares of the rows without missing entries lie below; None if there are no such rows.
+
+    Of the clusters, as `score` compares them.
+    """
+    mixture = scored(mixture)
     whole = ~np.isnan(x).any(axis=1) & (weights > 0)
     if not whole.any():
         return None
@@ -331,6 +343,11 @@ def quantiles_of(
     below = np.cumsum(weights[order], dtype=np.float64)
     below = (below - 0.5 * weights[order]) / below[-1]
     return {"shares": _LEVELS.tolist(), "values": np.interp(_LEVELS, below, scores[order]).astype(np.float64).tolist()}
+
+
+def scored(mixture: jaxgmm.Mixture) -> jaxgmm.Mixture:
+    """The clusters alone, where there is noise behind them."""
+    return mixture if mixture.noise_component is None else mixture.take(np.arange(mixture.n_clusters))
 
 
 def extend(

@@ -137,7 +137,7 @@ class FitCommand:
             applying.drawn_with(self.seed),
             x,
             ks,
-            self.made_of(forms),
+            self.made_of(forms, x.shape[1]),
             criterion=self.criterion,
             objective=OBJECTIVES[self.objective],
             weights=weights,
@@ -198,9 +198,9 @@ class FitCommand:
         _known("--effort", [self.effort], _STARTS)
         return ks, forms
 
-    def made_of(self, forms: list[str]) -> list[Any]:
+    def made_of(self, forms: list[str], n_columns: int) -> list[Any]:
         """What components may be, with noise behind them if that was asked for."""
-        return [jaxgmm.with_noise(form) for form in forms] if self.noise_component else list(forms)
+        return [jaxgmm.with_noise(form) for form in forms_of(forms, n_columns)] if self.noise_component else list(forms)
 
     def starts(self, by_effort: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """How many starts each candidate gets."""

@@ -71,7 +71,7 @@ class GroupedCommand:
                 applying.drawn_with(self.fit.seed),
                 sets,
                 ks,
-                self.fit.made_of(forms),
+                self.fit.made_of(forms, len(rows.columns)),
                 criterion=self.fit.criterion,
                 objective=OBJECTIVES[self.fit.objective],
                 weights=shares,

@@ -137,5 +137,6 @@ def _least(shape: Factor, floor: Float[Array, " d"], alive: Bool[Array, "*b"], s
         middle = jnp.max(unit)
         return middle / jnp.min(shape.spectrum(unit / middle), axis=-1) * middle
 
-    below = alive & ~shape.above(floor / square)
+    # Of rows that are all in one place it is 0 but for rounding, of either sign.
+    below = alive & ~shape.above(floor / jnp.maximum(square, jnp.finfo(floor.dtype).tiny))
     return jax.lax.cond(linalg.any_lane(jnp.any(below)), found, lambda: jnp.zeros(alive.shape, floor.dtype))

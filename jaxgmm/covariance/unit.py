@@ -103,6 +103,8 @@ class UnitTril(Unit, Tril):
             tiny = jnp.finfo(scatter.dtype).tiny
             unit = jnp.sqrt(jnp.maximum(floor, math.sqrt(tiny)))
             values, vectors = linalg.eigh(scatter / unit[:, None] / unit)
+            # What is less is rounding of the largest, and roots of these would not be found again.
+            values = jnp.maximum(values, linalg.least_share(scatter.dtype, d) * values[:, -1:])
             levels = _levels(jnp.log(jnp.maximum(values, tiny)), -2 * jnp.sum(jnp.log(unit)))
             root = unit[:, None] * vectors * jnp.exp(levels / 2)[:, None, :]
             return jnp.where(held[:, None, None], linalg.lower_factor(root), best.scale_tril)
@@ -113,7 +115,7 @@ class UnitTril(Unit, Tril):
 
 def _geometric_mean(values: Float[Array, "*b d"]) -> Float[Array, "*b"]:
     # Of numbers near 1, so that their logarithms have all the digits.
-    middle = jnp.mean(values, axis=-1, keepdims=True)
+    middle = jnp.exp(jnp.mean(jnp.log(values), axis=-1, keepdims=True))
     return middle[..., 0] * jnp.exp(jnp.mean(jnp.log(values / middle), axis=-1))
 
 

@@ -79,7 +79,8 @@ class WithNoise(Family):
         extent: Float[Array, " d"] | None = None,
     ) -> "WithNoise":
         widths = usual_sides(scale) if extent is None else jnp.maximum(extent, usual_sides(scale))
-        widths = widths if volume is None else of_volume(widths, jnp.asarray(volume, scale.dtype))
+        # Its logarithm, as of many columns it may be a number that the dtype does not have.
+        widths = widths if volume is None else of_volume(widths, jnp.asarray(math.log(volume), scale.dtype))
         return cls(components.blank(n_components, center, scale), center, widths)
 
     @property
@@ -236,9 +237,9 @@ def usual_sides(scale: Float[Array, " d"]) -> Float[Array, " d"]:
     return _SIDES * scale
 
 
-def of_volume(widths: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " d"]:
-    """In proportion to these widths, such that their product is the volume."""
-    return widths * jnp.exp((jnp.log(volume) - jnp.sum(jnp.log(widths))) / widths.size)
+def of_volume(widths: Float[Array, " d"], log_volume: Float[Array, ""]) -> Float[Array, " d"]:
+    """In proportion to these widths, such that their product has this logarithm."""
+    return widths * jnp.exp((log_volume - jnp.sum(jnp.log(widths))) / widths.size)
 
 
 def _static_volume(volume: Any) -> float:

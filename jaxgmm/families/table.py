@@ -41,10 +41,15 @@ def form_of(form: Any) -> Form:
     """The form that is meant: one, or the name of a covariance structure of Gaussians.
 
     Raises:
-        ValueError: a name that is not known.
+        ValueError: a name that is not known, or stands for several.
         TypeError: something else.
     """
     if isinstance(form, str):
+        if form == ALL_MODELS:
+            raise ValueError(
+                f"form is {form!r}, which stands for {len(LETTERS)} of them, and this takes a single one; expected one "
+                "such as 'VVE'. select, select_many and the command line take it for all."
+            )
         return Gaussian.form(known_as(form, "form"))
     if isinstance(form, Form):
         return form

@@ -32,7 +32,8 @@ class Coordinates:
         """With this mixture as origin."""
         information = information_of(mixture, jnp.ones_like(mixture.log_weights))
         unit = jax.tree.map(lambda leaf: 1 / jnp.sqrt(jnp.where(leaf > 0, leaf, 1)), information)
-        present = mixture.log_weights > -jnp.inf
+        # What is not a number is there, and says so.
+        present = mixture.log_weights != -jnp.inf
         free = mixture.unconstrain()
         return cls(dataclasses.replace(free, coordinates=_finite(free.coordinates, present)), unit, present)
 

@@ -196,6 +196,11 @@ def floor_units(floor: Float[Array, " d"], variance: Float[Array, "*batch d"]) -
     return jnp.sqrt(jnp.maximum(jnp.maximum(floor, _ROUNDING_UNITS * info.eps * variance), info.tiny))
 
 
+def least_share(dtype: Any, d: int) -> float:
+    """Of the largest variance in any direction of d, what is above a few roundings of the variance of each column."""
+    return float(_ROUNDING_UNITS * d * jnp.finfo(dtype).eps)
+
+
 def above_floor(covariance: Float[Array, "*batch d d"], floor: Float[Array, " d"]) -> Bool[Array, "*batch"]:
     """Which covariances are above diag(floor), in every direction."""
     unit = floor_units(floor, jnp.diagonal(covariance, axis1=-2, axis2=-1))

@@ -151,7 +151,10 @@ def _init(
 
 def seedable(columns: Columns, form: Form, n_components: int) -> Columns:
     """The columns as seedings of so many clusters take them: rows of known noise are of none of these."""
-    if not form.n_background or columns.labels is None:
+    if not form.n_background:
+        return columns
+    columns = dataclasses.replace(columns, before_noise=True)
+    if columns.labels is None:
         return columns
     classes = None if columns.classes is None else columns.classes[:n_components]
     noise = _is_noise(columns.labels, columns.classes, n_components)
@@ -251,7 +254,7 @@ def from_labels(
 ) -> Mixture:
     """The mixture in which row i belongs to the component `labels[i]`, of those that are present.
 
-    Of a form with noise, this has a share in every row, and all of rows that are known to be noise.
+    Of a form with noise, this has a share in every row, and all of rows of none of these, which have the next label.
     """
     size = present.size
     if form.n_background and columns.labels is not None:

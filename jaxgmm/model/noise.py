@@ -75,5 +75,5 @@ def with_noise(mixture: Any, volume: Any = None, *, scale: Any = None, weight: A
     if scale is None:
         scale = jnp.sqrt(geometry.variances(mixture))
     log_weights = jnp.append(mixture.log_weights + jnp.log1p(-weight), jnp.log(weight))
-    widths = usual_sides(scale) if volume is None else of_volume(scale, volume)
+    widths = usual_sides(scale) if volume is None else of_volume(scale, jnp.log(volume))
     return Mixture(log_weights, WithNoise(mixture.components, geometry.mean(mixture), widths))

@@ -38,6 +38,11 @@ def from_parameters(weights: Any, means: Any, covariances: Any, form: Any = "ful
     (2, 2, 2)
     """
     made_of = form_of(form)
+    if made_of.n_background:
+        raise NotImplementedError(
+            f"from_parameters makes Gaussian components, and form is {made_of}; write "
+            "jaxgmm.with_noise(jaxgmm.from_parameters(...)) of the form without noise."
+        )
     if made_of.family is not Gaussian:
         raise NotImplementedError(
             f"from_parameters makes Gaussian components, and form is {made_of}; make a Mixture of log-weights and "

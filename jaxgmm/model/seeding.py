@@ -27,7 +27,8 @@ class Columns:
 
     Fields: `z` (n, d), standardised rows; `weights` (n,), of largest 1; `center` and `scale` (d,), of each column, in
     the units of the data: the mean, in which rows far out count less, and what `scale_of` gives; `labels` (n,) and
-    `seen` (n, d), `classes` and `shards`, as in `Evidence`; what is not seen is 0 in `z`.
+    `seen` (n, d), `classes` and `shards`, as in `Evidence`; what is not seen is 0 in `z`; `before_noise`, whether rows
+    that are far from all components may be of none.
     """
 
     z: Leaf
@@ -38,12 +39,16 @@ class Columns:
     seen: Leaf | None = None
     classes: tuple[int, ...] | None = static(default=None)
     shards: Shards | None = static(default=None)
+    before_noise: bool = static(default=False)
 
 
 _Coordinates = Callable[[Columns], Float[Array, "n d"]]
 _LloydState = tuple[Array, Array, Array]
 # Rows further out than so many scales count no more in a mean and in products than those that are so far out.
 _FAR = 10.0
+# Where there is noise, a row further than so many scales from all centers, in each column on average, says no more than
+# there are such rows, and from so many on it is of none of the components.
+_NEAR, _OUTSIDE = 3.0, 10.0
 _LLOYD_ITERATIONS = 300
 _LLOYD_TOLERANCE = 1e-4
 
@@ -137,7 +142,7 @@ class Seedings:
 
     Fields: `coordinates`, an array (n, d) for each kind of them; `seen`, as many, which of these are known, or None;
     `weights` (n,); `present` (k,); `known` (n,) and `classes`, labels and classes as in `Evidence`, and `shards`;
-    `methods`.
+    `before_noise`, as in `Columns`; `methods`.
     """
 
     coordinates: dict[_Coordinates, Array]
@@ -148,6 +153,7 @@ class Seedings:
     methods: tuple[Seeding, ...] = static()
     classes: tuple[int, ...] | None = static(default=None)
     shards: Shards | None = static(default=None)
+    before_noise: bool = static(default=False)
 
     @classmethod
     def of(cls, methods: Sequence[Seeding], columns: Columns, present: Bool[Array, " k"]) -> "Seedings":
@@ -161,10 +167,14 @@ class Seedings:
         if columns.seen is not None:
             everywhere = jnp.ones_like(columns.seen)
             seen = {kind: everywhere if kind is whitened else columns.seen for kind in kinds}
-        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), columns.classes, columns.shards)
+        beside = columns.classes, columns.shards, columns.before_noise
+        return cls(coordinates, seen, columns.weights, present, known, tuple(methods), *beside)
 
     def labels(self, key: jax.Array, which: int | Int[Array, ""]) -> Int[Array, " n"]:
-        """The component of each row, by the method at that place; that of a row with a label is known."""
+        """The component of each row, by the method at that place; that of a row with a label is known.
+
+        One more than there are components for a row that is far from all, where there is noise.
+        """
         found = self._found(key, which)
         # Rows of a class are among its components already.
         return found if self.known is None or self.classes else jnp.where(self.known < 0, found, self.known)
@@ -191,6 +201,7 @@ class Seedings:
         z = chosen([self.coordinates[method.coordinates] for method in self.methods])
         seen = None if self.seen is None else chosen([self.seen[method.coordinates] for method in self.methods])
         rows = Evidence(z, self.weights, self.known, seen, classes=self.classes, shards=self.shards)
+        near, outside = (z.shape[1] * reach**2 if self.before_noise else None for reach in (_NEAR, _OUTSIDE))
         distinct = chosen([method.distinct for method in self.methods])
         merges = chosen([method.hierarchical for method in self.methods])
 
@@ -198,10 +209,15 @@ class Seedings:
             # Who asks for no such seeding does not load it.
             from jaxgmm.model import agglomeration
 
-            return agglomeration.centers(key, rows, self.present)
+            if not self.before_noise:
+                return agglomeration.centers(key, rows, self.present)
+            inside = jnp.sum(rows.x**2, axis=1) < z.shape[1] * (2 * _NEAR) ** 2
+            return agglomeration.centers(
+                key, dataclasses.replace(rows, weights=jnp.where(inside, rows.weights, 0)), self.present
+            )
 
         def spread() -> Float[Array, "k d"]:
-            return _spread(key, rows, self.present.size, distinct)
+            return _spread(key, rows, self.present.size, distinct, near)
 
         if isinstance(merges, bool):
             centers = merged() if merges else spread()
@@ -209,8 +225,8 @@ class Seedings:
             centers = jax.lax.cond(merges, merged, spread)
         moves = chosen([method.lloyd for method in self.methods])
         if moves is not False:
-            centers = _lloyd(rows, centers, self.present, moves)
-        labels = _nearest(centers, self.present, rows)
+            centers = _lloyd(rows, centers, self.present, moves, near)
+        labels = _nearest(centers, self.present, rows, outside)
         return labels if random is False else jnp.where(random, anywhere(), labels)
 
 
@@ -223,20 +239,29 @@ def _with_a_component(classes: tuple[int, ...], present: Bool[Array, " k"]) -> B
     return jnp.zeros((max(classes) + 1,), bool).at[np.array(classes)].max(present)
 
 
-def _nearest(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " n"]:
+def _nearest(
+    centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence, limit: float | None
+) -> Int[Array, " n"]:
     size = block_size_for(rows.n_here, centers.size)
     looked_at = dataclasses.replace(rows, weights=None, labels=rows.labels if rows.classes else None)  # type: ignore[arg-type]
     return map_rows(
-        lambda given, rows: _assign(given[0], given[1], rows), (centers, present), looked_at, size, rows.shards
+        lambda given, rows: _assign(given[0], given[1], rows, limit), (centers, present), looked_at, size, rows.shards
     )
 
 
-def _assign(centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence) -> Int[Array, " b"]:
-    """The nearest center of those that are present, and that a row may be of where classes have several."""
+def _assign(
+    centers: Float[Array, "k d"], present: Bool[Array, " k"], rows: Evidence, limit: float | None
+) -> Int[Array, " b"]:
+    """The nearest center of those that are present, and that a row may be of where classes have several.
+
+    One more than there are for a row whose squared distance from all is above the limit, if there is one.
+    """
     allowed = present[:, None]
     if rows.classes and (possible := rows.possible(present.size)) is not None:
         allowed = allowed & possible
-    return jnp.argmin(jnp.where(allowed, _squared_distance(centers, rows.x, rows.seen), jnp.inf), axis=0)
+    distance = jnp.where(allowed, _squared_distance(centers, rows.x, rows.seen), jnp.inf)
+    nearest = jnp.argmin(distance, axis=0)
+    return nearest if limit is None else jnp.where(jnp.min(distance, axis=0) > limit, present.size, nearest)
 
 
 def _squared_distance(
@@ -253,29 +278,34 @@ def _n_candidates(n_components: int) -> int:
     return 2 + int(math.log(n_components))
 
 
-def _spread(key: jax.Array, rows: Evidence, n_components: int, distinct: bool | Bool[Array, ""]) -> Float[Array, "k d"]:
+def _spread(
+    key: jax.Array, rows: Evidence, n_components: int, distinct: bool | Bool[Array, ""], limit: float | None
+) -> Float[Array, "k d"]:
     """Rows drawn one after the other in proportion to weight times squared distance to those drawn before.
 
     Of several draws the one that leaves the smallest total cost is taken. Once every row is at a center, the draw is in
     proportion to weight alone. If they are only to be `distinct`, all distances are alike and the first draw is taken.
     A component that rows are known to be of has their mean, and is there from the start. That of a class with several
-    is drawn among the rows of its class.
+    is drawn among the rows of its class. No squared distance counts for more than the limit, if there is one.
     """
     shares = jax.random.uniform(key, (n_components, _n_candidates(n_components)), rows.x.dtype)
 
     def of_device(given: tuple[Array, Any], rows: Evidence) -> tuple[Float[Array, "k d"], tuple[()]]:
-        return _spread_at(*given, rows), ()
+        return _spread_at(*given, rows, limit), ()
 
     return shards.on_each(rows.shards, of_device, (shares, distinct), rows)[0]
 
 
-def _spread_at(shares: Float[Array, "k c"], distinct: bool | Bool[Array, ""], rows: Evidence) -> Float[Array, "k d"]:
+def _spread_at(
+    shares: Float[Array, "k c"], distinct: bool | Bool[Array, ""], rows: Evidence, limit: float | None
+) -> Float[Array, "k d"]:
     """`_spread` by draws at these shares of all that may be drawn; inside of `on_each`."""
     z, weights, lie = rows.x, rows.weights, rows.shards
     n_components = shares.shape[0]
 
     def to(centers: Float[Array, "c d"]) -> Float[Array, "c n"]:
         distance = _squared_distance(centers, z, rows.seen)
+        distance = distance if limit is None else jnp.minimum(distance, limit)
         return jnp.where(distinct & (distance > 0), 1, distance)
 
     def step(cost: Float[Array, " n"], drawn: tuple[Array, ...]) -> tuple[Float[Array, " n"], Float[Array, " d"]]:
@@ -329,16 +359,23 @@ def _ratio(
 
 
 def _lloyd(
-    rows: Evidence, centers: Float[Array, "k d"], present: Bool[Array, " k"], moves: bool | Bool[Array, ""]
+    rows: Evidence,
+    centers: Float[Array, "k d"],
+    present: Bool[Array, " k"],
+    moves: bool | Bool[Array, ""],
+    limit: float | None,
 ) -> Float[Array, "k d"]:
-    """The centers after Lloyd's algorithm, if it `moves` them; a row of a component that is known stays there."""
+    """The centers after Lloyd's algorithm, if it `moves` them; a row of a component that is known stays there.
+
+    Rows at squared distances above the limit, if there is one, move none.
+    """
     dtype = centers.dtype
     blocks = rows.in_blocks(block_size_for(rows.n_here, centers.size))
 
     def sums(centers: Float[Array, "k d"]) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
         def block(given: tuple[Array, Array], rows: Evidence) -> tuple[Float[Array, "k _"], Float[Array, "k d"]]:
             centers, present = given
-            nearest = _assign(centers, present, rows)
+            nearest = _assign(centers, present, rows, limit)
             if rows.labels is not None and not rows.classes:
                 nearest = jnp.where(rows.labels < 0, nearest, rows.labels)
             assigned = jax.nn.one_hot(nearest, present.size, dtype=dtype) * rows.weights[:, None]

@@ -139,10 +139,17 @@ class CompiledMixture:
 
         def start() -> np.ndarray:
             # What scikit-learn has no seeding for, or none by that name, is left to the library's own.
-            if in_part or self.init_params not in self._seedings:
+            before_noise = self._volume is not None
+            if in_part or before_noise or self.init_params not in self._seedings:
                 with jax.enable_x64(X.dtype == np.float64):
                     key = jax.random.key(random.randint(np.iinfo(np.int32).max))
-                    seeds = seeds_of(key, rows, n_components=self.n_components, method=self.init_params)
+                    seeds = seeds_of(
+                        key,
+                        rows,
+                        n_components=self.n_components,
+                        method=self.init_params,
+                        before_noise=before_noise,
+                    )
                     return np.asarray(seeds, np.int32)
             # An absent row would still decide on what scale scikit-learn's k-means is done.
             there = weights > 0

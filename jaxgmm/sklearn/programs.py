@@ -162,12 +162,16 @@ def least_variance(dtype: Any) -> float:
 
 
 @program(
-    static=("n_components", "method"),
+    static=("n_components", "method", "before_noise"),
     work=lambda key, rows, n_components, **options: 5 * n_components * rows.x.size,
 )
-def seeds_of(key: jax.Array, rows: Evidence, *, n_components: int, method: str) -> Int[Array, " n"]:
-    """The component that each row starts in, by the library's own seedings, which take rows that are known in part."""
-    return SEEDINGS[method](key, standard(rows)[1], jnp.ones(n_components, bool))
+def seeds_of(key: jax.Array, rows: Evidence, *, n_components: int, method: str, before_noise: bool) -> Int[Array, " n"]:
+    """The component that each row starts in, by the library's own seedings, which take rows that are known in part.
+
+    With `before_noise`, n_components for a row that is far from all.
+    """
+    columns = dataclasses.replace(standard(rows)[1], before_noise=before_noise)
+    return SEEDINGS[method](key, columns, jnp.ones(n_components, bool))
 
 
 @program(
@@ -201,11 +205,12 @@ def run_em(
         form = WithNoise.form(form)
         if start.box is None:
             usual = jnp.maximum(extent_of(columns), usual_sides(columns.scale))
-            widths = jnp.where(volume > 0, of_volume(usual, jnp.where(volume > 0, volume, 1)), usual)
+            widths = jnp.where(volume > 0, of_volume(usual, jnp.log(jnp.where(volume > 0, volume, 1))), usual)
             start = dataclasses.replace(start, box=jnp.stack([columns.center, widths]))
     if seeds is not None:
         shares = jax.nn.one_hot(seeds, n_components, dtype=dtype) if seeds.ndim == 1 else seeds
-        shares = before_noise(shares) if volume is not None else shares
+        if volume is not None:
+            shares = before_noise(shares, seeds == n_components if seeds.ndim == 1 else None)
         seeded = from_shares(rows, columns, shares, floor, objective, form=form)
         counts = linalg.einsum("n,nk->k", rows.weights, shares)
         start = start.filled(Parameters.of(seeded, objective.certainty(seeded, counts)))
