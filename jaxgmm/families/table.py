@@ -9,6 +9,7 @@ from jaxgmm.ground import checks
 
 ALL_MODELS = "mclust"
 """What stands for all structures of volume, shape and orientation."""
+_SEVERAL = {ALL_MODELS: len(LETTERS)}
 
 
 def forms_of(given: Any, n_columns: int) -> list[Form | str]:
@@ -45,10 +46,10 @@ def form_of(form: Any) -> Form:
         TypeError: something else.
     """
     if isinstance(form, str):
-        if form == ALL_MODELS:
+        if form in _SEVERAL:
             raise ValueError(
-                f"form is {form!r}, which stands for {len(LETTERS)} of them, and this takes a single one; expected one "
-                "such as 'VVE'. select, select_many and the command line take it for all."
+                f"form is {form!r}, which stands for {_SEVERAL[form]} of them, and this takes a single one; expected "
+                "one such as 'VVE'. select, select_many and the command line take it for all."
             )
         return Gaussian.form(known_as(form, "form"))
     if isinstance(form, Form):
