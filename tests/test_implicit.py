@@ -10,7 +10,7 @@ import pytest
 import jaxgmm
 from jaxgmm.fitting.implicit import _at_rest
 
-from cases import CASES, FEW
+from cases import CASES, FEW, VARIED
 from tolerance import assert_close, dtype
 
 KEY = jax.random.key(5)
@@ -47,6 +47,7 @@ def both_ways(case, x, weights, ways):
 
 
 @pytest.mark.skipif(dtype() is not np.float64, reason="finite differences need float64")
+@pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_derivative_of_a_fit_agrees_with_refits(case):
     x, weights = jnp.asarray(case.data(200)), jnp.linspace(0.5, 1.5, 200)
     dx, dw = jax.random.normal(KEY, x.shape), jax.random.normal(jax.random.key(1), weights.shape)
