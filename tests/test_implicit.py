@@ -176,11 +176,10 @@ def test_where_there_is_no_derivative():
     assert np.all(np.isnan(share))
 
 
-@pytest.mark.parametrize("form", ["full", "VVE", "lowrank-1"])
-def test_where_rest_is_far_nothing_is_known(form):
+def test_where_rest_is_far_nothing_is_known():
     """Of no parameter, forward or in reverse: a derivative of 0 would be an answer."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)))
-    rows, start = jaxgmm.rows(x), jaxgmm.init(KEY, x, 2, form)
+    rows, start = jaxgmm.rows(x), jaxgmm.init(KEY, x, 2, "diag")
     # What Newton's steps end at where they lead too far.
     lost = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), start)
 
