@@ -137,7 +137,7 @@ class FitCommand:
             applying.drawn_with(self.seed),
             x,
             ks,
-            self.made_of(forms, x.shape[1]),
+            self.made_of(forms, len(rows.columns)),
             criterion=self.criterion,
             objective=OBJECTIVES[self.objective],
             weights=weights,
