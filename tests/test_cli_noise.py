@@ -1,12 +1,16 @@
 """A noise component on the command line."""
 
+import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
 import jaxgmm
+from jaxgmm.cli.applying import quantiles_of
 
 from tolerance import dtype
 
@@ -67,6 +71,13 @@ def test_rows_far_out_are_anomalies(run, table):
         assert scored["anomaly"].mean() < 0.5
     clusters = jaxgmm.load("m.npz").take([0, 1])
     np.testing.assert_allclose(scored["log_density"][:-1], clusters.log_prob(scored[["a", "b"]].to_numpy()[:-1]))
+
+
+def test_noise_alone_has_a_density_too(run, table):
+    clusters = jaxgmm.from_parameters([1.0], [[0.0, 0.0]], [1.0], "spherical")
+    noise = dataclasses.replace(jaxgmm.with_noise(clusters, 100.0), log_weights=np.array([-np.inf, 0.0]))
+    x = table[["a", "b"]].to_numpy()
+    assert quantiles_of(jax.tree.map(jnp.asarray, noise), x, np.ones(len(x)), None)["values"][0] == -np.log(100.0)
 
 
 def test_all_models_before_noise(run, table, monkeypatch):

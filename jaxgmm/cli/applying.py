@@ -88,11 +88,6 @@ class Loaded:
             return pd.Series(labels, dtype="Int64").where(places >= 0, pd.NA)
         return pd.Series(pd.Categorical.from_codes(places, self.component_names))
 
-    @property
-    def scored(self) -> jaxgmm.Mixture:
-        """What rows are more or less likely of: the clusters, as noise has the same density everywhere."""
-        return scored(self.mixture)
-
     def threshold(self, quantile: float) -> float:
         """The log-density that this share of the rows it was fitted to lie below."""
         known = self.metadata.get("log_density_quantiles")
@@ -239,7 +234,7 @@ def score(
     if quantile is not None and not 0 <= quantile <= 1:
         raise Problem(f"--quantile is {quantile:g}; expected a share of rows, from 0 to 1.", 2)
     share = 0.01 if quantile is None else quantile
-    mixture = model.scored
+    mixture = scored(model.mixture)
     limit = model.threshold(share) if threshold is None else threshold
     summary: dict[str, Any] = {"threshold": limit, "quantile": share if threshold is None else None}
     summary |= {"rows": 0, "rows_missing": 0, "rows_incomplete": 0, "rows_not_compared": 0}
@@ -346,8 +341,13 @@ def quantiles_of(
 
 
 def scored(mixture: jaxgmm.Mixture) -> jaxgmm.Mixture:
-    """The clusters alone, where there is noise behind them."""
-    return mixture if mixture.noise_component is None else mixture.take(np.arange(mixture.n_clusters))
+    """What rows are more or less likely of: the clusters, as noise has the same density everywhere.
+
+    Where no cluster has weight, the mixture as it is.
+    """
+    if mixture.noise_component is None or not np.any(np.asarray(mixture.weights)[: mixture.n_clusters] > 0):
+        return mixture
+    return mixture.take(np.arange(mixture.n_clusters))
 
 
 def extend(
