@@ -20,11 +20,23 @@ if TYPE_CHECKING:
     from jaxgmm.divergences.estimates import Estimate, kl_divergence
     from jaxgmm.divergences.l2 import l2_distance
     from jaxgmm.divergences.wasserstein import Transport, bures_distance, mixture_wasserstein
+    from jaxgmm.families.bernoulli import Bernoulli
+    from jaxgmm.families.beta import Beta
+    from jaxgmm.families.categorical import Categorical
     from jaxgmm.families.conjugate import NormalWishart
+    from jaxgmm.families.exponential import Exponential
     from jaxgmm.families.family import Family, Form
+    from jaxgmm.families.gamma import Gamma
     from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.families.log_normal import LogNormal
+    from jaxgmm.families.multinomial import Multinomial
+    from jaxgmm.families.negative_binomial import NegativeBinomial
     from jaxgmm.families.noise import WithNoise
+    from jaxgmm.families.poisson import Poisson
+    from jaxgmm.families.product import Product
+    from jaxgmm.families.pseudo import ProductPrior, PseudoRows
     from jaxgmm.families.student_t import StudentT
+    from jaxgmm.families.von_mises import VonMises
     from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
     from jaxgmm.fitting.gradient import GradientResult, GradientState, fit_gradient, negative_log_likelihood
@@ -71,38 +83,50 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batches",
+    "Bernoulli",
+    "Beta",
     "Bootstrap",
     "Bounded",
     "Bounds",
     "Candidate",
+    "Categorical",
     "ComponentSelection",
     "Credible",
     "Dirichlet",
     "Each",
     "Estimate",
     "Evidence",
+    "Exponential",
     "Family",
     "FitError",
     "FitResult",
     "Form",
     "Free",
     "Frozen",
+    "Gamma",
     "Gaussian",
     "GradientResult",
     "GradientState",
     "LikelihoodRatioTest",
     "LoadError",
+    "LogNormal",
     "LowRank",
     "Mixture",
+    "Multinomial",
+    "NegativeBinomial",
     "NormalWishart",
     "Objective",
     "Online",
     "OwnAxes",
     "Parameters",
     "PassedOver",
+    "Poisson",
     "Posterior",
     "Prior",
+    "Product",
+    "ProductPrior",
     "Projection",
+    "PseudoRows",
     "Restarts",
     "Scale",
     "Scales",
@@ -125,6 +149,7 @@ __all__ = [
     "UnitTril",
     "Variational",
     "Volumes",
+    "VonMises",
     "WithNoise",
     "adjusted_rand_index",
     "aic",
@@ -182,38 +207,50 @@ __all__ = [
 
 _PLACES = {
     "Batches": "ground.batches",
+    "Bernoulli": "families.bernoulli",
+    "Beta": "families.beta",
     "Bootstrap": "selection.uncertainty",
     "Bounded": "model.bounded",
     "Bounds": "divergences.bounds",
     "Candidate": "selection.candidates",
+    "Categorical": "families.categorical",
     "ComponentSelection": "selection.components",
     "Credible": "selection.credible",
     "Dirichlet": "model.proportions",
     "Each": "covariance.structure",
     "Estimate": "divergences.estimates",
     "Evidence": "ground.rows",
+    "Exponential": "families.exponential",
     "Family": "families.family",
     "FitError": "fitting.result",
     "FitResult": "fitting.result",
     "Form": "families.family",
     "Free": "model.free",
     "Frozen": "model.frozen",
+    "Gamma": "families.gamma",
     "Gaussian": "families.gaussian",
     "GradientResult": "fitting.gradient",
     "GradientState": "fitting.gradient",
     "LikelihoodRatioTest": "selection.bootstrap",
     "LoadError": "ground.archive",
+    "LogNormal": "families.log_normal",
     "LowRank": "covariance.low_rank",
     "Mixture": "model.mixture",
+    "Multinomial": "families.multinomial",
+    "NegativeBinomial": "families.negative_binomial",
     "NormalWishart": "families.conjugate",
     "Objective": "model.objective",
     "Online": "fitting.online",
     "OwnAxes": "covariance.oriented",
     "Parameters": "selection.uncertainty",
     "PassedOver": "selection.candidates",
+    "Poisson": "families.poisson",
     "Posterior": "model.objective",
     "Prior": "model.objective",
+    "Product": "families.product",
+    "ProductPrior": "families.pseudo",
     "Projection": "model.projection",
+    "PseudoRows": "families.pseudo",
     "Restarts": "selection.restarts",
     "Scale": "covariance.scale",
     "Scales": "covariance.scales",
@@ -236,6 +273,7 @@ _PLACES = {
     "UnitTril": "covariance.unit",
     "Variational": "model.objective",
     "Volumes": "covariance.apart",
+    "VonMises": "families.von_mises",
     "WithNoise": "families.noise",
     "adjusted_rand_index": "selection.agreement",
     "aic": "selection.criteria",

@@ -11,8 +11,6 @@ import numpy as np
 
 import jaxgmm
 
-from poisson import Poisson
-
 # A seed by which the rows of all data of cases are shuffled: no law may depend on their order (`make test-perturbed`).
 SHUFFLED = os.environ.get("ROWS_SHUFFLED")
 
@@ -122,7 +120,7 @@ def _with_noise() -> jaxgmm.Mixture:
 
 def _poisson() -> jaxgmm.Mixture:
     rates = jnp.array([[2.0, 9.0], [14.0, 3.0], [20.0, 18.0]])
-    return jaxgmm.Mixture(jnp.log(jnp.array(WEIGHTS)), Poisson(rates))
+    return jaxgmm.Mixture(jnp.log(jnp.array(WEIGHTS)), jaxgmm.Poisson(rates))
 
 
 def _student_t(covariance: str = "full") -> jaxgmm.Mixture:
@@ -152,7 +150,8 @@ STUDENTS = [
 THIN = Case("lowrank-1-spherical", _thin, {"form": "lowrank-1-spherical"})
 # Of every part that covariances are composed of, one; all compositions have laws in a place of their own.
 COMPOSED = [_gaussian(name, PARSIMONIOUS[name]) for name in ("VEE", "EVV", "VEV", "EVE")]
-CASES = [*GAUSSIANS, *COMPOSED, THIN, STUDENTS[0], Case("poisson", _poisson, {"form": Poisson.form()}, integer=True)]
+POISSON = Case("poisson", _poisson, {"form": jaxgmm.Poisson.form()}, integer=True)
+CASES = [*GAUSSIANS, *COMPOSED, THIN, STUDENTS[0], POISSON]
 # Three clusters before a fourth component that is none, which has a place in the laws and tests of its own.
 WITH_NOISE = Case("with noise", _with_noise, {"form": jaxgmm.with_noise("full", volume=400.0)})
 # Of two families: what is the same for all structures is tried on these.
@@ -165,3 +164,97 @@ VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-sphe
 def repetitions(n):
     """How often each of n rows is there, some of them not at all: n rows again, so that both ways are one program."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n))
+
+
+def _a(*values) -> jax.Array:
+    return jnp.asarray(np.array(values, float))
+
+
+def _logits(*values) -> jax.Array:
+    return jnp.asarray(np.log(values) - np.log1p(-np.array(values)))
+
+
+def _log_normal() -> jaxgmm.LogNormal:
+    roots = np.linalg.cholesky(np.array([[[1, 0.5], [0.5, 2]], [[0.3, 0], [0, 0.2]], [[0.1, 0], [0, 0.1]]]))
+    logs = jaxgmm.Gaussian(_a([0, 0], [2, 1], [-1, 3]), jaxgmm.Each(jaxgmm.Tril(jnp.asarray(roots))))
+    return jaxgmm.LogNormal(logs, _a(1, 1))
+
+
+def _product() -> jaxgmm.Product:
+    gaussian = jaxgmm.Gaussian(_a([0, 0], [4, 3], [-3, 5]), jaxgmm.Each(jaxgmm.Scales(jnp.ones((3, 2)))))
+    shares = jaxgmm.Categorical(jnp.log(_a([[0.7, 0.2, 0.1]], [[0.1, 0.8, 0.1]], [[0.2, 0.1, 0.7]])))
+    return jaxgmm.Product((gaussian, shares, jaxgmm.Poisson(_a([2], [9], [20]))), ((0, 2), (1,), (3,)))
+
+
+_MADE = {
+    "poisson": (lambda: jaxgmm.Poisson(_a([2, 9], [14, 3], [20, 18])), jaxgmm.Poisson.form()),
+    "negative binomial": (
+        lambda: jaxgmm.NegativeBinomial(_a([2, 9], [14, 3], [40, 38]), _a([1, 2], [5, 3], [10, 8])),
+        jaxgmm.NegativeBinomial.form(),
+    ),
+    "bernoulli": (
+        lambda: jaxgmm.Bernoulli(_logits([0.1, 0.9], [0.9, 0.2], [0.5, 0.5])),
+        jaxgmm.Bernoulli.form(),
+    ),
+    "categorical": (
+        lambda: jaxgmm.Categorical(
+            jnp.log(
+                _a(
+                    [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]],
+                    [[0.1, 0.8, 0.1], [0.3, 0.4, 0.3]],
+                    [[0.2, 0.1, 0.7], [0.9, 0.05, 0.05]],
+                )
+            )
+        ),
+        jaxgmm.Categorical.form(3),
+    ),
+    "exponential": (lambda: jaxgmm.Exponential(_a([1, 9], [14, 0.3], [40, 38])), jaxgmm.Exponential.form()),
+    "gamma": (
+        lambda: jaxgmm.Gamma(_a([2, 9], [14, 3], [40, 38]), _a([1, 2], [5, 3], [10, 80])),
+        jaxgmm.Gamma.form(),
+    ),
+    "log-normal": (_log_normal, jaxgmm.LogNormal.form("full")),
+    "beta": (lambda: jaxgmm.Beta(_a([2, 9], [14, 3], [0.7, 0.5]), _a([1, 2], [5, 30], [0.8, 0.6])), jaxgmm.Beta.form()),
+    "von mises": (
+        lambda: jaxgmm.VonMises(_a([2, -1], [-1, 3], [0, 1]), _a([1, 5], [5, 3], [10, 80])),
+        jaxgmm.VonMises.form(),
+    ),
+    "multinomial": (
+        lambda: jaxgmm.Multinomial(jnp.log(_a([0.7, 0.1, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]))),
+        jaxgmm.Multinomial.form(),
+    ),
+    "product": (
+        _product,
+        jaxgmm.Product.form({(0, 2): "diag", 1: jaxgmm.Categorical.form(3), 3: jaxgmm.Poisson.form()}),
+    ),
+}
+
+
+def _of_kind(components) -> jaxgmm.Mixture:
+    return jaxgmm.Mixture(jnp.log(jnp.array(WEIGHTS)), components())
+
+
+class LongRows(Case):
+    """Rows of counts with totals of their own, which a mixture does not draw."""
+
+    def data(self, n: int = N, seed: int = 0) -> jax.Array:
+        random = np.random.default_rng(seed)
+        shares = np.exp(np.asarray(self.mixture().components.log_probabilities, np.float64))
+        labels = random.choice(3, n, p=WEIGHTS)
+        totals = random.integers(20, 60, n)
+        return jnp.asarray(
+            np.array(
+                [
+                    random.multinomial(total, shares[k] / shares[k].sum())
+                    for total, k in zip(totals, labels, strict=True)
+                ],
+                float,
+            )
+        )
+
+
+# Families beside those with a location and a covariance, which have laws in a place of their own.
+KINDS = [
+    (LongRows if name == "multinomial" else Case)(name, functools.partial(_of_kind, components), {"form": form})
+    for name, (components, form) in _MADE.items()
+]

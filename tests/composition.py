@@ -12,14 +12,30 @@ import jax.numpy as jnp
 
 import jaxgmm
 
-from cases import CASES, STUDENTS, WITH_NOISE, Case
+from cases import CASES, KINDS, STUDENTS, WITH_NOISE, Case
 
 KEY = jax.random.key(0)
 N = 40
-OF_EACH_FAMILY = [CASES[0], STUDENTS[0], WITH_NOISE, CASES[-1]]
+
+
+def _product() -> jaxgmm.Mixture:
+    gaussian = jaxgmm.Gaussian(jnp.array([[0.0], [4.0], [-4.0]]), jaxgmm.Each(jaxgmm.Tril(jnp.ones((3, 1, 1)))))
+    names = jaxgmm.Categorical(jnp.log(jnp.array([[[0.7, 0.2, 0.1]], [[0.1, 0.8, 0.1]], [[0.2, 0.1, 0.7]]])))
+    return jaxgmm.Mixture(jnp.log(jnp.array([0.3, 0.3, 0.4])), jaxgmm.Product((gaussian, names), ((0,), (1,))))
+
+
+# Of what a table may hold, a number and a name.
+PRODUCT = Case("product", _product, {"form": jaxgmm.Product.form({0: "full", 1: jaxgmm.Categorical.form(3)})})
+OF_EACH_FAMILY = [CASES[0], STUDENTS[0], WITH_NOISE, CASES[-1], PRODUCT]
 # Those that are left out are made of the same parts.
 _LEFT_OUT = ("tied-diag", "tied-spherical", "EVV", "VEV")
-FORMS = [*(case for case in CASES[:-1] if case.name not in _LEFT_OUT), WITH_NOISE, CASES[-1]]
+_OF_KINDS = ("poisson", "categorical", "multinomial", "von mises")
+FORMS = [
+    *(case for case in CASES[:-1] if case.name not in _LEFT_OUT),
+    WITH_NOISE,
+    *(case for case in KINDS if case.name in _OF_KINDS),
+    PRODUCT,
+]
 SHORT: dict[str, Any] = {"n_restarts": 1, "max_iter": 2}
 BRIEF: dict[str, Any] = {**SHORT, "n_finalists": 1, "history_size": 4}
 
@@ -143,7 +159,7 @@ OF_MIXTURES: dict[str, Callable[[Case, Any], Any]] = {
     "unconstrain": traced(lambda mixture, rows: mixture.unconstrain().constrain()),
     "marginal": traced(lambda mixture, rows: mixture.marginal([1])),
     "condition": traced(lambda mixture, rows: mixture.condition([0], jnp.ones(1))),
-    "affine": traced(lambda mixture, rows: mixture.affine(jnp.array([[1.0, 1.0]]))),
+    "affine": traced(lambda mixture, rows: mixture.affine(jnp.ones((1, mixture.n_columns)))),
     "projection": traced(lambda mixture, rows: jaxgmm.projection(mixture, 1)),
     "product": traced(lambda mixture, rows: jaxgmm.product(mixture, mixture)),
     "kl_divergence": traced(lambda mixture, rows: jaxgmm.kl_divergence(KEY, mixture, mixture, 10)),

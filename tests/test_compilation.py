@@ -17,9 +17,10 @@ def data(seed):
     return np.random.default_rng(seed).normal(size=(120, 2)) + 5
 
 
-def everything(seed, options):
+def everything(seed, options, integer=False):
     """Each public entry point once, with values that all depend on the seed."""
-    x, weights, key = data(seed), np.random.default_rng(seed).uniform(1, 2, 120), jax.random.key(seed)
+    x = np.round(np.abs(data(seed))) if integer else data(seed)
+    weights, key = np.random.default_rng(seed).uniform(1, 2, 120), jax.random.key(seed)
     positive = 1 + seed
     mixture = jaxgmm.init(key, x, 3, weights=weights, regularization=1e-6 * positive, **options)
     outputs = [
@@ -43,9 +44,9 @@ def everything(seed, options):
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_second_call_compiles_nothing(case):
     with counted() as first:
-        everything(0, case.options)
+        everything(0, case.options, case.integer)
     with counted() as second:
-        everything(1, case.options)
+        everything(1, case.options, case.integer)
     assert len(first) > 0
     assert second == []
 

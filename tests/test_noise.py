@@ -512,7 +512,7 @@ def test_arguments():
         jaxgmm.with_noise(3)
     with pytest.raises(TypeError, match=r"Write jaxgmm.with_noise\('full'\)"):
         jaxgmm.WithNoise.form("full")
-    from poisson import Poisson
+    from jaxgmm import Poisson
 
     for counts in (Poisson.form(), jaxgmm.Mixture(jnp.zeros(1), Poisson(jnp.ones((1, 2))))):
         with pytest.raises(NotImplementedError, match="Poisson components are of rows that hold counts"):

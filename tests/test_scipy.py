@@ -6,9 +6,9 @@ import pytest
 from scipy.special import logsumexp
 
 import jaxgmm
+from jaxgmm import Poisson
 
 from cases import COVARIANCES, MEANS, WEIGHTS
-from poisson import Poisson
 from tolerance import assert_close
 
 

@@ -19,6 +19,12 @@ _SUPPORTS = {
     "real": constraints.real_vector,
     "nonnegative": constraints.independent(constraints.nonnegative, 1),
     "counts": constraints.independent(constraints.nonnegative_integer, 1),
+    "codes": constraints.independent(constraints.nonnegative_integer, 1),
+    "positive": constraints.independent(constraints.positive, 1),
+    "unit": constraints.independent(constraints.unit_interval, 1),
+    "binary": constraints.independent(constraints.boolean, 1),
+    # Which numbers is another matter in each column.
+    "several": constraints.real_vector,
 }
 
 

@@ -212,7 +212,8 @@ def _structure(components: Family) -> Structure:
     if structure is None:
         raise NotImplementedError(
             f"{type(components).__name__} components have no means and covariances for NormalWishart to be the prior "
-            "of. Posterior takes Prior(components=None), a prior of the weights alone."
+            "of. Posterior takes Prior(components=jaxgmm.PseudoRows()) of counts and answers, a jaxgmm.ProductPrior of "
+            "tables, and Prior(components=None), a prior of the weights alone."
         )
     return structure
 

@@ -1,20 +1,31 @@
 """What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.geometry import Geometry
+from jaxgmm.families.support import RULES, Support, check_support
 from jaxgmm.ground import checks, linalg
-from jaxgmm.ground.pytree import Places
+from jaxgmm.ground.pytree import ColumnIndices, Places
 from jaxgmm.ground.rows import Evidence
 
 T = TypeVar("T")
+
+Views = tuple[tuple[ColumnIndices, Float[Array, "n c q"]], ...]
+"""Coordinates of rows, q for each of some columns."""
+
+
+def each_column(x: Float[Array, "n d"]) -> Views:
+    """The columns, one coordinate for each."""
+    return ((np.arange(x.shape[1]), x[:, :, None]),)
 
 
 class Kernel(ABC):
@@ -96,6 +107,30 @@ class Form:
         return self.family.blank(n_components, center, scale, **dict(self.options), **beside)
 
     @property
+    def view(self) -> Callable[[Float[Array, "n d"]], Views] | None:
+        """Rows as seedings are to see them; None where columns are as they should be."""
+        return self.family.view_of(**dict(self.options))
+
+    @property
+    def blur(self) -> float:
+        """What share of every row seedings leave to all components alike."""
+        return self.family.blur(**dict(self.options))
+
+    def of_columns(self, columns: Sequence[int]) -> "Form":
+        """What is left of it where only these columns are."""
+        return self.family.form_of_columns(self, columns)
+
+    def check(self, rows: Evidence, name: str = "x") -> None:
+        """Refuse rows that hold what no component of this form could be of, where that can be seen.
+
+        Raises:
+            ValueError: there are such, named by row, column and what was found.
+        """
+        if self.family.support != "real":
+            one = jax.ShapeDtypeStruct(rows.x.shape[-1:], rows.x.dtype)
+            check_support(jax.eval_shape(lambda at, wide: self.blank(1, at, wide), one, one), rows, name)
+
+    @property
     def n_background(self) -> int:
         """How many components its `blank` has beyond those that were asked for."""
         return self.family.n_background
@@ -111,8 +146,9 @@ class Form:
 class Family(Geometry, Kernel):
     """Components of one family, stacked on axis 0: a record whose leaves are parameters. By default its own kernel."""
 
-    support: ClassVar[Literal["real", "nonnegative", "counts"]] = "real"
-    """What numbers a row may hold; other libraries are told so. "counts" are whole and not negative."""
+    support: ClassVar[Support] = "real"
+    """What numbers a row may hold; other libraries are told so. "counts" are whole and not negative, "unit" is what is
+    between 0 and 1, and "codes" are whole numbers from 0 that stand for names."""
 
     n_background: ClassVar[int] = 0
     """How many of the components, the last ones, are no clusters but what is behind them, and cannot degenerate."""
@@ -126,6 +162,46 @@ class Family(Geometry, Kernel):
         @property
         def covariances(self) -> Array:
             """Covariance of each component, (k, d, d)."""
+
+    @property
+    def centers(self) -> Float[Array, "*batch k d"]:
+        """A row in the middle of each component, (k, d): by default its mean, and elsewhere one that is likely."""
+        return jnp.asarray(self.means)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns of the data, d."""
+        return int(self.centers.shape[-1])
+
+    view: ClassVar[Callable[..., Views] | None] = None
+    """Coordinates of rows in which near ones belong together, for seedings: of rows (n, d) and the form's options.
+
+    q coordinates for each of some columns, as (columns, (n, c, q)). None where columns are as they should be.
+    """
+
+    @classmethod
+    def view_of(cls, **options: Any) -> Callable[[Float[Array, "n d"]], Views] | None:
+        """`view` for these options of a form; None where columns are as they should be."""
+        return None if cls.view is None else functools.partial(cls.view, **options)
+
+    @classmethod
+    def blur(cls, **options: Any) -> float:
+        """What share of every row seedings leave to all components alike, where clusters alone are a bad start.
+
+        `options` are those of the form.
+        """
+        return 0.0
+
+    def impossible(self, x: np.ndarray) -> np.ndarray | None:
+        """Which entries of rows (n, d) are none that these components could be of, in numpy; None if they may be any.
+
+        Asked of components without numbers as well, by their shapes alone. By default what `support` says.
+        """
+        return ~RULES[self.support].holds(x) if self.support in RULES else None
+
+    def expects(self, column: int) -> str:
+        """What these components are of in a column, as a sentence without its end."""
+        return f"{type(self).__name__} components are of {RULES[self.support].words}"
 
     @property
     def dispersions(self) -> Float[Array, "*batch k d d"]:
@@ -147,7 +223,7 @@ class Family(Geometry, Kernel):
     @property
     def defined_by(self) -> int:
         """How many rows, and one more, define a component: fewer leave it flat. By default one for each column."""
-        return self.means.shape[-1]
+        return self.n_columns
 
     def flat(self, scale: Float[Array, " d"], correlation: Float[Array, "d d"], share: float) -> Bool[Array, " k"]:
         """Which components are narrower in some direction than the data by this `share`, of variances.
@@ -190,6 +266,11 @@ class Family(Geometry, Kernel):
         return Form(cls, tuple(options.items()), f"{cls.__name__}({shown})" if shown else cls.__name__)
 
     @classmethod
+    def form_of_columns(cls, form: Form, columns: Sequence[int]) -> Form:
+        """A form of this family, of some of the columns: by default the same, as it says the same of all."""
+        return form
+
+    @classmethod
     @abstractmethod
     def blank(
         cls, n_components: int, center: Float[Array, " d"], scale: Float[Array, " d"], *names: Any, **options: Any
@@ -217,6 +298,27 @@ class Family(Geometry, Kernel):
             f"{type(self).__name__} components have no densities of rows with {what}. Gaussian components have; or "
             "give the family a method with_kernel_of_parts, as described for jaxgmm.Family."
         )
+
+    def with_pseudo_rows(
+        self, counts: Float[Array, " k"], sums: Any, rows: Float[Array, " k"], mean: Float[Array, " d"]
+    ) -> Any:
+        """Statistics with so many `rows` more, which are alike: even where probabilities are, and elsewhere `mean`."""
+        self._cannot_be_pseudo()
+
+    def log_density_of_pseudo_row(self, mean: Float[Array, " d"]) -> Float[Array, " k"]:
+        """Expected log-density of such a row, up to a constant."""
+        self._cannot_be_pseudo()
+
+    def _cannot_be_pseudo(self) -> NoReturn:
+        raise NotImplementedError(
+            f"{type(self).__name__} components have no conjugate prior for PseudoRows to be. Posterior takes "
+            "Prior(components=None), a prior of the weights alone."
+        )
+
+    @property
+    def leaps_are_floored(self) -> bool:
+        """Whether what is below the floor after a leap is put back to it, as components at it are not told as held."""
+        return False
 
     def needs_centring(self) -> Bool[Array, ""]:
         """Whether `maximize` needs digits that statistics taken by components elsewhere do not have."""
@@ -249,7 +351,7 @@ class Family(Geometry, Kernel):
 
         A component that is not `alive` stays as it is. By default there is no floor.
         """
-        return self, jnp.zeros(self.means.shape[:1], bool)
+        return self, jnp.zeros(self.centers.shape[:1], bool)
 
     @abstractmethod
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
@@ -266,7 +368,7 @@ class Family(Geometry, Kernel):
 
     def take(self, places: Places) -> "Family":
         """The components at these places, in this order. By default every leaf's, along axis 0."""
-        places = checks.places("places", places, self.means.shape[0], "component")
+        places = checks.places("places", places, self.centers.shape[0], "component")
         return jax.tree.map(lambda leaf: leaf[places], self)
 
     @abstractmethod

@@ -83,6 +83,14 @@ class WithNoise(Family):
         widths = widths if volume is None else of_volume(widths, jnp.asarray(math.log(volume), scale.dtype))
         return cls(components.blank(n_components, center, scale), center, widths)
 
+    @classmethod
+    def view_of(cls, **options: Any) -> Any:
+        return options["components"].view
+
+    @classmethod
+    def blur(cls, **options: Any) -> float:
+        return float(options["components"].blur)
+
     @property
     def means(self) -> Float[Array, "*batch k d"]:
         """Of the clusters, and the center of the box."""

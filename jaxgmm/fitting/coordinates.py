@@ -52,7 +52,7 @@ class Coordinates:
 
         made_up = unnamed(position, self.origin.layout)
         clusters = made_up.components.clusters
-        kept = self.present[: clusters.means.shape[0]] if made_up.components.n_background else self.present
+        kept = self.present[: clusters.centers.shape[0]] if made_up.components.n_background else self.present
 
         def read(place: Int[Array, ""], present: Bool[Array, ""]) -> Family:
             """Not 0 in what this component is made of."""

@@ -279,6 +279,9 @@ class Climb(Loop):
             leaps = outlook.worthwhile & ~opened.turned_down & ~here.floor_binds
             ahead, free = mixture_at(outlook.leap, here.step)
             placed = self.objective.placed(ahead)
+            if placed.components.leaps_are_floored:
+                components, _ = placed.components.floored(self.floor, placed.log_weights > -jnp.inf)
+                placed = dataclasses.replace(placed, components=components)
             free = free if placed is ahead else coordinates(placed)
             proposal = pytree.where(leaps, (placed, free, here.absent), proposal)
         # Log-densities are counted from their mean before the step. So the sums that a gain is the difference of are

@@ -229,7 +229,7 @@ def _again(source: Any) -> Any:
 @program
 def _begin(mixture: Mixture, scale: Float[Array, " d"]) -> Online:
     # Of one row without weight, the shapes alone.
-    nowhere = Evidence(mixture.means[:1], jnp.zeros((1,), mixture.means.dtype))
+    nowhere = Evidence(mixture.components.centers[:1], jnp.zeros_like(mixture.log_weights[:1]))
     nothing = jax.tree.map(jnp.zeros_like, take_statistics(mixture, nowhere.in_blocks(1)))
     none = jnp.zeros((), mixture.log_weights.dtype)
     return Online(mixture, nothing, none, none, scale, jnp.asarray(Status.RUNNING, jnp.int32))
@@ -253,7 +253,7 @@ def _stepped(
     mixture, before, n = state.mixture, state.weight, state.n
     present = mixture.log_weights > -jnp.inf
     if objective.relative:
-        center = linalg.einsum("k,kd->d", mixture.weights, jnp.where(present[:, None], mixture.means, 0))
+        center = linalg.einsum("k,kd->d", mixture.weights, jnp.where(present[:, None], mixture.components.centers, 0))
         objective = objective.within(center, state.scale, present_clusters(mixture))
     batch = jnp.sum(rows.weights)
     total = before + batch

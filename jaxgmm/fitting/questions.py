@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm.families.support import check_support
 from jaxgmm.ground import known, shares
 from jaxgmm.ground.batches import Batches, Watch
 from jaxgmm.ground.programs import program
@@ -55,6 +56,7 @@ def statistics_over(question: Question, batches: Batches, watch: Watch = lambda 
 
     def of(batch: tuple[int, Evidence]) -> tuple[int, Any]:
         n, rows = batch
+        check_support(question.mixture.components, rows)
         rows = known.of_components(rows, there)
         with rows.on_devices():
             taken = _statistics(question, rows, block_size=block_size_of(question.mixture, rows))

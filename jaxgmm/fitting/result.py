@@ -132,6 +132,8 @@ def _describe(result: FitResult, codes: np.ndarray) -> str:
 
 def _constant(result: FitResult) -> Iterator[tuple[int, float]]:
     """Columns in which the means of all components, if there are several, are the same, and their value."""
+    if result.mixture.components.support != "real":
+        return
     means = np.asarray(result.mixture.means, np.float64)[np.asarray(result.mixture.log_weights) > -np.inf]
     if len(means) > 1:
         close = np.ptp(means, axis=0) <= 16 * jnp.finfo(result.mixture.means.dtype).eps * np.abs(means[0])

@@ -92,4 +92,6 @@ def _mapped(one: T, side: Callable[[Bound], Callable[[Any], Any]]) -> T:
             changed[field.name] = side(bound)(value)
         elif dataclasses.is_dataclass(value) and not field.metadata.get("static"):
             changed[field.name] = _mapped(value, side)
+        elif isinstance(value, tuple) and not field.metadata.get("static"):
+            changed[field.name] = tuple(_mapped(part, side) for part in value)
     return dataclasses.replace(one, **changed)  # type: ignore[type-var]

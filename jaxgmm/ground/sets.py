@@ -34,6 +34,11 @@ class Sets:
         return np.cumsum(self.lengths) - self.lengths
 
     @property
+    def together(self) -> Evidence:
+        """The rows of all as they are."""
+        return Evidence(self.x, self.weights, seen=self.beside.get("seen"))  # type: ignore[arg-type]
+
+    @property
     def owner(self) -> np.ndarray:
         """Which place of these each row belongs to, (N,)."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)

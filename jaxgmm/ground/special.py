@@ -8,6 +8,12 @@ from jaxtyping import Array, Float
 
 # From here on the series has the digits of the dtype, by its number of bits.
 _LARGE = {32: 6.0, 64: 40.0}
+# Up to here x - log(1 + x) is taken by its series.
+_NEAR = 0.125
+# So far from 0 the series of digamma and its derivative have the digits of all dtypes.
+_SHIFT = 16
+# Steps of Newton's method, after which no digit changes.
+_NEWTON = 4
 
 
 def excess(a: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -60,3 +66,55 @@ def log_expectation(degrees: Float[Array, " k"], dimension: int) -> Float[Array,
     """E[log |P|] - log |E[P]| of a matrix P with a Wishart distribution of so many degrees of freedom."""
     halves = (degrees[:, None] - jnp.arange(dimension)) / 2
     return jnp.sum(digamma(halves) - jnp.log(degrees / 2)[:, None], axis=1)
+
+
+def log_peak(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """a log(a) - a - log Gamma(a + 1), that of a Poisson count at its own rate; about -log(2 pi a) / 2, and 0 at 0."""
+    large = _LARGE[jnp.finfo(a.dtype).bits]
+    few, many = jnp.clip(a, jnp.finfo(a.dtype).tiny, large), jnp.maximum(a, large)
+    inverse = 1 / many**2
+    series = (-1 / 12 + inverse * (1 / 360 - inverse * (1 / 1260 - inverse / 1680))) / many
+    series = series - jnp.log(many) / 2 - math.log(2 * math.pi) / 2
+    return jnp.where(a < large, few * jnp.log(few) - few - gammaln(few + 1), series)
+
+
+def log_excess(away: Float[Array, "..."], over: Float[Array, "..."], under: Float[Array, "..."]) -> Float[Array, "..."]:
+    """away - log(over / under) of positive numbers whose ratio is 1 + away: not negative, about away^2 / 2 near 0."""
+    # The terms of its series where the difference loses digits.
+    near = jnp.abs(away) < _NEAR
+    small = jnp.where(near, away, 0)
+    t = small / (2 + small)
+    square = t * t
+    tail = 1 / 3 + square * (1 / 5 + square * (1 / 7 + square * (1 / 9 + square * (1 / 11 + square / 13))))
+    return jnp.where(near, t * (small - 2 * square * tail), away - (jnp.log(over) - jnp.log(under)))
+
+
+def log_less_digamma(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(a) - digamma(a), about 1 / (2 a) where a is large and 1 / a where it is small."""
+    steps = a[..., None] + jnp.arange(_SHIFT)
+    z = 1 / (a + _SHIFT)
+    series = z / 2 + z**2 / 12 * (1 - z**2 * (1 / 10 - z**2 * (1 / 21 - z**2 / 20)))
+    return jnp.sum(1 / steps, axis=-1) - jnp.log1p(_SHIFT / a) + series
+
+
+def trigamma(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Derivative of digamma, at a > 0."""
+    steps = a[..., None] + jnp.arange(_SHIFT)
+    z = 1 / (a + _SHIFT)
+    series = z + z**2 / 2 + z**3 * (1 / 6 - z**2 * (1 / 30 - z**2 * (1 / 42 - z**2 / 30)))
+    return jnp.sum(1 / steps**2, axis=-1) + series
+
+
+def shape_of(excess: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The a at which log(a) - digamma(a) is this, positive: the shape of gamma variates by their mean log-excess.
+
+    Source: Minka (2002), Estimating a Gamma distribution.
+    """
+    c = excess
+    root = jnp.sqrt((c - 3) ** 2 + 24 * c)
+    a = jnp.where(c < 3, (3 - c + root) / (12 * c), 2 / (root + jnp.abs(c - 3)))
+    for _ in range(_NEWTON):
+        # In 1 / a, of which it is nearly a line, between these slopes.
+        slope = jnp.clip(a * (a * trigamma(a) - 1), 0.5, 1)
+        a = 1 / (1 / a + (c - log_less_digamma(a)) / slope)
+    return a

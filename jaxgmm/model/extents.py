@@ -27,7 +27,7 @@ def of_whole(mixture: Mixture, rough: bool = False) -> Extent | None:
     if _is_traced(mixture):
         return None
     if rough:
-        weights, means = (np.asarray(array, np.float64) for array in (mixture.log_weights, mixture.means))
+        weights, means = (np.asarray(array, np.float64) for array in (mixture.log_weights, mixture.components.centers))
         weights = np.exp(weights)[:, None] / np.sum(np.exp(weights))
         # What is absent may be anywhere.
         mean = np.sum(weights * np.where(weights > 0, means, 0), axis=0)
@@ -94,7 +94,7 @@ def _components(mixture: Mixture) -> tuple[np.ndarray, np.ndarray]:
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), mixture)
         variances = wide.components.variances()
-        return np.asarray(wide.means, np.float64), np.sqrt(np.asarray(variances, np.float64))
+        return np.asarray(wide.components.centers, np.float64), np.sqrt(np.asarray(variances, np.float64))
 
 
 def _is_traced(mixture: Mixture) -> bool:
@@ -103,4 +103,4 @@ def _is_traced(mixture: Mixture) -> bool:
 
 @program
 def _mean_and_deviation(mixture: Mixture) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-    return geometry.mean(mixture), jnp.sqrt(geometry.variances(mixture))
+    return geometry.center(mixture), jnp.sqrt(geometry.variances(mixture))

@@ -19,7 +19,15 @@ else:  # whose methods these are
 
 def mean(mixture: Mixture) -> Float[Array, "*batch d"]:
     """Expectation of the whole."""
-    weights, means = mixture.weights, mixture.means
+    return _mean_of(mixture.weights, mixture.means)
+
+
+def center(mixture: Mixture) -> Float[Array, "*batch d"]:
+    """The mean of the centers of components."""
+    return _mean_of(mixture.weights, mixture.components.centers)
+
+
+def _mean_of(weights: Float[Array, "*batch k"], means: Float[Array, "*batch k d"]) -> Float[Array, "*batch d"]:
     rough = linalg.einsum("...k,...kd->...d", weights, means)
     # Weights sum to one but for rounding, which times a far origin would show.
     return rough + linalg.einsum("...k,...kd->...d", weights, means - rough[..., None, :])
@@ -44,8 +52,8 @@ def _total(mixture: Mixture, matrices: Float[Array, "*batch k d d"]) -> Float[Ar
 
 
 def variances(mixture: Mixture) -> Float[Array, " d"]:
-    """The diagonal of that, without a matrix."""
-    away = mixture.means - mean(mixture)
+    """The diagonal of that, without a matrix, about the centers of components."""
+    away = mixture.components.centers - center(mixture)
     # Those of absent components may be infinite.
     within = jnp.where(mixture.weights[:, None] > 0, mixture.components.variances(), 0)
     return linalg.einsum("k,kd->d", mixture.weights, within + away**2)

@@ -78,6 +78,7 @@ def init(
     (3, 2)
     """
     rows, made_of = known.evidence(x, weights), form_of(form)
+    made_of.check(rows)
     with rows.on_devices():
         present = checks.present("n_components", n_components, "max_components", max_components)
         return _init(
@@ -117,14 +118,15 @@ def from_responsibilities(
     >>> jaxgmm.from_responsibilities(x, jax.nn.one_hot(labels.astype(int), 2)).means.shape
     (2, 2)
     """
-    rows = known.evidence(x, weights)
+    rows, made_of = known.evidence(x, weights), form_of(form)
+    made_of.check(rows)
     if rows.labels is not None:
         raise ValueError("x has labels, and responsibilities say the same of every row; expected one of them.")
     given = known.shares_of(rows, responsibilities)
     regularization = checks.scalar("regularization", regularization, rows.x.dtype)
     scale = checks.scale(scale, rows.x.shape[1], rows.x.dtype)
     with rows.on_devices():
-        return _from_responsibilities(rows, given, regularization, scale, form=form_of(form))
+        return _from_responsibilities(rows, given, regularization, scale, form=made_of)
 
 
 @program(
@@ -144,13 +146,14 @@ def _init(
     rows, columns = standard(rows, scale)
     floor = floor_of(columns.scale, regularization)
     # Which rows go where is decided, not differentiated.
-    seeded = seedable(jax.lax.stop_gradient(columns), form, present.size)
+    seeded = seedable(*jax.lax.stop_gradient((columns, rows.x)), form, present.size)
     labels = SEEDINGS[method](key, seeded, present)
     return from_labels(rows, columns, labels, present, floor, form=form)
 
 
-def seedable(columns: Columns, form: Form, n_components: int) -> Columns:
+def seedable(columns: Columns, x: Float[Array, "n d"], form: Form, n_components: int) -> Columns:
     """The columns as seedings of so many clusters take them: rows of known noise are of none of these."""
+    columns = viewed(columns, x, form)
     if not form.n_background:
         return columns
     columns = dataclasses.replace(columns, before_noise=True)
@@ -160,6 +163,39 @@ def seedable(columns: Columns, form: Form, n_components: int) -> Columns:
     noise = _is_noise(columns.labels, columns.classes, n_components)
     labels, weights = jnp.where(noise, -1, columns.labels), jnp.where(noise, 0, columns.weights)
     return dataclasses.replace(columns, labels=labels, weights=weights, classes=classes)
+
+
+def viewed(columns: Columns, x: Float[Array, "n d"], form: Form) -> Columns:
+    """The columns in coordinates that suit the components, each of which counts for as much as a column of its own."""
+    if form.view is None:
+        return columns
+    weights, tiny = columns.weights, jnp.finfo(columns.z.dtype).tiny
+    parts, known = [], []
+    for places, coordinates in form.view(x):
+        seen = None if columns.seen is None else columns.seen[:, places]
+
+        def mean(values: Float[Array, "n c"], seen: Any = seen) -> Float[Array, " c"]:
+            """Of each column, over the rows in which it is seen."""
+            if seen is None:
+                return summed("n,nd->d", columns.shards, weights, values) / jnp.maximum(jnp.sum(weights), tiny)
+            shares = jnp.where(seen, weights[:, None], 0)
+            total = summed("n,nd->d", columns.shards, weights, seen.astype(weights.dtype))
+            return summed("nd,nd->d", columns.shards, shares, values) / jnp.maximum(total, tiny)
+
+        if seen is not None:
+            coordinates = jnp.where(seen[:, :, None], coordinates, 0)
+        centers = [mean(coordinates[:, :, place]) for place in range(coordinates.shape[2])]
+        away = coordinates - jnp.stack(centers, axis=-1)
+        away = away if seen is None else jnp.where(seen[:, :, None], away, 0)
+        spread = mean(jnp.sum(away**2, axis=2))
+        away = away / jnp.sqrt(jnp.where(spread > 0, spread, 1))[:, None]
+        parts.append(jnp.reshape(away, (away.shape[0], -1)))
+        if seen is not None:
+            known.append(jnp.repeat(seen, coordinates.shape[2], axis=1))
+    z = jnp.concatenate(parts, axis=1)
+    even = jnp.ones(z.shape[1], z.dtype)
+    every = jnp.concatenate(known, axis=1) if known else None
+    return dataclasses.replace(columns, z=z, center=jnp.zeros_like(even), scale=even, seen=every)
 
 
 def _is_noise(labels: Int[Array, " n"], classes: tuple[int, ...] | None, n_components: int) -> Bool[Array, " n"]:
@@ -262,6 +298,8 @@ def from_labels(
 
     def rule(labels: Int[Array, " b"]) -> Float[Array, "b _"]:
         shares = jax.nn.one_hot(labels, size, dtype=rows.x.dtype)
+        if form.blur:
+            shares = (1 - form.blur) * shares + form.blur * present / jnp.sum(present)
         if not form.n_background:
             return shares
         return before_noise(shares, labels == size)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family
+from jaxgmm.families.support import check_support
 from jaxgmm.ground import bounds, checks, frames, known, shares
 from jaxgmm.ground.bounds import log_simplex
 from jaxgmm.ground.pytree import Leaf, record
@@ -52,7 +53,7 @@ class Mixture:
     @property
     def n_columns(self) -> int:
         """Number of columns of the data, d."""
-        return self.components.means.shape[-1]
+        return self.components.n_columns
 
     @property
     def weights(self) -> Float[Array, "*batch k"]:
@@ -189,6 +190,8 @@ class Mixture:
                 "for the density of a whole row."
             )
         known = checks.vector("values", values, len(chosen), f"of the columns {list(chosen)}")
+        alone = Evidence(known[None], jnp.ones((1,), known.dtype))
+        check_support(mixture.components.marginal(np.array(chosen)), alone, "values")
         checks.keep_digits("values", values, lambda rough: extents.of_whole(geometry.marginal(mixture, chosen), rough))
         return geometry.condition(*checks.common_dtype(mixture, known), chosen)
 
@@ -287,8 +290,8 @@ def order_of(mixture: Mixture, by: str | int) -> Int[Array, " k"]:
     if not hasattr(by, "__index__"):
         raise TypeError(f"by is {by!r}; expected 'weight' or a column, a whole number from 0.")
     (column,) = checks.columns("by", [by], mixture.n_columns)
-    means = mixture.means[:, column]
-    return _ordered(mixture, jnp.where(shares.present(mixture.log_weights), means, jnp.inf))
+    centers = mixture.components.centers[:, column]
+    return _ordered(mixture, jnp.where(shares.present(mixture.log_weights), centers, jnp.inf))
 
 
 def _ordered(mixture: Mixture, keys: Float[Array, " k"]) -> Int[Array, " k"]:
@@ -373,6 +376,7 @@ def check_rows(
     check_unnamed(x)
     extent = functools.partial(extents.of_whole, mixture) if scored else None
     rows = known.evidence(x, weights, n_columns=mixture.n_columns, extent=extent, weighted=weighted)
+    check_support(mixture.components, rows)
     return checks.common_dtype(mixture, known.of_components(rows, shares.present(mixture.log_weights)))
 
 

@@ -108,8 +108,8 @@ class Objective:
 class Prior:
     """What is known of the parameters of a mixture beforehand.
 
-    Fields: `weights`, a `Dirichlet` or, for `Variational`, a `StickBreaking`; `components`, a `NormalWishart`, or None
-    where nothing is known of what they are, which `Posterior` takes.
+    Fields: `weights`, a `Dirichlet` or, for `Variational`, a `StickBreaking`; `components`, a `NormalWishart`, for
+    `Posterior` alone `PseudoRows` or a `ProductPrior`, or None where nothing is known of what they are.
 
     >>> import jaxgmm
     >>> jaxgmm.Prior(jaxgmm.Dirichlet(2.0)).components.pseudo_rows
@@ -334,7 +334,7 @@ def of_counts(objective: Any, mixture: Mixture, total: Float[Array, ""], present
 
     Where the data lie and how far they spread is not in that.
     """
-    nowhere = jnp.zeros(mixture.means.shape[1:], mixture.means.dtype)
+    nowhere = jnp.zeros(mixture.n_columns, mixture.log_weights.dtype)
     return objective.within(nowhere, nowhere + 1, present).counting(total)
 
 
@@ -344,7 +344,11 @@ def _checked(prior: Any, n_components: int, n_columns: int, dtype: Any, *, stric
     for name, method in (("weights", "expected_logs"), ("components", "mode_moments")):
         part = getattr(prior, name)
         if (isinstance(part, type) or not hasattr(part, method)) and not (name == "components" and part is None):
-            expected = "a jaxgmm.Dirichlet" if name == "weights" else "a jaxgmm.NormalWishart, or None"
+            expected = (
+                "a jaxgmm.Dirichlet"
+                if name == "weights"
+                else "a jaxgmm.NormalWishart, PseudoRows or ProductPrior, or None"
+            )
             raise TypeError(f"prior.{name} is {_kind(part)}; expected {expected}.")
     components = None if prior.components is None else prior.components.checked(n_columns, dtype, strict=strict)
     return Prior(prior.weights.checked(n_components, dtype), components)

@@ -18,9 +18,20 @@ from jaxgmm.covariance.scales import Scales
 from jaxgmm.covariance.structure import Each, Shared
 from jaxgmm.covariance.tril import Tril
 from jaxgmm.covariance.unit import UnitScales, UnitTril
+from jaxgmm.families.bernoulli import Bernoulli
+from jaxgmm.families.beta import Beta
+from jaxgmm.families.categorical import Categorical
+from jaxgmm.families.exponential import Exponential
+from jaxgmm.families.gamma import Gamma
 from jaxgmm.families.gaussian import Gaussian
+from jaxgmm.families.log_normal import LogNormal
+from jaxgmm.families.multinomial import Multinomial
+from jaxgmm.families.negative_binomial import NegativeBinomial
 from jaxgmm.families.noise import WithNoise
+from jaxgmm.families.poisson import Poisson
+from jaxgmm.families.product import Product
 from jaxgmm.families.student_t import StudentT
+from jaxgmm.families.von_mises import VonMises
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
 from jaxgmm.ground.schema import Schema
@@ -45,6 +56,17 @@ _PARTS = (
     OwnAxes,
     SharedAxes,
     LowRank,
+    Bernoulli,
+    Beta,
+    Categorical,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Multinomial,
+    NegativeBinomial,
+    Poisson,
+    Product,
+    VonMises,
 )
 _BUILT_IN: dict[str, type] = {cls.__name__: cls for cls in _PARTS}
 _STRUCTURES_1 = {
@@ -109,7 +131,7 @@ def load(path: str | os.PathLike[str], types: Iterable[type] = (), dtype: Any = 
 
     Args:
         path: the file.
-        types: families and covariance structures that are not part of jaxgmm, such as `(Poisson,)`.
+        types: families and covariance structures that are not part of jaxgmm, such as `(Arrivals,)`.
         dtype: "float32" or "float64" to have all numbers of that type; by default they have the type they were saved
             in. While JAX's 64-bit mode is off, float64 becomes float32 where that does no harm: where, in each column
             of each component, the rounding of the mean is below a thousandth of the standard deviation.
@@ -161,7 +183,7 @@ def _take_apart(record: Any, prefix: str, header: dict[str, Any], arrays: dict[s
     for field in dataclasses.fields(record):
         place, value = prefix + field.name, getattr(record, field.name)
         if field.metadata.get("static"):
-            if not isinstance(value, _SCALARS):
+            if not _is_plain(value):
                 raise TypeError(f"mixture.{place} is {value!r}; a static field can be saved if it is a number or text.")
             header["static"][place] = value
         elif isinstance(value, (jax.Array, np.ndarray)):
@@ -169,6 +191,10 @@ def _take_apart(record: Any, prefix: str, header: dict[str, Any], arrays: dict[s
         elif dataclasses.is_dataclass(value):
             header["types"][place] = _name_of(type(value))
             _take_apart(value, f"{place}.", header, arrays)
+        elif isinstance(value, tuple) and all(map(dataclasses.is_dataclass, value)):
+            header["types"][place] = [_name_of(type(part)) for part in value]
+            for number, part in enumerate(value):
+                _take_apart(part, f"{place}.{number}.", header, arrays)
         else:
             raise TypeError(f"mixture.{place} is of type {type(value).__name__}; expected an array or a record.")
 
@@ -179,15 +205,34 @@ def _put_together(cls: type, prefix: str, header: dict[str, Any], source: Archiv
     for field in dataclasses.fields(cls):
         place = prefix + field.name
         if field.metadata.get("static"):
-            if not isinstance(header["static"].get(place, []), _SCALARS):
+            value = _as_tuples(header["static"].get(place, {}))
+            if not _is_plain(value):
                 raise changed(f"has no number or text for {place!r}")
-            values[field.name] = header["static"].pop(place)
+            values[field.name] = value
+            header["static"].pop(place)
         elif place in header["types"]:
-            inner = _type_called(header["types"].pop(place), known)
-            values[field.name] = _put_together(inner, f"{place}.", header, source, known)
+            named = header["types"].pop(place)
+            if isinstance(named, list):
+                parts = [_type_called(name, known) for name in named]
+                values[field.name] = tuple(
+                    _put_together(part, f"{place}.{number}.", header, source, known)
+                    for number, part in enumerate(parts)
+                )
+            else:
+                inner = _type_called(named, known)
+                values[field.name] = _put_together(inner, f"{place}.", header, source, known)
         else:
             values[field.name] = source.array(place)
     return cls(**values)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number or text, or several in a tuple."""
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _SCALARS)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _checked_header(source: Archive) -> dict[str, Any]:

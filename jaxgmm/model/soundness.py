@@ -47,11 +47,11 @@ def _fits(mixture: Mixture, batch: tuple[int, ...]) -> bool:
     single = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(batch) :], leaf.dtype), mixture)
     try:
         stepped = jax.eval_shape(_step, single)
-        means, covariances = jax.eval_shape(lambda mixture: (mixture.means, mixture.covariances), single)
+        centers, variances = jax.eval_shape(lambda parts: (parts.centers, parts.variances()), single.components)
     # Arrays that a family was not written for make it raise nearly anything.
     except Exception:
         return False
-    if covariances.shape != (*means.shape, means.shape[-1]):
+    if variances.shape != centers.shape or centers.shape[:1] != single.log_weights.shape:
         return False
     return [leaf.shape for leaf in jax.tree.leaves(stepped)] == [leaf.shape for leaf in jax.tree.leaves(single)]
 
@@ -72,7 +72,7 @@ def _sound(mixture: Mixture) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
     total = jax.nn.logsumexp(mixture.log_weights)
     components = jnp.stack([_returns(*leaves) for leaves in pairs])
     # What is no array says itself whether it is right: there is a density where the components are.
-    there = jnp.isfinite(jnp.diagonal(mixture.components.log_prob(mixture.means)))
+    there = jnp.isfinite(jnp.diagonal(mixture.components.log_prob(mixture.components.centers)))
     return jnp.abs(total) <= _rounding(total), jnp.all(components) & jnp.all(there)
 
 

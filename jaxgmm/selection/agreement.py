@@ -35,7 +35,7 @@ def align(mixture: Mixture, reference: Mixture) -> Mixture:
     ['0.3', '0.7']
     """
     mixture, reference = checks.common_dtype(check_mixture(mixture), check_mixture(reference))
-    if mixture.means.shape != reference.means.shape:
+    if mixture.components.centers.shape != reference.components.centers.shape:
         raise ValueError(
             f"mixture has {mixture.n_components} components in {mixture.n_columns} columns, reference "
             f"{reference.n_components} in {reference.n_columns}; expected the same numbers."
@@ -141,7 +141,7 @@ def _bhattacharyya(a: Mixture, b: Mixture) -> Float[Array, "k k"]:
     scale = jnp.sqrt(jnp.mean(jnp.diagonal(a.components.dispersions, axis1=1, axis2=2), axis=0))
     first, second = (m.components.dispersions / scale[:, None] / scale[None, :] for m in (a, b))
     middle = jnp.linalg.cholesky((first[:, None] + second[None, :]) / 2)
-    gap = (a.means[:, None] - b.means[None, :]) / scale
+    gap = (a.components.centers[:, None] - b.components.centers[None, :]) / scale
     white = jax.lax.linalg.triangular_solve(middle, gap[..., None], left_side=True, lower=True)[..., 0]
     own = linalg.half_log_det(jnp.linalg.cholesky(first))[:, None] + linalg.half_log_det(jnp.linalg.cholesky(second))
     return jnp.sum(white**2, axis=-1) / 8 + linalg.half_log_det(middle) - own / 2

@@ -127,7 +127,9 @@ def select_components(
     """
     rows = known.evidence(x, weights)
     ks, most = _counts(n_components, max_components)
-    behind = form_of(form).n_background
+    made_of = form_of(form)
+    made_of.check(rows)
+    behind = made_of.n_background
     rows = known.of_components(rows, np.ones(most + behind, bool))
     if not isinstance(ks, jax.core.Tracer):
         known.check_sizes(rows.log_evidence, rows.classes, np.asarray(ks).tolist(), "select_components", behind)

@@ -101,7 +101,7 @@ class Contest:
         def seen(mixture: Mixture, remain: np.ndarray) -> Seen:
             with rows.on_devices():
                 far, suspect, doubtful = np.asarray(beyond(mixture, rows, _by_row(rows, remain)))
-            return Seen(far, suspect, doubtful, np.asarray(mixture.weights), np.asarray(mixture.means))
+            return Seen(far, suspect, doubtful, np.asarray(mixture.weights), np.asarray(mixture.components.centers))
 
         x, present = np.asarray(rows.x), np.asarray(rows.weights) > 0
         if rows.seen is not None:

@@ -91,6 +91,7 @@ def fit_many(
     most = int(counts.max()) if max_components is None else checks.count("max_components", max_components)
     for count in np.unique(counts).tolist():
         checks.present("n_components", count, "max_components", most)
+    form_of(form).check(sets.together, "all data sets, one after the other,")
     behind, evidence = form_of(form).n_background, sets.beside.get("log_evidence")
     known.check_sizes(evidence, sets.classes, np.unique(counts).tolist(), "fit_many", behind)
     plan = Plan.of(

@@ -75,9 +75,10 @@ def standing_alone(
 def beyond(mixture: Mixture, rows: Evidence, remain: Bool[Array, " n"]) -> Bool[Array, "c n"]:
     """Which rows are beyond each of the chances beside a mixture that was fitted to those that remain.
 
-    None where there is a noise component: rows that would stand alone are what it is for.
+    None where there is a noise component: rows that would stand alone are what it is for. None of what is counted or
+    has bounds, either: there it is no matter of how far out a row is.
     """
-    if mixture.components.n_background:
+    if mixture.components.n_background or mixture.components.support != "real":
         return jnp.zeros((len(_CHANCES), rows.n), bool)
     components, means = mixture.components, mixture.means
     inside, outside = _limits(mixture.weights, jnp.sum(remain), means.shape[1])

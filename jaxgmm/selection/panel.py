@@ -247,6 +247,6 @@ def _beyond_each(
     chunk: Chunk, mixtures: Mixture, remain: Bool[Array, "c n"]
 ) -> tuple[Bool[Array, "c 3 n"], Float[Array, "c k"], Float[Array, "c k d"]]:
     def one(number: Array, rows: Evidence, mixture: Mixture, remain: Array) -> tuple[Array, Array, Array]:
-        return beyond(mixture, rows, remain), mixture.weights, mixture.means
+        return beyond(mixture, rows, remain), mixture.weights, mixture.components.centers
 
     return chunk.each(one, mixtures, remain)

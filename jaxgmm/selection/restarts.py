@@ -233,7 +233,9 @@ def fit_restarts(
     """
     rows = known.evidence(x, weights)
     present = checks.present("n_components", n_components, "max_components", max_components)
-    rows = known.of_components(rows, form_of(form).with_background(present))
+    made_of = form_of(form)
+    made_of.check(rows)
+    rows = known.of_components(rows, made_of.with_background(present))
     plan = Plan.of(
         rows.x.dtype,
         (present.size, rows.x.shape[1]),
@@ -268,7 +270,7 @@ def best_of_restarts(plan: Plan, key: jax.Array, rows: Evidence, present: Bool[A
     # The runs are not differentiated: derivatives are those of the point where the winner ends.
     plan, rows, gapless, columns, floor = jax.lax.stop_gradient((plan, rows, gapless, columns, floor))
     methods = plan.methods[: plan.n_restarts]
-    clusters = seedable(columns, plan.form, present.size)
+    clusters = seedable(columns, gapless.x, plan.form, present.size)
     seedings = Seedings.of([SEEDINGS[method] for method in methods], clusters, present)
     # So many side by side, the first ones in whole rounds of the methods.
     width = 1 if plan.lanes == 1 else len(methods) * max(1, min(plan.lanes, plan.n_restarts) // len(methods))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.families.family import Form
-from jaxgmm.families.table import forms_of, listed
+from jaxgmm.families.table import form_of, forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
 from jaxgmm.ground.rows import Evidence
@@ -116,6 +116,8 @@ def select(
     forms = forms_of(forms, rows.x.shape[1])
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
+    for form in forms:
+        form_of(form).check(rows)
     whole, dtype = rows, rows.x.dtype
     given = checks.scale(scale, rows.x.shape[1], dtype)
     n_restarts = _starts(rows.x.size) if n_restarts is None else checks.count("n_restarts", n_restarts)
@@ -143,7 +145,14 @@ def select(
             history_size=history_size,
             block_size=block_size,
         )
-        return Contest({form: planned(form) for form in forms}, key, max(ks), n_rounds, criterion, n_folds)
+        return Contest(
+            {form: planned(form_of(form).of_columns(columns)) for form in forms},
+            key,
+            max(ks),
+            n_rounds,
+            criterion,
+            n_folds,
+        )
 
     pairs = [(form, k) for form in forms for k in ks]
     most = most_alone(int(np.sum(np.asarray(whole.weights) > 0)))

@@ -101,6 +101,8 @@ def select_many(
     forms = forms_of(forms, max((part.x.shape[-1] for part in given.sets), default=2))
     if not ks or not forms:
         raise ValueError("n_components and forms hold nothing to try; expected at least one of each.")
+    for part, form in itertools.product(given.sets, forms):
+        form_of(form).check(part.together, "all data sets, one after the other,")
     for part, behind in itertools.product(given.sets, sorted({form_of(form).n_background for form in forms})):
         known.check_sizes(part.beside.get("log_evidence"), part.classes, ks, "select_many", behind)
     if chunk_size is not None:
@@ -149,7 +151,7 @@ def _select_part(call: Call, ledger: Ledger, sets: Sets, todo: np.ndarray, *, ex
         alone = far & few[sets.owner]
     for look in reversed(range(LOOKS + 1)):
         remaining = dataclasses.replace(sets, weights=np.where(alone, 0, sets.weights))
-        groups = list(_groups(ledger, remaining, todo))
+        groups = list(_groups(ledger, remaining, todo, call.forms))
         unfit = len(todo) - sum(len(places) for places, _ in groups)
         call.bar.expect(-unfit * len(call.forms))
         call.fit([group for _, group in groups])
@@ -170,21 +172,25 @@ def _select_part(call: Call, ledger: Ledger, sets: Sets, todo: np.ndarray, *, ex
         call.bar.expect(len(todo) * len(call.forms))
 
 
-def _groups(ledger: Ledger, sets: Sets, todo: np.ndarray) -> Iterator[tuple[np.ndarray, Group]]:
+def _groups(
+    ledger: Ledger, sets: Sets, todo: np.ndarray, forms: Sequence[str | Form]
+) -> Iterator[tuple[np.ndarray, Group]]:
     """The places of data sets that have as many columns each that vary, and what is to be fitted."""
     d = sets.x.shape[1]
     least, most = sets.extremes(todo)
     constant, wrong = ranges(least, most)
-    unfit = constant.all(axis=1) | wrong.any(axis=1)
+    # One program is for data sets that lack different columns, and some forms say other things of each.
+    named = any(form_of(form).of_columns([0]) != form_of(form) for form in forms)
+    unfit = constant.all(axis=1) | wrong.any(axis=1) | (named & constant.any(axis=1))
     for place in np.flatnonzero(unfit).tolist():
-        what = (
-            "has no column that varies"
-            if constant[place].all()
-            else (
-                f"spreads in column {int(np.argmax(wrong[place]))} by what has no square in {sets.x.dtype}: give it in "
-                "another unit"
-            )
-        )
+        if constant[place].all():
+            what = "has no column that varies"
+        elif wrong[place].any():
+            column = int(np.argmax(wrong[place]))
+            what = f"spreads in column {column} by what has no square in {sets.x.dtype}: give it in another unit"
+        else:
+            column = int(np.argmax(constant[place]))
+            what = f"is constant in column {column}, and a form names columns: leave it out of the table and the form"
         ledger.failed(int(sets.numbers[todo[place]]), what)
     widths = np.where(unfit, 0, d - constant.sum(axis=1))
     for width in np.unique(widths[widths > 0]).tolist():

@@ -202,7 +202,7 @@ def bootstrap(
     if int(reference.status) == Status.NON_FINITE:
         reference.raise_if_failed()
     mixture, rows = check_rows(reference.mixture, rows, scored=False)
-    dtype, (k, d) = rows.x.dtype, mixture.means.shape
+    dtype, k, d = rows.x.dtype, mixture.n_components, mixture.n_columns
     given = np.asarray(rows.weights)
     if (counted := given.sum(dtype=np.float64)) < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A family the library does not know: independent Poisson columns, one rate per component and column."""
+"""A family the library does not know: arrivals in each column at a rate of its own for each component."""
 
 from typing import Self
 
@@ -11,7 +11,7 @@ from jaxgmm.ground.pytree import Leaf, record
 
 
 @record
-class Poisson(Family):
+class Arrivals(Family):
     support = "counts"
 
     means: Leaf = positive()

@@ -1,0 +1,65 @@
+"""What numbers rows of a family may hold, and what to say of others."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgmm.ground import hosts
+from jaxgmm.ground.rows import Evidence
+
+Support = Literal["real", "positive", "nonnegative", "unit", "counts", "binary", "codes", "several"]
+"""What numbers a column may hold; "several" where that is not the same for all."""
+
+
+class Rule(NamedTuple):
+    """Fields: `holds`, of an array; `words` for what it holds for."""
+
+    holds: Callable[[np.ndarray], np.ndarray]
+    words: str
+
+
+def _whole(x: np.ndarray) -> np.ndarray:
+    return (x >= 0) & (x == np.floor(x))
+
+
+RULES: dict[str, Rule] = {
+    "positive": Rule(lambda x: x > 0, "positive numbers"),
+    "nonnegative": Rule(lambda x: x >= 0, "numbers that are not negative"),
+    "unit": Rule(lambda x: (x > 0) & (x < 1), "numbers between 0 and 1, and neither of these"),
+    "counts": Rule(_whole, "counts: whole numbers from 0"),
+    "binary": Rule(lambda x: (x == 0) | (x == 1), "0 and 1"),
+    "codes": Rule(_whole, "codes: whole numbers from 0"),
+}
+
+
+def check_support(components: Any, rows: Evidence, name: str = "x") -> None:
+    """Refuse rows that hold what none of the components could be of, where that can be seen.
+
+    Components without numbers do, as `jax.eval_shape` gives them.
+    """
+    if components.support == "real" or hosts.is_spread(rows.x):
+        return
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((rows.x, rows.weights, rows.seen))):
+        return
+    x = np.asarray(rows.x)
+    bad = components.impossible(x)
+    if bad is None:
+        return
+    # What is no number is told elsewhere.
+    bad = bad & np.isfinite(x)
+    if rows.weights is not None:
+        bad = bad & (np.asarray(rows.weights) > 0)[:, None]
+    if rows.seen is not None:
+        bad = bad & np.asarray(rows.seen)
+    if not bad.any():
+        return
+    row, column = (int(place) for place in np.argwhere(bad)[0])
+    more = int(bad.sum()) - 1
+    raise ValueError(
+        f"{name} holds {x[row, column]:.9g} in row {row}, column {column}"
+        + (f", and {more} more entries like it" if more else "")
+        + f"; {components.expects(column)}. Give that column another family, that row weight 0, or NaN for an entry "
+        "that is not known, with jaxgmm.rows(x, missing='nan')."
+    )
