@@ -18,6 +18,11 @@ FOUND = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 # For each example: constants that make it short, and what it must print.
 SHORT = {
     "adaptation": ({"N_DRAWS": 1, "N_RESTARTS": 1, "N_COMPONENTS": 8, "SIZES": [2, 10]}, "adapted, with weights"),
+    "angles": (
+        {"N_WINDS": [3], "N_RESTARTS": 2},
+        "from 2, 92, 264 degrees",
+        "directions and speeds: agreement with the winds 0.9",
+    ),
     "anomalies": (
         {"N_UNSEEN": 2, "CHOICES": [[9, 0.1]], "N_TREES": 20},
         "promised by the rows held back:",
@@ -31,6 +36,11 @@ SHORT = {
         {"N_COMPONENTS": [1], "FORMS": ["tied"], "N_DRAWS": 1, "SHARES": [0.0, 0.3]},
         "Chinstrap 1 tied",
         "linear discriminant analysis   errors",
+    ),
+    "contamination": (
+        {"N_SETS": 2, "SHARES": [0.0, 0.2], "N_RESTARTS": 2},
+        "error of the means        0%     20%",
+        "Gaussian and noise      0.9",
     ),
     "credible_means": ({"SIZES": [100], "N_SETS": 20}, "hardly touch,    100 rows, 20 data sets"),
     "density_network": ({"N_STEPS": 50}, "mixture density"),
@@ -63,6 +73,11 @@ SHORT = {
         "component 0: correlation 0.9",
     ),
     "stretched_clusters": ({"N_RESTARTS": 4}, "of the mixture 0.9"),
+    "survey": (
+        {"N_CLASSES": [4], "N_RESTARTS": 2},
+        "131 of whom answered everything",
+        "4 classes, agreement with the kinds 0.9",
+    ),
     "tiles": (
         {"TILE": 80, "STEP": 8, "MOST": 3, "N_RESTARTS": 2},
         "40 tiles",

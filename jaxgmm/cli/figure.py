@@ -34,6 +34,7 @@ def draw(path: str, selection: jaxgmm.Selection, mixture: Any, rows: jaxgmm.Evid
     from matplotlib.figure import Figure
 
     from jaxgmm import plot
+    from jaxgmm.plot import kinds
 
     shown, left_out = columns[:_MOST_COLUMNS], columns[_MOST_COLUMNS:]
     d = len(shown)
@@ -51,7 +52,8 @@ def draw(path: str, selection: jaxgmm.Selection, mixture: Any, rows: jaxgmm.Evid
     elif d == 2:
         ax = parts[0].subplots()
         plot.assignment(mixture, rows, ax=ax)
-        plot.ellipses(mixture, ax=ax)
+        if all(map(kinds.is_line, kinds.axes_of(mixture))):
+            plot.ellipses(mixture, ax=ax)
         ax.set(xlabel=shown[0], ylabel=shown[1])
     else:
         plot.pairs(mixture, rows, names=shown, axes=parts[0].subplots(d, d))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxgmm.families.bernoulli import BLUR, least_share, shares_above
 from jaxgmm.families.columnwise import Columnwise, Entries, EntrySums
 from jaxgmm.families.family import Form, Views
-from jaxgmm.families.support import Support
+from jaxgmm.families.support import Axis, Support
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.bounds import log_simplex
 from jaxgmm.ground.pytree import Leaf, record
@@ -73,6 +73,9 @@ class Categorical(Columnwise):
 
     def expects(self, column: int) -> str:
         return f"Categorical components are of codes here: whole numbers from 0 to {self.n_levels - 1}"
+
+    def axis(self, column: int) -> Axis:
+        return Axis(0.0, self.n_levels - 1.0, whole=True)
 
     @property
     def n_levels(self) -> int:

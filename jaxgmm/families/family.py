@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.geometry import Geometry
-from jaxgmm.families.support import RULES, Support, check_support
+from jaxgmm.families.support import AXES, RULES, Axis, Support, check_support
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import ColumnIndices, Places
 from jaxgmm.ground.rows import Evidence
@@ -202,6 +202,13 @@ class Family(Geometry, Kernel):
     def expects(self, column: int) -> str:
         """What these components are of in a column, as a sentence without its end."""
         return f"{type(self).__name__} components are of {RULES[self.support].words}"
+
+    def axis(self, column: int) -> Axis:
+        """Where the numbers of a column lie: from where to where, whether they are whole, and whether they go around.
+
+        By default what `support` says.
+        """
+        return AXES.get(self.support, Axis())
 
     @property
     def dispersions(self) -> Float[Array, "*batch k d d"]:

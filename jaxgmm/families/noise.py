@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family, Form, Kernel
+from jaxgmm.families.support import Axis
 from jaxgmm.families.told import seen_of
 from jaxgmm.ground import bounds, checks, linalg
 from jaxgmm.ground.pytree import ColumnIndices, Leaf, Places, record
@@ -107,6 +108,10 @@ class WithNoise(Family):
 
     def variances(self) -> Float[Array, "*batch k d"]:
         return jnp.concatenate([self.components.variances(), self.widths[..., None, :] ** 2 / 12], axis=-2)
+
+    def axis(self, column: int) -> Axis:
+        found: Axis = self.components.axis(column)
+        return found
 
     @property
     def whitens(self) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.family import Family, Form, Kernel, Views, each_column
-from jaxgmm.families.support import Support
+from jaxgmm.families.support import Axis, Support
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import ColumnIndices, Places, record, static
 from jaxgmm.ground.rows import Evidence
@@ -103,10 +103,13 @@ class Product(Family):
         return found
 
     def expects(self, column: int) -> str:
-        for part, columns in zip(self.parts, self.columns, strict=True):
-            if column in columns:
-                return str(part.expects(columns.index(column)))
-        raise IndexError(column)
+        part, place = self._of_column(column)
+        return str(part.expects(place))
+
+    def axis(self, column: int) -> Axis:
+        part, place = self._of_column(column)
+        found: Axis = part.axis(place)
+        return found
 
     @property
     def means(self) -> Float[Array, "*batch k d"]:
@@ -253,6 +256,13 @@ class Product(Family):
 
     def n_parameters(self, n_components: int) -> int:
         return sum(int(part.n_parameters(n_components)) for part in self.parts)
+
+    def _of_column(self, column: int) -> tuple[Any, int]:
+        """The part that has this column, and its place there."""
+        for part, columns in zip(self.parts, self.columns, strict=True):
+            if column in columns:
+                return part, columns.index(column)
+        raise IndexError(column)
 
     def _each(self) -> list[tuple[Any, ColumnIndices]]:
         return [(part, np.array(columns)) for part, columns in zip(self.parts, self.columns, strict=True)]

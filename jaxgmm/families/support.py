@@ -13,6 +13,31 @@ Support = Literal["real", "positive", "nonnegative", "unit", "counts", "binary",
 """What numbers a column may hold; "several" where that is not the same for all."""
 
 
+class Axis(NamedTuple):
+    """Where the numbers of a column lie, for what is drawn or summed over them.
+
+    Fields: `low`, `high`, the ends; `whole`, whether numbers between are whole; `around`, whether one end is next to
+    the other, as those of angles are.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    whole: bool = False
+    around: bool = False
+
+    @property
+    def n_levels(self) -> int | None:
+        """How many numbers there are, where they can be listed."""
+        return int(self.high - self.low) + 1 if self.whole and np.isfinite(self.high) else None
+
+    @property
+    def words(self) -> str:
+        """What the numbers are."""
+        if self.n_levels is not None:
+            return f"levels from {self.low:g} to {self.high:g}"
+        return "angles" if self.around else "counts" if self.whole else "numbers"
+
+
 class Rule(NamedTuple):
     """Fields: `holds`, of an array; `words` for what it holds for."""
 
@@ -31,6 +56,15 @@ RULES: dict[str, Rule] = {
     "counts": Rule(_whole, "counts: whole numbers from 0"),
     "binary": Rule(lambda x: (x == 0) | (x == 1), "0 and 1"),
     "codes": Rule(_whole, "codes: whole numbers from 0"),
+}
+
+AXES: dict[str, Axis] = {
+    "positive": Axis(0.0),
+    "nonnegative": Axis(0.0),
+    "unit": Axis(0.0, 1.0),
+    "counts": Axis(0.0, whole=True),
+    "binary": Axis(0.0, 1.0, whole=True),
+    "codes": Axis(0.0, whole=True),
 }
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.columnwise import Columnwise, EntrySums
 from jaxgmm.families.family import Views
-from jaxgmm.families.support import Support
+from jaxgmm.families.support import Axis, Support
 from jaxgmm.ground.bounds import positive
 from jaxgmm.ground.pytree import Leaf, record
 
@@ -50,7 +50,10 @@ class VonMises(Columnwise):
     @property
     def means(self) -> Float[Array, "*batch k d"]:
         """Mean direction of each component (k, d), in radians between -pi and pi."""
-        return wrapped(self.directions)
+        return wrapped(jnp.asarray(self.directions))
+
+    def axis(self, column: int) -> Axis:
+        return Axis(-math.pi, math.pi, around=True)
 
     def variances(self) -> Float[Array, "*batch k d"]:
         """Mean square of the chord to the mean direction (k, d): the variance of what is narrow, at most 2."""

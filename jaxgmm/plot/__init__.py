@@ -6,7 +6,8 @@ A component keeps its colour and marker in all of them. Titles are left to the c
 from jaxgmm.plot.fits import convergence, criterion, restarts
 from jaxgmm.plot.many import multiples, selections
 from jaxgmm.plot.maps import anomalies, density, uncertainty
-from jaxgmm.plot.marginals import histogram, pairs
+from jaxgmm.plot.panels import histogram, marginals, pairs
+from jaxgmm.plot.profile import profiles
 from jaxgmm.plot.projections import projection
 from jaxgmm.plot.scatter import assignment
 from jaxgmm.plot.shapes import ellipses
@@ -19,8 +20,10 @@ __all__ = [
     "density",
     "ellipses",
     "histogram",
+    "marginals",
     "multiples",
     "pairs",
+    "profiles",
     "projection",
     "restarts",
     "selections",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgmm.families.support import Axis
 from jaxgmm.ground import containers, frames, known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture, check_mixture, check_rows, check_stack
 from jaxgmm.model.scale import scale_of
-from jaxgmm.plot import style
+from jaxgmm.plot import kinds, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ _AROUND, OVER_ROWS = 3, 2.6
 # Of at least so many rows, a share on either side, or three of few, may be far from the others: by more than so many
 # times what these take up, which would leave them too little of the picture.
 _MANY, _SHARE, _FAR = 10, 0.01, 3
+# How far a map stays from where numbers end, as a share of what it shows: there a density may be infinite, or none.
+_INSIDE = 1e-3
 _ADVICE = {
     1: "Use plot.histogram for one column, or mixture.marginal([i]) with x[:, [i]] for one of several.",
     2: "Use plot.pairs, or two columns: mixture.marginal([i, j]) with x[:, [i, j]]. For one column, plot.histogram.",
@@ -75,11 +78,15 @@ class Rows(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """A grid over two columns: the coordinates along each, and all points (n, 2), the first column running fastest."""
+    """A grid over two columns: the coordinates along each, and all points (n, 2), the first column running fastest.
+
+    `ends`, from where to where each is shown, (2, 2).
+    """
 
     first: np.ndarray
     second: np.ndarray
     points: np.ndarray
+    ends: np.ndarray
 
     def image(self, values: Any) -> np.ndarray:
         """Values at the points, as matplotlib takes them."""
@@ -111,10 +118,12 @@ def read(mixture: Mixture, x: Any, weights: Any) -> tuple[Mixture, Rows]:
         raise ValueError("x has no row with an entry that is seen; expected one at least, or there is nothing to draw.")
     told = jax.tree.map(lambda array: array[kept], told)
     values = np.asarray(told.x) if told.seen is None else np.where(told.seen, told.x, np.nan)
+    axes = kinds.axes_of(mixture)
+    values = kinds.turned(values, axes)
     present = np.asarray(told.weights)
     columns = [str(name) for name in names] or None
     some = _thinned(len(values))
-    ends = near(values[some], present[some])
+    ends = kinds.of_lines(near(values[some], present[some]), axes)
     return mixture, Rows(values, present / present.mean(), columns, ends, told)
 
 
@@ -139,8 +148,19 @@ def _lower(values: np.ndarray, weights: np.ndarray, share: Any) -> float:
 
 
 def deviations(mixture: Mixture) -> np.ndarray:
-    """Standard deviations of the components (k, d)."""
-    return np.sqrt(np.diagonal(covariances(mixture), axis1=1, axis2=2))
+    """How wide the components are in each column (k, d), in its units, by the family's `variances`."""
+    wide = np.sqrt(np.asarray(_variances(mixture), float))
+    if not np.all(np.isfinite(wide[style.present(mixture)])):
+        raise ValueError(
+            "mixture has components whose variances are no finite numbers of its type, so there is no extent to draw "
+            "them in; expected smaller ones, or float64."
+        )
+    return wide
+
+
+def centers(mixture: Mixture) -> np.ndarray:
+    """A row in the middle of each component (k, d)."""
+    return np.asarray(_centers(mixture), float)
 
 
 def covariances(mixture: Mixture) -> np.ndarray:
@@ -149,6 +169,16 @@ def covariances(mixture: Mixture) -> np.ndarray:
     if not np.all(np.isfinite(dense[style.present(mixture)])):
         raise ValueError("mixture has components without a finite covariance, so there is no extent to draw them in.")
     return dense
+
+
+@program
+def _variances(mixture: Mixture) -> jax.Array:
+    return mixture.components.variances()
+
+
+@program
+def _centers(mixture: Mixture) -> jax.Array:
+    return mixture.components.centers
 
 
 @program
@@ -179,8 +209,8 @@ def extent(mixture: Mixture, rows: Rows | None, reach: float = 0.0) -> tuple[np.
     Rows far from most of the others do not count. What is within `reach` standard deviations of components does, unless
     they are much larger than what rows take up, or as far as rows that do not count.
     """
-    kept = style.present(mixture)
-    means, spread = np.asarray(mixture.means, float)[kept], deviations(mixture)[kept]
+    kept, axes = style.present(mixture), kinds.axes_of(mixture)
+    means, spread = centers(mixture)[kept], deviations(mixture)[kept]
     low, high = np.min(means - _AROUND * spread, axis=0), np.max(means + _AROUND * spread, axis=0)
     if rows is not None:
         x = rows.x.astype(float)
@@ -198,12 +228,14 @@ def extent(mixture: Mixture, rows: Rows | None, reach: float = 0.0) -> tuple[np.
             )
             low = np.minimum(low, np.min(ends[0], axis=0, where=fits, initial=np.inf))
             high = np.maximum(high, np.max(ends[1], axis=0, where=fits, initial=-np.inf))
-    if mixture.components.support != "real":
-        low = np.maximum(low, 0)
+    low = np.maximum(low, [axis.low - kinds.BESIDE * axis.whole for axis in axes])
+    high = np.minimum(high, [axis.high for axis in axes])
     size = np.maximum(np.abs(low), np.abs(high))
-    wide = high - low > 64 * np.finfo(mixture.means.dtype).eps * size
+    wide = high - low > 64 * np.finfo(mixture.log_weights.dtype).eps * size
     margin = np.where(wide, 0, np.where(size > 0, 0.05 * size, 1))
-    return low - margin, high + margin
+    # All levels, and the whole circle, whatever rows there are.
+    first, last = np.array([kinds.whole_of(axis) for axis in axes]).T
+    return np.where(np.isfinite(first), first, low - margin), np.where(np.isfinite(last), last, high + margin)
 
 
 def view(mixture: Mixture, rows: Rows | None, ax: "Axes", reach: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -236,20 +268,37 @@ def plane(mixture: Mixture, rows: Rows | None, ax: "Axes") -> Plane:
 
     Limits that the caller has set stay.
     """
-    first, second = (line(mixture, *ends) for ends in zip(*view(mixture, rows, ax), strict=True))
+    ends = np.stack(view(mixture, rows, ax), axis=1)
+    first, second = (along(mixture, axis, *pair) for axis, pair in zip(kinds.axes_of(mixture), ends, strict=True))
     points = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    return Plane(first, second, points)
+    # Where all of a map is shown, its ends are those of what is drawn.
+    drawn = np.array([first[[0, -1]], second[[0, -1]]])
+    near = np.abs(drawn - ends) < 2 * _INSIDE * np.diff(ends)
+    return Plane(first, second, points, np.where(near & np.isfinite(ends), ends, drawn))
 
 
 def line(mixture: Mixture, low: float, high: float, n: int = N_GRID) -> np.ndarray:
     """Coordinates from low to high that are numbers of the mixture's type, so values are drawn where they are taken."""
-    return np.unique(np.linspace(low, high, n).astype(mixture.means.dtype))
+    return np.unique(np.linspace(low, high, n).astype(mixture.log_weights.dtype))
+
+
+def along(mixture: Mixture, axis: Axis, low: float, high: float) -> np.ndarray:
+    """The same where a column has numbers, and where a density is one."""
+    if axis.whole:
+        return np.unique(np.round(line(mixture, max(low, axis.low), min(high, axis.high))))
+    return line(mixture, *inside(axis, low, high))
+
+
+def inside(axis: Axis, low: float, high: float) -> tuple[float, float]:
+    """Low and high, a little away from where numbers end."""
+    step = 0 if axis.around else _INSIDE * (high - low)
+    return max(low, axis.low + step), min(high, axis.high - step)
 
 
 def names_of(names: Sequence[str] | None, rows: Rows | None, n_columns: int) -> list[str] | None:
     """Names of the columns: the caller's, or else those of the rows."""
     if names is None:
         return None if rows is None else rows.names
-    if len(names) != n_columns:
+    if isinstance(names, str) or len(names) != n_columns:
         raise ValueError(f"names holds {len(names)} names; expected {n_columns}, one for each column.")
     return list(names)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgmm.families.support import Axis
 from jaxgmm.fitting.result import Status
 from jaxgmm.ground import checks
 from jaxgmm.ground.rows import Evidence
 from jaxgmm.ground.sets import Given, read
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
-from jaxgmm.plot import canvas, marginals, scatter, shapes, style
+from jaxgmm.plot import canvas, kinds, one_column, scatter, shapes, style
 from jaxgmm.selection.selections import Selections
 
 if TYPE_CHECKING:
@@ -259,23 +260,30 @@ def _draw(ax: "Axes", panel: _Panel, room: int, most: int) -> bool:
     scale = scale_of(x[filled], np.where(np.arange(room) < len(present), weights[filled], 0))
     near = canvas.near(x[weights > 0], weights[weights > 0], np.asarray(scale, float))
     own: Any = panel.weights[present]
-    every = canvas.Rows(x, own / own.mean(), panel.labels, near, Evidence(x, own))
-    rows = every.of(weights > 0)
-    if panel.mixture is None:
-        _bare(ax, rows)
-    else:
+    marginal, axes = None, [Axis()] * x.shape[1]
+    if panel.mixture is not None:
         mixture = _with_room(panel.mixture, most)
         inside = [panel.columns.index(place) for place in panel.shown]
         marginal = mixture if inside == list(range(len(panel.columns))) else mixture.marginal(inside)
-        if len(inside) == 1:
+        axes = kinds.axes_of(marginal)
+        x, near = kinds.turned(x, axes), kinds.of_lines(near, axes)
+    every = canvas.Rows(x, own / own.mean(), panel.labels, near, Evidence(x, own))
+    rows = every.of(weights > 0)
+    if marginal is None:
+        _bare(ax, rows)
+    else:
+        if len(panel.shown) == 1:
             low, high = canvas.extent(marginal, rows, canvas.OVER_ROWS)
-            marginals.curves(ax, marginal, rows, "auto", low[0], high[0])
+            one_column.draw(ax, marginal, rows, "auto", low[0], high[0])
         else:
             whole = panel.x[present][:, panel.columns]
             responsibilities = np.asarray(mixture.responsibilities(whole[filled]))[: len(x)][weights > 0]
             canvas.aim(marginal, rows, ax)
-            scatter.points(ax, marginal, rows, responsibilities, soft=False, size=_POINTS)
-            shapes.draw(ax, marginal, np.array([0, 1]), (0.5, 0.95), shapes.palette(marginal), fill=False)
+            scatter.points(ax, marginal, scatter.spread(rows, axes), responsibilities, soft=False, size=_POINTS)
+            if all(map(kinds.is_line, axes)):
+                shapes.draw(ax, marginal, np.array([0, 1]), (0.5, 0.95), shapes.palette(marginal), fill=False)
+            for line, axis in zip((ax.xaxis, ax.yaxis), axes, strict=True):
+                kinds.dress(line, axis)
     if len(panel.shown) == 1:
         ax.set_yticks([])
     # What is drawn or counted now is not to move the axes.

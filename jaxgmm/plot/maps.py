@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgmm.ground import checks
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.plot import canvas, scatter, shapes, style
+from jaxgmm.plot import canvas, kinds, scatter, shapes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,11 +47,13 @@ def density(
 
     Raises:
         ValueError: as `assignment`, or levels outside of 0 to 1.
+        NotImplementedError: a column of levels, between which there is nothing.
         ImportError: without matplotlib.
 
     Source: Hyndman (1996), The American Statistician 50, 120-126.
     """
     mixture = canvas.single(mixture, 2)
+    kinds.check_levels(mixture, "density")
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)
     masses = shapes.shares(levels)[::-1]
     ax = style.axes(ax)
@@ -104,9 +106,11 @@ def uncertainty(
 
     Raises:
         ValueError: as `assignment`, or an unknown measure.
+        NotImplementedError: a column of levels, between which there is nothing.
         ImportError: without matplotlib.
     """
     mixture = canvas.single(mixture, 2)
+    kinds.check_levels(mixture, "uncertainty")
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)
     checks.one_of("measure", measure, _MEASURES)
     ax = style.axes(ax)
@@ -156,9 +160,12 @@ def anomalies(
 
     Raises:
         ValueError: as `assignment`, or a quantile outside of 0 to 1.
+        NotImplementedError: a column of levels, between which there is nothing.
         ImportError: without matplotlib.
     """
-    mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
+    mixture = canvas.single(mixture, 2)
+    kinds.check_levels(mixture, "anomalies")
+    mixture, rows = canvas.read(mixture, x, weights)
     value = np.asarray(mixture.log_prob(rows.known), float)
     whole = ~np.isnan(rows.x).any(axis=1)
     if threshold is None and not whole.any():

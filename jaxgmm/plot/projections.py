@@ -10,7 +10,7 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.projection import projection as projection_of
 from jaxgmm.model.recovery import impute
-from jaxgmm.plot import canvas, scatter, shapes, style
+from jaxgmm.plot import canvas, kinds, scatter, shapes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ def projection(
         ImportError: without matplotlib.
     """
     mixture = canvas.single(mixture)
+    kinds.check_lines(mixture, "projection")
     if mixture.n_columns < 2:
         raise ValueError("mixture has 1 column; expected 2 or more. Use plot.histogram.")
     mixture, rows = (mixture, None) if x is None else canvas.read(mixture, x, weights)

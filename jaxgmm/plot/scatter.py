@@ -1,11 +1,13 @@
 """Rows as points, by the component they belong to."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxgmm.families.support import Axis
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.plot import canvas, style
+from jaxgmm.plot import canvas, kinds, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +27,8 @@ _SIDES = {"ha": ("center", "right", "left"), "va": ("center", "top", "bottom")}
 _NOTE = "rows outside"
 # Of rows of a noise component.
 _NO_CLUSTER = "."
+# Of up to so many whole numbers, rows are spread by so much to both sides, as they would be on top of each other.
+_FEW, _ASIDE = 60, 0.3
 # How long a tick is, as a share of the axes.
 _TICK = 0.03
 
@@ -44,7 +48,8 @@ def assignment(
 
     A row of which one entry alone is seen is a tick at the edge, at that entry and in the colour that it says.
 
-    Rows of a noise component are grey.
+    Rows of a noise component are grey. Those of levels or a few counts, which would hide each other, are spread at
+    random to both sides of them.
 
     Up to 1,000 rows have the marker of their most probable component too. Of more than 10,000 rows, 10,000 are shown,
     the same ones each time; many points are small, transparent, and stored as an image in vector graphics.
@@ -69,10 +74,13 @@ def assignment(
     mixture, rows = canvas.read(canvas.single(mixture, 2), x, weights)
     ax = style.axes(ax)
     shown = rows.shown()
+    axes = kinds.axes_of(mixture)
     canvas.aim(mixture, rows, ax)
-    points(ax, mixture, shown, mixture.responsibilities(shown.known), soft)
+    points(ax, mixture, spread(shown, axes), mixture.responsibilities(shown.known), soft)
     if errors:
         uncertain(ax, shown)
+    for line, axis in zip((ax.xaxis, ax.yaxis), axes, strict=True):
+        kinds.dress(line, axis)
     outside(ax, rows)
     style.label(ax, rows.names)
     key(ax, mixture, len(shown.x))
@@ -168,6 +176,16 @@ def _ticks(ax: "Axes", rows: canvas.Rows, colors: np.ndarray) -> None:
         ax.add_collection(ticks, autolim=False)
         ax.update_datalim(np.stack([at, at], axis=1), updatex=column == 0, updatey=column == 1)
         ax.autoscale_view()
+
+
+def spread(rows: canvas.Rows, axes: Sequence[Axis]) -> canvas.Rows:
+    """The rows with those of the same few whole numbers beside each other: the same way each time, at random."""
+    span = np.nanmax(rows.x, axis=0, initial=0) - np.nanmin(rows.x, axis=0, initial=np.inf)
+    ways = [axis.whole and (axis.n_levels or most) <= _FEW for axis, most in zip(axes, span, strict=True)]
+    if not any(ways):
+        return rows
+    aside = np.random.default_rng(0).uniform(-_ASIDE, _ASIDE, rows.x.shape)
+    return rows._replace(x=(rows.x + np.where(ways, aside, 0)).astype(rows.x.dtype))
 
 
 def outside(ax: "Axes", rows: canvas.Rows) -> None:

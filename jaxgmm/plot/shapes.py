@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxgmm.model.mixture import Mixture
-from jaxgmm.plot import canvas, style
+from jaxgmm.plot import canvas, kinds, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,7 @@ def ellipses(
 
     Raises:
         ValueError: a stack of mixtures, another number of columns, or levels outside of 0 to 1.
+        NotImplementedError: a column of levels or angles, along which nothing has a mean and a width.
         ImportError: without matplotlib.
 
     >>> import jaxgmm
@@ -54,6 +55,7 @@ def ellipses(
     4
     """
     mixture = canvas.single(mixture, 2)
+    kinds.check_lines(mixture, "ellipses")
     masses, chosen = shares(levels), palette(mixture, colors)
     ax = style.axes(ax)
     draw(ax, mixture, np.array([0, 1]), masses, chosen, fill)

@@ -65,7 +65,7 @@ def label(ax: "Axes", names: Sequence[str] | None) -> None:
 
 def frame(ax: "Axes", plane: Any) -> None:
     """Axes that end where a map does."""
-    ax.set(xlim=plane.first[[0, -1]], ylim=plane.second[[0, -1]])
+    ax.set(xlim=plane.ends[0], ylim=plane.ends[1])
 
 
 def shades(name: str, low: float, high: float, n: int) -> np.ndarray:
