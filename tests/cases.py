@@ -11,6 +11,8 @@ import numpy as np
 
 import jaxgmm
 
+from tolerance import dtype
+
 # A seed by which the rows of all data of cases are shuffled: no law may depend on their order (`make test-perturbed`).
 SHUFFLED = os.environ.get("ROWS_SHUFFLED")
 
@@ -159,6 +161,10 @@ FEW = [CASES[0], CASES[-1]]
 # Every family, and every part that structures are made of, though not all with all: covariances of one component or of
 # all; whole, of columns, or one number.
 VARIED = [case for case in CASES if case.name not in ("tied", "diag", "tied-spherical", "EVV", "VEV", "EVE")]
+
+# Whether two ways lead to the same numbers is told by digits: for all cases, or those that vary, in the dtype that has
+# more of them, for two families in the other. What rounding makes of a law is tried on all in both.
+TWO_WAYS, TWO_WAYS_VARIED = (CASES, VARIED) if dtype() is np.float64 else (FEW, FEW)
 
 
 def repetitions(n):

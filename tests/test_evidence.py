@@ -11,7 +11,7 @@ import pytest
 
 import jaxgmm
 
-from cases import CASES, FEW, GAUSSIANS
+from cases import CASES, FEW, GAUSSIANS, TWO_WAYS
 from compilations import counted
 from tolerance import assert_close, dtype, once
 
@@ -36,6 +36,7 @@ def joint(mixture, x):
     return np.asarray(mixture.log_weights + mixture.components.log_prob(x), np.float64)
 
 
+@pytest.mark.parametrize("case", TWO_WAYS, ids=lambda case: case.name)
 def test_without_any_labels_nothing_changes(case):
     x, _ = truth(case)
     mixture, nothing = case.mixture(), jaxgmm.rows(x, labels=np.full(N, -1))

@@ -39,7 +39,8 @@ def parameters(mixture):
 def test_scikit_learns_own_checks():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        done = check_estimator(MixtureImputer(), on_skip=None)
+        # Nothing that is looked at depends on the form, and diagonal ones compile sooner.
+        done = check_estimator(MixtureImputer(form="diag"), on_skip=None)
     assert len(done) > 40
     assert {one["status"] for one in done if one["check_name"] != "check_array_api_input"} == {"passed"}
 

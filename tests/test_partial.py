@@ -76,6 +76,10 @@ CELLS = [
 cells = pytest.mark.parametrize(("form", "kind"), CELLS, ids=lambda one: one)
 FEW = [("full", "gaps"), ("full", "all of it"), ("tied", "noise"), ("diag", "all of it"), ("student_t full", "gaps")]
 few = pytest.mark.parametrize(("form", "kind"), FEW, ids=lambda one: one)
+# Whether two ways lead to the same numbers is told by digits.
+TWO_WAYS, FEW_TWO_WAYS = (
+    ([cell for cell in CELLS if cell in FEW or cell[1] == "gaps"], FEW) if dtype() is np.float64 else (FEW, FEW[1:2])
+)
 
 
 def rows_of(kind, places=slice(None)):
@@ -144,9 +148,7 @@ def test_densities_and_a_step_are_those_of_the_reference(form, kind):
         assert_close(found, right, "close", scale=3)
 
 
-@pytest.mark.parametrize(
-    ("form", "kind"), [cell for cell in CELLS if cell in FEW or cell[1] == "gaps"], ids=lambda x: x
-)
+@pytest.mark.parametrize(("form", "kind"), TWO_WAYS, ids=lambda one: one)
 def test_traced_split_and_repeated_it_is_the_same(form, kind):
     """Under `jit`, where patterns cannot be seen; half and half is the whole; a weight is so many rows."""
     mixture, rows = mixture_of(form), rows_of(kind)
@@ -215,7 +217,7 @@ def test_noise_far_larger_than_what_it_hides_keeps_its_digits():
         assert_close(after.covariances, reference.em_step(parameters(form), want, form).covariances, "close", scale=10)
 
 
-@few
+@pytest.mark.parametrize(("form", "kind"), FEW_TWO_WAYS, ids=lambda one: one)
 def test_vmap_is_a_loop(form, kind):
     mixture = mixture_of(form)
     parts = [rows_of(kind, np.arange(N) % 3 == place) for place in range(3)]
