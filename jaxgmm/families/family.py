@@ -120,15 +120,17 @@ class Form:
         """What is left of it where only these columns are."""
         return self.family.form_of_columns(self, columns)
 
-    def check(self, rows: Evidence, name: str = "x") -> None:
+    def check(self, rows: Evidence, name: str = "x", **told: Any) -> None:
         """Refuse rows that hold what no component of this form could be of, where that can be seen.
+
+        What is `told` is as for `check_support`.
 
         Raises:
             ValueError: there are such, named by row, column and what was found.
         """
         if self.family.support != "real":
             one = jax.ShapeDtypeStruct(rows.x.shape[-1:], rows.x.dtype)
-            check_support(jax.eval_shape(lambda at, wide: self.blank(1, at, wide), one, one), rows, name)
+            check_support(jax.eval_shape(lambda at, wide: self.blank(1, at, wide), one, one), rows, name, **told)
 
     @property
     def n_background(self) -> int:

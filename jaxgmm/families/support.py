@@ -68,10 +68,24 @@ AXES: dict[str, Axis] = {
 }
 
 
-def check_support(components: Any, rows: Evidence, name: str = "x") -> None:
+ADVICE = (
+    "Give that column another family, that row weight 0, or NaN for an entry that is not known, with jaxgmm.rows(x, "
+    "missing='nan')."
+)
+
+
+def check_support(
+    components: Any,
+    rows: Evidence,
+    name: str = "x",
+    *,
+    columns: Any = None,
+    advice: str = ADVICE,
+) -> None:
     """Refuse rows that hold what none of the components could be of, where that can be seen.
 
-    Components without numbers do, as `jax.eval_shape` gives them.
+    Components without numbers do, as `jax.eval_shape` gives them. `columns` are what the columns are called, by default
+    their numbers, and `advice` is what to do, in sentences.
     """
     if components.support == "real" or hosts.is_spread(rows.x):
         return
@@ -92,8 +106,7 @@ def check_support(components: Any, rows: Evidence, name: str = "x") -> None:
     row, column = (int(place) for place in np.argwhere(bad)[0])
     more = int(bad.sum()) - 1
     raise ValueError(
-        f"{name} holds {x[row, column]:.9g} in row {row}, column {column}"
+        f"{name} holds {x[row, column]:.9g} in row {row}, column {column if columns is None else columns[column]!r}"
         + (f", and {more} more entries like it" if more else "")
-        + f"; {components.expects(column)}. Give that column another family, that row weight 0, or NaN for an entry "
-        "that is not known, with jaxgmm.rows(x, missing='nan')."
+        + f"; {components.expects(column)}. {advice}"
     )

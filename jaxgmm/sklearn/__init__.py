@@ -6,6 +6,7 @@ try:
     from jaxgmm.sklearn.estimator import GaussianMixture
     from jaxgmm.sklearn.imputer import MixtureImputer
     from jaxgmm.sklearn.interop import from_sklearn, to_sklearn
+    from jaxgmm.sklearn.mixture import Mixture
     from jaxgmm.sklearn.regressor import MixtureRegressor
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split(".")[0] != "sklearn":
@@ -15,6 +16,7 @@ except ModuleNotFoundError as error:
 __all__ = [
     "BayesianGaussianMixture",
     "GaussianMixture",
+    "Mixture",
     "MixtureClassifier",
     "MixtureImputer",
     "MixtureRegressor",

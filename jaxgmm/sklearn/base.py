@@ -10,13 +10,11 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxgmm.covariance.table import known_as
 from jaxgmm.fitting.online import Online
 from jaxgmm.ground.padding import padded
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.ground.schema import Schema
 from jaxgmm.ground.threads import side_by_side
 from jaxgmm.sklearn.checks import (
     HOOKS,
@@ -24,12 +22,12 @@ from jaxgmm.sklearn.checks import (
     check_previous_fit,
     checked_counts,
     checked_weights,
-    said,
 )
-from jaxgmm.sklearn.evidence import labels_of, padded_rows
+from jaxgmm.sklearn.evidence import labels_of
 from jaxgmm.sklearn.forms import covariance_attributes, factor_of, kept_as
 from jaxgmm.sklearn.objectives import Ridge
 from jaxgmm.sklearn.programs import Parameters, Run, log_prob, responsibilities, run_em, seeds_of
+from jaxgmm.sklearn.scored import Scored
 from jaxgmm.sklearn.seeding import SEEDINGS, Seeding
 from jaxgmm.sklearn.verbose import Runner, told
 
@@ -37,31 +35,24 @@ from jaxgmm.sklearn.verbose import Runner, told
 _SHORTEST, _LONGEST = 128, 2**20
 
 
-class CompiledMixture:
-    """Methods of a mixture estimator that come before those of a class of scikit-learn's.
-
-    Beside scikit-learn's, rows may have `sample_weight`, gaps, `noise` of their own, and for some of them a label.
-    """
+class CompiledMixture(Scored):
+    """A mixture estimator that takes the steps of a class of scikit-learn's, and comes before that class."""
 
     # What a derived class says of itself: the class it stands for, the methods of it that are never called, where rows
-    # may start, the name of what is climbed, and the types that it computes in.
+    # may start, and the name of what is climbed.
     _theirs: type
     _hooks: tuple[str, ...] = HOOKS
     _seedings: Mapping[str, Seeding] = SEEDINGS
     _climbed: str
-    _dtypes: tuple[type, ...] = (np.float64, np.float32)
 
-    # What scikit-learn's class and the one derived have.
-    n_components: Any
+    # What scikit-learn's class has.
     covariance_type: Any
     tol: Any
     max_iter: Any
     n_init: Any
     init_params: Any
-    random_state: Any
     warm_start: Any
     verbose: Any
-    missing: Any
 
     def _start(self, X: np.ndarray) -> Parameters:
         """What the user has said about the start, checked; None where nothing."""
@@ -128,10 +119,7 @@ class CompiledMixture:
         random = check_random_state(self.random_state)
         labels = labels_of(y, X, self.n_components)
         with jax.enable_x64(X.dtype == np.float64):
-            rows = self._evidence(padded_rows(X, weights, labels=labels, noise=noise))
-        if rows.seen is not None:
-            # An error of infinite variance is a gap as well.
-            checked_weights(sample_weight, np.where(np.asarray(rows.seen)[: len(X)], X, np.nan), self.n_components)
+            rows = self._evidence(self._known(X, weights, labels=labels, noise=noise))
         in_part, real = rows.partial or labels is not None, X.dtype.type
         unit = float(checked_counts(sample_weight, X, self.n_components).max())
         prior = self._prior(X, rows, unit)
@@ -189,47 +177,6 @@ class CompiledMixture:
         self._is_weighted = sample_weight is not None
         return self
 
-    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None, noise: Any = None) -> np.ndarray:
-        """`fit`, then `predict` of the same rows; that of a row with a label is its label."""
-        self.fit(X, y, sample_weight=sample_weight, **if_given(noise))
-        found = self.predict(X, **if_given(noise))
-        labels = labels_of(y, found, self.n_components)
-        return found if labels is None else np.where(labels < 0, found, labels)
-
-    def score_samples(self, X: Any, noise: Any = None) -> np.ndarray:
-        """Log-density of each row (n,), natural logarithm; of what is measured, if rows have `noise` as in `fit`."""
-        return self._evaluate(log_prob, X, noise)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None, noise: Any = None) -> float:
-        """Mean over rows of their log-density, with `sample_weight` their weighted mean; `noise` as in `fit`."""
-        values = self.score_samples(X, **if_given(noise))
-        if sample_weight is None:
-            return float(np.mean(values))
-        weights = checked_weights(sample_weight, values)
-        present = weights > 0
-        return float(np.average(values[present], weights=weights[present]))
-
-    def predict(self, X: Any, noise: Any = None) -> np.ndarray:
-        """Most probable component of each row (n,), -1 for that of noise; `noise` as in `fit`."""
-        found = np.argmax(self.predict_proba(X, **if_given(noise)), axis=1)
-        return found if self._box is None else np.where(found < len(self.means_), found, -1)
-
-    def predict_proba(self, X: Any, noise: Any = None) -> np.ndarray:
-        """Posterior probability of each component for each row (n, k); rows sum to one. `noise` as in `fit`.
-
-        That of a noise component is the last of k + 1 columns.
-        """
-        return self._evaluate(responsibilities, X, noise)
-
-    @property
-    def schema_(self) -> Schema | None:
-        """Names of the columns it was fitted to, as `jaxgmm.Schema`; None if they had none."""
-        check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        return None if names is None else Schema(names)
-
-    # Whether the latest fit had weights; attributes that a user sets are of no fit.
-    _is_weighted = False
     # Where online EM stands, if the latest rows were taken by it.
     _online: Online | None = None
     # The covariance_type of the latest fit.
@@ -238,21 +185,24 @@ class CompiledMixture:
     _volume: float | None = None
     _box: np.ndarray | None = None
 
-    def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
-        check_is_fitted(self)
-        check_nothing_overridden(self)
-        X = self._checked(X, reset=False)
-        dtype = np.result_type(X.dtype, np.asarray(self.means_).dtype)
-        with jax.enable_x64(dtype == np.float64):
-            rows = padded_rows(X.astype(dtype, copy=False), noise=noise)
-            # Densities are those of the matrices, whatever they have in common.
-            values = program(self._parameters(dtype), rows, covariance_type=kept_as(self.covariance_type))
-        return np.array(values)[: len(X)]
+    @property
+    def _dtype(self) -> Any:
+        return np.asarray(self.means_).dtype
 
-    def _checked(self, X: Any, **options: Any) -> np.ndarray:
-        """Rows as floating point numbers, with NaN only where entries may be missing."""
-        finite = "allow-nan" if self.missing == "em" else True
-        return validate_data(self, said(X), dtype=list(self._dtypes), ensure_all_finite=finite, **options)
+    @property
+    def _noise_component(self) -> int | None:
+        return None if self._box is None else len(self.means_)
+
+    def _log_prob(self, rows: Evidence, dtype: Any) -> Any:
+        # Densities are those of the matrices, whatever they have in common.
+        return log_prob(self._parameters(dtype), rows, covariance_type=kept_as(self.covariance_type))
+
+    def _responsibilities(self, rows: Evidence, dtype: Any) -> Any:
+        return responsibilities(self._parameters(dtype), rows, covariance_type=kept_as(self.covariance_type))
+
+    def _evaluate(self, program: Any, X: Any, noise: Any) -> np.ndarray:
+        check_nothing_overridden(self)
+        return super()._evaluate(program, X, noise)
 
     def _parameters(self, dtype: Any) -> Parameters:
         # From the attributes that scikit-learn's own methods read, which users may set.
@@ -292,18 +242,6 @@ class CompiledMixture:
         covariances = covariance_attributes(self.covariance_type, parameters.factor, dtype)
         for name, value in (covariances | prior | self._fitted(parameters)).items():
             setattr(self, name, value)
-
-    def __sklearn_tags__(self) -> Any:
-        theirs: Any = super()
-        tags = theirs.__sklearn_tags__()
-        tags.array_api_support = False
-        tags.input_tags.allow_nan = self.missing == "em"
-        return tags
-
-
-def if_given(noise: Any) -> dict[str, Any]:
-    """As a keyword, only if it is given: methods that a subclass has of its own need not know it."""
-    return {} if noise is None else {"noise": noise}
 
 
 def _quiet(run: Runner, first: tuple[Parameters, Any], steps: int, start: np.ndarray | None) -> Run:

@@ -75,7 +75,7 @@ def row_counts(estimator: Any, sample_weight: Any, n: int) -> np.ndarray:
     return counts
 
 
-def checked_weights(sample_weight: Any, X: np.ndarray, n_components: int = 1) -> np.ndarray:
+def checked_weights(sample_weight: Any, X: np.ndarray, n_components: Any = 1) -> np.ndarray:
     """Weights of the rows in the dtype of X, of largest 1; no fewer of them positive than there are components."""
     weights = _check_sample_weight(said(sample_weight), X, dtype=np.float64)
     if np.any(weights < 0):

@@ -15,13 +15,13 @@ from jaxgmm.fitting.result import FitResult, Status
 from jaxgmm.ground import known
 from jaxgmm.ground.programs import program
 from jaxgmm.ground.rows import Evidence
-from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_of
 from jaxgmm.model.shrinkage import shrunk
 from jaxgmm.selection.many import fit_many
 from jaxgmm.selection.restarts import Restarts, fit_restarts
 from jaxgmm.sklearn.evidence import padded_rows
+from jaxgmm.sklearn.joint import held_here
 
 # The fewest rows that a class is filled up to, so that classes of other sizes compile nothing.
 _SMALLEST = 64
@@ -54,8 +54,7 @@ class Classes:
             whole = jax.tree.map(lambda leaf, place=place: leaf[place], self.stacks[which])
             there = _present(whole)
             kept = Mixture(whole.log_weights[there], whole.components.take(there))
-            extents.check_digits("mixtures_", kept)
-            found.append(jax.tree.map(jnp.asarray, kept))
+            found.append(held_here("mixtures_", kept))
         return found
 
     @property

@@ -1,7 +1,6 @@
 """scikit-learn's `GaussianMixture`, computed by jaxgmm."""
 
 import dataclasses
-import math
 import warnings
 from numbers import Real
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import sklearn.mixture
 from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,16 +21,17 @@ from jaxgmm.ground.rows import Evidence
 from jaxgmm.model.init import NOISE
 from jaxgmm.model.mixture import Mixture
 from jaxgmm.model.scale import scale_from
-from jaxgmm.sklearn.base import CompiledMixture, if_given
-from jaxgmm.sklearn.checks import checked_counts, checked_start, row_counts
+from jaxgmm.sklearn.base import CompiledMixture
+from jaxgmm.sklearn.checks import checked_counts, checked_start
 from jaxgmm.sklearn.evidence import labels_of, padded_rows
 from jaxgmm.sklearn.forms import FORMS, CovarianceTypes, kept_as
 from jaxgmm.sklearn.objectives import Ridge
 from jaxgmm.sklearn.programs import Parameters, least_variance
+from jaxgmm.sklearn.scored import Likely, if_given
 from jaxgmm.sklearn.seeding import INIT_PARAMS
 
 
-class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
+class GaussianMixture(Likely, CompiledMixture, sklearn.mixture.GaussianMixture):
     """`sklearn.mixture.GaussianMixture`, computed by jaxgmm, with what it lacks.
 
     Parameters, attributes and methods have scikit-learn's names, defaults and meanings, and from the same start it
@@ -129,16 +128,9 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         """
         check_is_fitted(self)
         if self._box is None and self.covariance_type in FORMS:
-            drawn: tuple[np.ndarray, np.ndarray] = super().sample(n_samples)
+            drawn: tuple[np.ndarray, np.ndarray] = sklearn.mixture.GaussianMixture.sample(self, n_samples)
             return drawn
-        if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with jax.enable_x64(np.asarray(self.means_).dtype == np.float64):
-            mixture = self._mixture(self.means_.dtype, kept_as(self.covariance_type))
-            rows, labels = jax.device_get(mixture.sample_with_labels(jax.random.key(seed), n_samples))
-        order = np.argsort(labels, kind="stable")
-        return rows[order], np.where(labels < len(self.means_), labels, -1)[order]
+        return super().sample(n_samples)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -224,21 +216,6 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         self.n_iter_ = len(self.lower_bounds_)
         return self
 
-    def bic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
-        """Bayesian information criterion, lower is better; rows count `sample_weight` times each, `noise` as in `fit`.
-
-        Rows without any entry do not count.
-
-        Raises:
-            ValueError: without `sample_weight`, after a fit that had it.
-        """
-        total, n = self._total(X, sample_weight, noise)
-        return -2 * total + self._n_parameters() * math.log(n)
-
-    def aic(self, X: Any, sample_weight: Any = None, noise: Any = None) -> float:
-        """Akaike information criterion, lower is better; rows, noise and errors as for `bic`."""
-        return -2 * self._total(X, sample_weight, noise)[0] + 2 * self._n_parameters()
-
     @property
     def _volume(self) -> float | None:  # type: ignore[override]
         if isinstance(self.noise_component, (bool, np.bool_)):
@@ -251,9 +228,10 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
         # The weight and the volume of noise.
         return k - 1 + k * d + blank.n_parameters(k) + (0 if self._box is None else 2)
 
-    def _mixture(self, dtype: Any, covariance_type: str) -> Mixture:
-        """The mixture as JAX holds it, under JAX's setting for this dtype."""
-        return jax.tree.map(jnp.asarray, self._parameters(dtype)).mixture(covariance_type)
+    def _mixture(self, dtype: Any, covariance_type: str | None = None) -> Mixture:
+        """Of the matrices, or as another `covariance_type` has it."""
+        kind = kept_as(self.covariance_type) if covariance_type is None else covariance_type
+        return jax.tree.map(jnp.asarray, self._parameters(dtype)).mixture(kind)
 
     def _start(self, X: np.ndarray) -> Parameters:
         start = checked_start(self, X)
@@ -276,14 +254,3 @@ class GaussianMixture(CompiledMixture, sklearn.mixture.GaussianMixture):
 
     def _objective(self, rows: Evidence, unit: float, prior: dict[str, Any]) -> Ridge:
         return Ridge(rows.x.dtype.type(self.reg_covar))
-
-    def _total(self, X: Any, sample_weight: Any, noise: Any) -> tuple[float, float]:
-        """Log-likelihood of the rows, and how many they are."""
-        values = self.score_samples(X, **if_given(noise))
-        counts = row_counts(self, sample_weight, len(values))
-        if self.missing == "em" or noise is not None:
-            X = self._checked(X, reset=False)
-            with jax.enable_x64(X.dtype == np.float64):
-                told = padded_rows(X, np.ones(len(X), X.dtype), noise=noise).counted[: len(X)] > 0
-            counts = np.where(told, counts, 0)
-        return float(np.sum(counts * np.where(counts > 0, values, 0), dtype=np.float64)), float(counts.sum())

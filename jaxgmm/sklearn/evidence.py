@@ -39,7 +39,7 @@ def padded_rows(
     return jax.tree.map(jnp.asarray, known.in_patterns(rows))
 
 
-def labels_of(y: Any, X: np.ndarray, n_components: int) -> np.ndarray | None:
+def labels_of(y: Any, X: np.ndarray, n_components: Any) -> np.ndarray | None:
     """The component of each row of X (n,), -1 where it is not known; None if y says nothing of the kind.
 
     As in `sklearn.semi_supervised`, -1 is a row without a label. A y without any, or of other than whole numbers from

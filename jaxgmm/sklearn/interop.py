@@ -15,6 +15,7 @@ from jaxgmm.ground import checks
 from jaxgmm.model import extents
 from jaxgmm.model.mixture import Mixture, check_mixture
 from jaxgmm.sklearn.forms import FORMS, CovarianceTypes, covariance_attributes, factor_of, kept_as
+from jaxgmm.sklearn.mixture import Mixture as AnyMixture
 from jaxgmm.sklearn.programs import Parameters
 
 _NAMES = CovarianceTypes()
@@ -30,7 +31,7 @@ def from_sklearn(estimator: Any) -> Mixture:
     lost by it.
 
     Raises:
-        TypeError: not a Gaussian mixture estimator.
+        TypeError: not an estimator of a mixture of all columns.
         ValueError: float32 would round its means by what its components can tell apart.
         sklearn.exceptions.NotFittedError: it has not been fitted.
 
@@ -41,10 +42,12 @@ def from_sklearn(estimator: Any) -> Mixture:
     >>> bool(np.allclose(from_sklearn(estimator).log_prob(x), estimator.score_samples(x), atol=1e-3))
     True
     """
+    if isinstance(estimator, AnyMixture):
+        return estimator.mixture_
     if not _NAMES.is_satisfied_by(getattr(estimator, "covariance_type", None)):
         raise TypeError(
-            f"estimator is of type {type(estimator).__name__}; expected a fitted GaussianMixture or "
-            "BayesianGaussianMixture."
+            f"estimator is of type {type(estimator).__name__}; expected a fitted GaussianMixture, "
+            "BayesianGaussianMixture or Mixture."
         )
     check_is_fitted(estimator)
     kind = estimator.covariance_type

@@ -38,15 +38,8 @@ class Joint:
 
     @property
     def mixture(self) -> Mixture | None:
-        """The mixture as JAX holds it here.
-
-        Raises:
-            ValueError: in float32 it would lose digits that its components need.
-        """
-        if self.kept is None:
-            return None
-        extents.check_digits("mixture_", self.kept)
-        return jax.tree.map(jnp.asarray, self.kept)
+        """The mixture as JAX holds it here; errors as of `held_here`."""
+        return None if self.kept is None else held_here("mixture_", self.kept)
 
     @property
     def n_components(self) -> int:
@@ -118,6 +111,17 @@ class Joint:
                 rows = padded_rows(table[:, self.columns])
                 table[:, self.columns] = np.asarray(verb(mixture, rows))[: len(table)]
         return table
+
+
+def held_here(name: str, kept: Mixture) -> Mixture:
+    """A mixture that is kept in numpy as JAX holds it here.
+
+    Raises:
+        ValueError: in float32 it would lose digits that its components need.
+    """
+    extents.check_digits(name, kept)
+    mixture: Mixture = jax.tree.map(jnp.asarray, kept)
+    return mixture
 
 
 def constant_columns(table: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxgmm.fitting.result import Status
+from jaxgmm.selection.restarts import Restarts
 from jaxgmm.sklearn.programs import Parameters, Run
 
 Runner = Callable[[Any, Parameters, Any, int], Run]
@@ -29,6 +31,13 @@ def told(run: Runner, estimator: Any, number: int, seeds: Any, given: Parameters
     if n_iter:
         estimator._print_verbose_msg_init_end(whole.bound, converged)
     return whole
+
+
+def tell_starts(found: Restarts, total: float) -> None:
+    """How each start ended, printed, with the mean log-likelihood of rows of a `total` weight."""
+    ends = zip(np.asarray(found.status).tolist(), np.asarray(found.log_likelihood).tolist(), strict=True)
+    for number, (status, log_likelihood) in enumerate(ends):
+        print(f"Initialization {number}: {Status(status).name}, mean log-likelihood {log_likelihood / total:.6g}")
 
 
 def _joined(before: Run, after: Run) -> Run:
