@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxgmm.families.family import Family, Form
     from jaxgmm.families.gamma import Gamma
     from jaxgmm.families.gaussian import Gaussian
+    from jaxgmm.families.kinds import table_form
     from jaxgmm.families.log_normal import LogNormal
     from jaxgmm.families.multinomial import Multinomial
     from jaxgmm.families.negative_binomial import NegativeBinomial
@@ -200,6 +201,7 @@ __all__ = [
     "select_many",
     "shrunk",
     "stability",
+    "table_form",
     "to_numpyro",
     "to_scipy",
     "with_noise",
@@ -324,6 +326,7 @@ _PLACES = {
     "select_many": "selection.select_many",
     "shrunk": "model.shrinkage",
     "stability": "selection.bootstrap",
+    "table_form": "families.kinds",
     "to_numpyro": "adapters.numpyro",
     "to_scipy": "adapters.scipy",
     "with_noise": "model.noise",

@@ -1,8 +1,9 @@
 """`jaxgmm predict`, `score`, `impute` and `sample`: a saved mixture and a table, a part at a time."""
 
+import collections
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import pandas as pd
 
 import jaxgmm
 from jaxgmm.cli import recognising
+from jaxgmm.cli.kinds import UNKNOWN, Coding, counted
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.numbers import arrays, named, numeric_columns
 from jaxgmm.cli.partial import MISSING, Entries, entries, errors_of
@@ -70,6 +72,11 @@ class Loaded:
             raise Problem(f"{how} {len(chosen)} columns of numbers; {self.name} is of {d}: {', '.join(self.columns)}.")
         return chosen
 
+    def codings(self, columns: Sequence[str], unknown: str = "error") -> dict[str, Coding]:
+        """How entries become codes in those of a table's columns that are of names, in the order of the mixture's."""
+        known = () if self.schema is None else self.schema.levels
+        return {name: Coding(own, unknown) for name, own in zip(columns, known, strict=False) if own is not None}
+
     @property
     def component_names(self) -> list[str] | None:
         """What its components are called, each by another name, if they are anything but numbers."""
@@ -106,25 +113,33 @@ class Known:
 
     Fields: `missing`, what is done about rows with missing entries, one of `MISSING`; `noise`, the prefix of columns of
     standard errors; `labels`, of a part of the table, gives the component of each row, -1 where it is not known;
-    `incomplete`, rows that were taken by what there is of them; `unseen`, rows with nothing of use in them.
+    `unknown_levels`, what is done about entries that are no level, one of `UNKNOWN`, and how often which were `met` in
+    each column; `incomplete`, rows that were taken by what there is of them; `unseen`, rows with nothing of use in
+    them.
     """
 
     missing: str = "drop"
     noise: str | None = None
     labels: Callable[[Part], np.ndarray] | None = None
+    unknown_levels: str = "error"
+    met: dict[str, collections.Counter[str]] = dataclasses.field(default_factory=dict)
     incomplete: int = 0
     unseen: int = 0
 
     def __post_init__(self) -> None:
         if self.missing not in MISSING:
             raise Problem(f"--missing is {self.missing!r}; expected one of {', '.join(MISSING)}.", 2)
+        if self.unknown_levels not in UNKNOWN:
+            raise Problem(f"--unknown-levels is {self.unknown_levels!r}; expected {' or '.join(UNKNOWN)}.", 2)
 
     def parts(self, model: Loaded, table: Table, columns: list[str]) -> Iterator[tuple[Entries, np.ndarray]]:
         """Parts of the table in the model's type, and which of their rows can be taken."""
         errors = {} if self.noise is None else errors_of(table, self.noise, columns)
+        coded = model.codings(columns, self.unknown_levels)
+        self.met = {name: coding.met for name, coding in coded.items()}
         dtype = model.mixture.log_weights.dtype
         before = 0
-        for found, _ in entries(table, columns, errors):
+        for found, _ in entries(table, columns, errors, coded=coded):
             errors_here = None if found.errors is None else found.errors.astype(dtype)
             found = Entries(found.part, found.values.astype(dtype), errors_here)
             gaps = np.isnan(found.known)
@@ -143,11 +158,20 @@ class Known:
             yield found, taken
 
     def told(self, what: str) -> list[str]:
-        """A line about rows with nothing in them, if there are any, which get `what`."""
+        """A line about entries that are no level, and one about rows with nothing in them, which get `what`."""
+        notes = [
+            f"{met.total()} {'entry' if met.total() == 1 else 'entries'} of column {name!r} "
+            f"{'is' if met.total() == 1 else 'are'} no level of it, taken for missing: {counted(met)}."
+            for name, met in self.met.items()
+            if met
+        ]
         if not self.unseen:
-            return []
+            return notes
         rows = "1 row has" if self.unseen == 1 else f"{self.unseen} rows have"
-        return [f"{rows} no entry in any column of the mixture, and {'gets' if self.unseen == 1 else 'get'} {what}."]
+        return [
+            *notes,
+            f"{rows} no entry in any column of the mixture, and {'gets' if self.unseen == 1 else 'get'} {what}.",
+        ]
 
 
 def predict(
@@ -266,6 +290,8 @@ def impute(
     model: Loaded, data: str, out: str, layout: Layout, columns: list[str] | None, known: Known, seed: int | None
 ) -> dict[str, Any]:
     """The table with what the mixture expects, or draws with a seed, in the place of missing entries; how many."""
+    if model.schema is not None and model.schema.has_levels:
+        raise Problem(f"{model.name}: has columns of names, and entries are filled where all columns are of numbers.")
     key = None if seed is None else drawn_with(seed)
     n_rows = 0
     with opened(data, layout) as table:
@@ -302,6 +328,8 @@ def sample(model: Loaded, n: int, out: str, layout: Layout, seed: int, prefix: s
         for part, start in enumerate(range(0, n, size)):
             rows, components = _sample(model.mixture, key, np.uint32(part), size)
             frame = pd.DataFrame(np.asarray(rows), columns=model.columns)
+            for name, coding in model.codings(model.columns).items():
+                frame[name] = coding.names(frame[name].to_numpy())
             if labels:
                 frame[added[0]] = model.components(np.asarray(components, np.int64))
             write(frame[: n - start])

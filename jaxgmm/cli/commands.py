@@ -153,6 +153,12 @@ Noise = Annotated[
     str | None,
     typer.Option("--noise", help="Columns of this prefix and another column's name are its standard errors."),
 ]
+UnknownLevels = Annotated[
+    str,
+    typer.Option(
+        "--unknown-levels", help="Entries that are no level of the model's: error, or missing, to take them for that."
+    ),
+]
 MissingRows = Annotated[
     str,
     typer.Option(
@@ -188,14 +194,25 @@ def fit(
         ),
     ] = None,
     forms: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--forms",
             help="Covariances to try: full, tied, diag, tied-diag, spherical, tied-spherical; VEI, EVI, VEE, EVE, VVE, "
             "EEV, VEV, EVV by what volume, shape and orientation share; mclust for all of these; lowrank-Q, or "
-            "lowrank-Q-spherical, of Q factors.",
+            "lowrank-Q-spherical, of Q factors. [default: full,tied,diag,spherical]",
+            show_default=False,
         ),
-    ] = "full,tied,diag,spherical",
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--family",
+            help="Fit columns of every kind: auto, or COLUMN=FAMILY, divided by commas, of gaussian (or a covariance "
+            "such as full), lognormal, gamma, exponential, beta, von-mises, student-t, poisson, negative-binomial, "
+            "bernoulli, categorical. Columns may be patterns; those not named are auto.",
+            show_default=False,
+        ),
+    ] = None,
     effort: Annotated[
         str, typer.Option("--effort", help="How long to look for better fits: low, normal or high.")
     ] = "normal",
@@ -290,9 +307,12 @@ def fit(
     """Fit mixtures to a table and choose one.
 
     The criterion chooses among --components and --forms. All columns of numbers are used unless --columns or
-    --exclude say otherwise. Empty entries, NA, NaN and null are missing.
+    --exclude say otherwise; with --family, those of names, truths and counts as well. Empty entries, NA, NaN and null
+    are missing.
 
     Example: jaxgmm fit data.csv --components 1:6 --forms full,diag --out model.npz --assign assigned.csv
+
+    Columns of every kind: jaxgmm fit survey.csv --family auto --components 1:6 --missing em --out model.npz
 
     Many mixtures: jaxgmm fit genes.parquet --by gene --components 1:4 --forms diag --out models.parquet
     """
@@ -323,7 +343,10 @@ def fit(
         options={"regularization": regularization, "tol": tol, "max_iter": max_iter, "spurious": spurious},
         resume=resume,
         max_seconds=max_seconds,
+        family=family,
     )
+    if by and family:
+        raise Problem("--by is of columns of numbers, and takes no --family; leave one of them out.", 2)
     if by and (resume is not None or max_seconds is not None):
         raise Problem("--resume and --max-seconds take no --by; --parts keeps what is done of many groups.", 2)
     if parts is not None and not by:
@@ -343,6 +366,7 @@ def predict(
     columns: ColumnNames = None,
     noise: Noise = None,
     missing: MissingRows = "drop",
+    unknown_levels: UnknownLevels = "error",
     format: Format = None,
     header: Header = None,
     separator: Separator = None,
@@ -361,7 +385,7 @@ def predict(
     from jaxgmm.cli import applying, report
 
     layout = _layout(format, header, separator, decimal, thousands, na, comment)
-    known = applying.Known(missing, noise)
+    known = applying.Known(missing, noise, unknown_levels=unknown_levels)
     loaded = applying.Loaded.of(model)
     notes = applying.predict(loaded, data, out, layout, columns, prefix, known, probabilities=probabilities)
     report.noted(notes)
@@ -385,6 +409,7 @@ def score(
     columns: ColumnNames = None,
     noise: Noise = None,
     missing: MissingRows = "drop",
+    unknown_levels: UnknownLevels = "error",
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON; needs --out to be a file.")] = False,
     format: Format = None,
     header: Header = None,
@@ -406,7 +431,7 @@ def score(
     if json and out == "-":
         raise Problem("--json and the table both want standard output; name a file with --out.", 2)
     layout = _layout(format, header, separator, decimal, thousands, na, comment)
-    known = applying.Known(missing, noise)
+    known = applying.Known(missing, noise, unknown_levels=unknown_levels)
     summary = applying.score(applying.Loaded.of(model), data, out, layout, columns, prefix, quantile, threshold, known)
     report.scored(summary, json=json)
 

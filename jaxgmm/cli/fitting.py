@@ -10,6 +10,7 @@ import numpy as np
 import jaxgmm
 from jaxgmm.cli import applying, large, report
 from jaxgmm.cli.figure import check_figure, draw
+from jaxgmm.cli.kinds import family_of, form_together
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.partial import MISSING
 from jaxgmm.cli.problem import NOT_FITTED, Problem
@@ -38,6 +39,8 @@ OBJECTIVES: dict[str, Any] = {
 """What a fit may climb, by the names of the option."""
 
 
+FORMS = "full,tied,diag,spherical"
+"""What is tried if nothing else is said."""
 _INSTEAD = (
     "--spurious accepts it, as many equal rows may be a group of their own; fewer --components or --forms diag may do "
     "without, or --exclude of columns that others determine. Nothing was written."
@@ -51,7 +54,7 @@ class FitCommand:
     data: str
     layout: Layout
     components: str | None
-    forms: str
+    forms: str | None
     criterion: str
     objective: str
     columns: list[str] | None
@@ -70,6 +73,7 @@ class FitCommand:
     options: dict[str, Any]
     resume: str | None
     max_seconds: float | None
+    family: list[str] | None = None
 
     def run(self, *, out: str | None, assign: str | None, figure: str | None, prefix: str, json: bool) -> None:
         """Fit, write what was asked for, and report."""
@@ -89,12 +93,18 @@ class FitCommand:
                 _check_sort(self.sort, rows.columns)
             if self.labels is not None:
                 ks = self._with_classes(ks, rows)
+            by_column = None
+            if rows.kinds is not None:
+                by_column = rows.kinds.forms(rows.columns, rows.x, rows.places)
             if len(rows.x) < max(ks):
                 raise Problem(f"{table.name}: {len(rows.x)} rows; expected at least as many as components, {max(ks)}.")
             choice = None if rows.whole is None or self.resume is None else self._choice(self.resume, rows, ks, forms)
             selection = None if choice is None else choice.kept()
             if selection is None:
-                selection = self._select(rows, ks, forms)
+                made: list[Any] = self.made_of(forms, len(rows.columns))
+                if by_column is not None:
+                    made = [form_together([by_column[name] for name in rows.columns])]
+                selection = self._select(rows, ks, made)
                 sound(selection)
                 if choice is not None:
                     choice.keep(selection)
@@ -116,6 +126,8 @@ class FitCommand:
             if self.sort is not None:
                 mixture = mixture.sorted(rows.columns.index(self.sort) if self.sort in rows.columns else self.sort)
             metadata = self._metadata(table, rows, selection, mixture, fitted)
+            if by_column is not None:
+                metadata["fit"]["families"] = {name: family_of(by_column[name]) for name in rows.columns}
             loaded = applying.Loaded(out or "the model", mixture, metadata, selection.schema)
             if out is not None:
                 jaxgmm.save(out, mixture, metadata, selection.schema)
@@ -131,13 +143,13 @@ class FitCommand:
         if fitted is not None and fitted.stopped == "interrupt":
             raise Problem(f"stopped; {self._after(written=not unsaved)}.", 130)
 
-    def _select(self, rows: Selected, ks: list[int], forms: list[str]) -> jaxgmm.Selection:
+    def _select(self, rows: Selected, ks: list[int], forms: list[Any]) -> jaxgmm.Selection:
         x, weights = rows.evidence()
         return jaxgmm.select(
             applying.drawn_with(self.seed),
             x,
             ks,
-            self.made_of(forms, len(rows.columns)),
+            forms,
             criterion=self.criterion,
             objective=OBJECTIVES[self.objective],
             weights=weights,
@@ -149,7 +161,17 @@ class FitCommand:
 
     def _choice(self, resume: str, rows: Selected, ks: list[int], forms: list[str]) -> large.Kept:
         """What the selection among a sample of the rows depends on, and where it is kept."""
-        names = ("criterion", "objective", "seed", "effort", "restarts", "outliers", "missing", "noise_component")
+        names: tuple[str, ...] = (
+            "criterion",
+            "objective",
+            "seed",
+            "effort",
+            "restarts",
+            "outliers",
+            "missing",
+            "noise_component",
+        )
+        names = names if self.family is None else (*names, "family")
         options = {name: getattr(self, name) for name in names}
         options |= {name: value for name, value in self.options.items() if name not in ("tol", "max_iter")}
         return large.Kept.beside(resume, {"components": ks, "forms": forms, **options}, rows)
@@ -165,7 +187,7 @@ class FitCommand:
             self.options,
             self.resume,
             self.max_seconds,
-            exclude=self.outliers == "exclude",
+            exclude=self.outliers == "exclude" and selection.best.mixture.components.support == "real",
         )
         if fitted.status == jaxgmm.Status.DEGENERATE and not selection.spurious:
             raise Problem(
@@ -185,7 +207,8 @@ class FitCommand:
 
     def candidates(self, criteria: Collection[str]) -> tuple[list[int], list[str]]:
         """Numbers of components and forms to try, once all options are known to say something."""
-        ks, forms = counts(self.components or "1:10"), _forms(self.forms)
+        ks, forms = counts(self.components or "1:10"), _forms(self.forms or FORMS)
+        self._check_family()
         _known("--criterion", [self.criterion], criteria)
         _known("--objective", [self.objective], OBJECTIVES)
         if self.noise_component and self.objective == "variational":
@@ -197,6 +220,20 @@ class FitCommand:
         _known("--dtype", [self.dtype], ("float32", "float64"))
         _known("--effort", [self.effort], _STARTS)
         return ks, forms
+
+    def _check_family(self) -> None:
+        """Refuse options that are of numbers alone beside families."""
+        if self.family is None:
+            return
+        beside = {
+            "--forms": self.forms is not None,
+            "--noise": self.noise is not None,
+            "--noise-component": self.noise_component,
+            f"--objective {self.objective}": self.objective != "likelihood",
+        }
+        if given := [option for option, there in beside.items() if there]:
+            more = ", whose covariances --family names too, as in 'size*'=full" if given[0] == "--forms" else ""
+            raise Problem(f"{given[0]} is of Gaussian columns alone{more}; leave it out, or --family.", 2)
 
     def made_of(self, forms: list[str], n_columns: int) -> list[Any]:
         """What components may be, with noise behind them if that was asked for."""
@@ -219,6 +256,7 @@ class FitCommand:
             noise=self.noise,
             labels=self.labels,
             seed=self.seed,
+            family=self.family,
         )
 
     def _with_classes(self, ks: list[int], rows: Selected) -> list[int]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.problem import Problem
-from jaxgmm.cli.tables import Table
+from jaxgmm.cli.tables import Table, as_it_stands
 from jaxgmm.cli.text import Part
 
 
@@ -53,7 +53,6 @@ class GroupReader:
 
     def __init__(self, table: Table, columns: list[str], option: str) -> None:
         self._table, self._columns, self._option = table, columns, option
-        self._places = sorted(table.columns.index(name) for name in columns)
         self._known: list[dict[Hashable, int]] = [{} for _ in columns]
         self._codes: list[list[np.ndarray]] = [[] for _ in columns]
 
@@ -84,7 +83,7 @@ class GroupReader:
         """The entries of a column by their numbers."""
         known = list(self._known[place])
         layout = self._table.text.recognised.layout if self._table.text else None
-        return pd.Series(_numbers(known, layout), dtype=None if known else object)
+        return pd.Series(as_numbers(known, layout), dtype=None if known else object)
 
     def groups(self) -> Groups:
         """All of them, once every part was taken down."""
@@ -105,11 +104,7 @@ class GroupReader:
 
     def _entries(self, part: Part) -> pd.DataFrame:
         """The columns that tell groups apart; of text as it stands, as one part may hold numbers and the next words."""
-        text = self._table.text
-        if text is None or part.lines is None:
-            return part.frame
-        frame = text.read(part.lines, dtype=str, usecols=self._places)
-        return frame.set_axis([self._table.columns[place] for place in self._places], axis=1)
+        return as_it_stands(self._table, part, self._columns)
 
     def _said(self, entry: Any) -> Hashable | None:
         """An entry as a name, None if it is missing."""
@@ -119,7 +114,7 @@ class GroupReader:
         return None if entry in self._table.text.recognised.layout.missing else entry
 
 
-def _numbers(names: list[Any], layout: Layout | None) -> list[Any]:
+def as_numbers(names: list[Any], layout: Layout | None) -> list[Any]:
     """Entries of text as numbers if all are, and no two of them the same: 007 is a name, as are 1.1 and 1.10."""
     if layout is None or not all(re.fullmatch(layout.number, name) for name in names):
         return names

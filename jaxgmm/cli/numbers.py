@@ -3,7 +3,8 @@
 import collections
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from jaxgmm.cli.layout import Layout
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.recognising import readings, said
-from jaxgmm.cli.tables import Table
+from jaxgmm.cli.tables import Table, as_it_stands
 from jaxgmm.cli.text import Part
 
 # Words of a column, and columns with words, that a line names.
@@ -19,7 +20,14 @@ _WORDS, _COLUMNS = 5, 4
 # Words that tell whether a column is of numbers that are written otherwise.
 _LOOKED_AT = 1000
 # What pandas and R call a column that has no name: the first of the rows, or an index that Parquet keeps.
-_INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
+INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
+
+
+class Codes(Protocol):
+    """What makes codes of the names in a column."""
+
+    def codes(self, where: str, before: int, column: pd.Series, layout: Layout | None) -> np.ndarray:
+        """Codes (m,) of a part of it, NaN where an entry is missing; `where` and `before` are for messages."""
 
 
 def named(table: Table, text: Sequence[str], option: str) -> list[str]:
@@ -46,15 +54,15 @@ def numeric_columns(table: Table) -> list[str]:
     with another decimal point. An index without a name and columns without entries are none, which the table's notes
     say.
     """
-    layout = _layout(table)
+    layout = layout_of(table)
     for part in table.parts():
         if part.frame.empty:
             break
         chosen = []
         for name in table.columns:
-            numbers, words = _read(part.frame[name], layout)
+            numbers, words = read(part.frame[name], layout)
             n_numbers = int(np.sum(~np.isnan(numbers)))
-            if _INDEX.fullmatch(name) and n_numbers:
+            if INDEX.fullmatch(name) and n_numbers:
                 table.notes.append(f"Column {name!r} is an index without a name and no data; it is not used.")
             elif n_numbers == len(words) == 0:
                 if not name.startswith("Unnamed: "):
@@ -65,21 +73,30 @@ def numeric_columns(table: Table) -> list[str]:
     raise Problem(f"{table.name}: no rows in it.")
 
 
-def arrays(table: Table, columns: Sequence[str], infinite: Collection[str] = ()) -> Iterator[tuple[Part, np.ndarray]]:
+def arrays(
+    table: Table, columns: Sequence[str], infinite: Collection[str] = (), coded: Mapping[str, Codes] | None = None
+) -> Iterator[tuple[Part, np.ndarray]]:
     """Parts of the table with their numbers (m, d) in float64, NaN where an entry is missing.
 
+    Entries of columns that are `coded` become codes.
     Numbers are finite but in the columns that may be `infinite`. Words are found to the last row before they are an
     error, so that it names them all.
     """
     finite = np.array([name not in infinite for name in columns], bool)
-    layout, before, integers = _layout(table), 0, True
+    layout, before, integers = layout_of(table), 0, True
     found: dict[str, collections.Counter[str]] = {}
+    names = [name for name in columns if coded and name in coded]
     for part in table.parts():
         values = np.empty((len(part.frame), len(columns)))
+        words = as_it_stands(table, part, names) if names else part.frame
         for place, name in enumerate(columns):
-            values[:, place], words = _read(part.frame[name], layout)
-            if len(words):
-                found.setdefault(name, collections.Counter()).update(words.astype(str))
+            if coded and name in coded:
+                where = f"{table.name}: row {{row}} of column {name!r}"
+                values[:, place] = coded[name].codes(where, before, words[name], layout)
+                continue
+            values[:, place], others = read(part.frame[name], layout)
+            if len(others):
+                found.setdefault(name, collections.Counter()).update(others.astype(str))
         integers = integers and bool(np.all((values == np.round(values)) | np.isnan(values)))
         if (wrong := np.isinf(values) & finite).any():
             row, place = np.argwhere(wrong)[0]
@@ -93,11 +110,12 @@ def arrays(table: Table, columns: Sequence[str], infinite: Collection[str] = ())
         raise Problem(f"{table.name}: {_no_numbers(found, before, layout, integers)}")
 
 
-def _layout(table: Table) -> Layout | None:
+def layout_of(table: Table) -> Layout | None:
+    """How it is laid out, if it is text."""
     return table.text.recognised.layout if table.text else None
 
 
-def _read(column: pd.Series, layout: Layout | None) -> tuple[np.ndarray, pd.Series]:
+def read(column: pd.Series, layout: Layout | None) -> tuple[np.ndarray, pd.Series]:
     """The numbers of a column, NaN where there is none, and its entries that are neither numbers nor missing."""
     if pd.api.types.is_bool_dtype(column.dtype):
         return np.full(len(column), np.nan), column.dropna()

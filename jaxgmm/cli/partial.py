@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxgmm.cli.numbers import arrays
+from jaxgmm.cli.numbers import Codes, arrays
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table
 from jaxgmm.cli.text import Part
@@ -59,13 +59,17 @@ def errors_of(table: Table, prefix: str, columns: Sequence[str]) -> dict[str, st
 
 
 def entries(
-    table: Table, columns: Sequence[str], errors: Mapping[str, str], beside: Sequence[str] = ()
+    table: Table,
+    columns: Sequence[str],
+    errors: Mapping[str, str],
+    beside: Sequence[str] = (),
+    coded: Mapping[str, Codes] | None = None,
 ) -> Iterator[tuple[Entries, np.ndarray]]:
-    """Parts of the table with the entries of `columns`, and the numbers (m, b) in those `beside`."""
+    """Parts of the table with the entries of `columns`, some of them `coded`, and the numbers (m, b) `beside`."""
     d, before = len(columns), 0
     inexact = [place for place, name in enumerate(columns) if name in errors]
     beside = [*(errors[columns[place]] for place in inexact), *beside]
-    for part, numbers in arrays(table, [*columns, *beside], infinite=errors.values()):
+    for part, numbers in arrays(table, [*columns, *beside], infinite=errors.values(), coded=coded):
         values, given, others = np.split(numbers, (d, d + len(inexact)), axis=1)
         if (given < 0).any():
             row, place = np.argwhere(given < 0)[0]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 import jaxgmm
+from jaxgmm.cli.by_kind import described, has_kinds
 from jaxgmm.covariance.table import name_of
 from jaxgmm.ground.programs import program
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from jaxgmm.cli.selected import Selected
 
 # Candidates and columns that are shown on a terminal, and names in one line; what goes elsewhere is never cut.
-_CANDIDATES, _COLUMNS, _NAMES = 10, 24, 8
+_CANDIDATES, _COLUMNS, _NAMES, _LEVELS = 10, 24, 8, 12
 _WIDTH = 2**20
 # Between the columns of a table.
 _GAP = 2
@@ -88,6 +89,12 @@ def fitted(
     if whole is not None:
         n = len(rows.x) + len(selection.outliers)
         console.print(f"Chosen on a sample of {n} of {rows.n + len(aside)} rows:")
+    by_family: dict[str, list[str]] = {}
+    for name, family in model.metadata.get("fit", {}).get("families", {}).items():
+        by_family.setdefault(family, []).append(name)
+    if by_family:
+        listed = (f"{family} ({_listed(names, console)})" for family, names in by_family.items())
+        console.print(f"Families: {', '.join(listed)}.")
     table = _table("form", "k>", "parameters>", "log-likelihood>", f"{selection.criterion}>", "behind>", "")
     ranked = list(selection.rows())
     n_shown = _CANDIDATES if console.is_terminal else len(ranked)
@@ -311,14 +318,20 @@ def _hand_over(model: "Loaded") -> str:
     """Lines of Python, in one, that read the mixture with all its digits, whatever JAX is set to."""
     mode = 'import jax; jax.config.update("jax_enable_x64", True); '
     double = model.mixture.log_weights.dtype == np.float64
-    return f"{mode if double else ''}import jaxgmm; mixture = jaxgmm.load({model.name!r})"
+    named = model.schema is not None and model.schema.has_levels
+    schema = f"; schema = jaxgmm.load_schema({model.name!r})" if named else ""
+    return f"{mode if double else ''}import jaxgmm; mixture = jaxgmm.load({model.name!r}){schema}"
 
 
 def _components(console: Console, model: "Loaded") -> None:
     """A row for each component: its weight, and mean and standard deviation in each column.
 
+    Of columns of every kind, a column for each component.
     On a terminal, columns that do not fit beside each other stand below each other.
     """
+    if has_kinds(model):
+        _columns_by_kind(console, model)
+        return
     weights, means, covariances = _parameters(model.mixture)
     deviations = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)).T.tolist()
     means = means.T.tolist()
@@ -339,16 +352,52 @@ def _components(console: Console, model: "Loaded") -> None:
         )
         for place, name in enumerate(model.columns[:n_shown])
     ]
+    _beside(console, fixed, left)
+    if len(model.columns) > n_shown:
+        console.print(f"... and {len(model.columns) - n_shown} more columns; --json, or a pipe, has all.")
+
+
+def _columns_by_kind(console: Console, model: "Loaded") -> None:
+    """A row for each column, or for each of its levels: what it is like in each component."""
+    weights = np.asarray(model.mixture.weights)
+    names = model.component_names or [str(place) for place in range(len(weights))]
+    rows = [("weight", "", [f"{weight:.4f}" for weight in weights])]
+    columns = list(described(model).items())
+    n_shown = _COLUMNS if console.is_terminal else len(columns)
+    for name, found in columns[:n_shown]:
+        if "mean" in found:
+            rows.append((name, "", [_measured(*pair) for pair in zip(found["mean"], found["sd"], strict=True)]))
+            continue
+        levels, shares = found["levels"], found["probabilities"]
+        most = _LEVELS if console.is_terminal else len(levels)
+        # Of truths one of two says all.
+        first = 1 if len(levels) == 2 and all(level in (0, 1) for level in levels) else 0
+        for place in range(first, min(len(levels), most)):
+            head = name if place == first else ""
+            rows.append((head, str(levels[place]), [f"{share:.3f}" for share in shares[:, place]]))
+        if len(levels) > most:
+            rows.append(("", f"and {len(levels) - most} more", [""] * len(weights)))
+    fixed = [("column", [row[0] for row in rows]), ("level", [row[1] for row in rows])]
+    if not any(fixed[1][1]):
+        fixed = fixed[:1]
+    left = [(name, [row[2][place] for row in rows]) for place, name in enumerate(names)]
+    _beside(console, fixed, left, justified="")
+    if len(columns) > n_shown:
+        console.print(f"... and {len(columns) - n_shown} more columns; --json, or a pipe, has all.")
+
+
+def _beside(
+    console: Console, fixed: list[tuple[str, list[str]]], left: list[tuple[str, list[str]]], justified: str = ">"
+) -> None:
+    """Columns beside those that are `fixed`, as many as fit; the others below each other, each with these."""
     while left:
         width = sum(map(_width, fixed)) - _GAP
         beside = 1 + sum(width + sum(map(_width, left[:n])) <= console.width for n in range(2, len(left) + 1))
         shown, left = [*fixed, *left[:beside]], left[beside:]
-        table = _table(*(f"{name}>" for name, _ in shown))
+        table = _table(*(f"{name}{justified}" for name, _ in fixed), *(f"{name}>" for name, _ in shown[len(fixed) :]))
         for row in zip(*(cells for _, cells in shown), strict=True):
             table.add_row(*row)
         console.print(table)
-    if len(model.columns) > n_shown:
-        console.print(f"... and {len(model.columns) - n_shown} more columns; --json, or a pipe, has all.")
 
 
 def _width(column: tuple[str, list[str]]) -> int:
@@ -357,6 +406,15 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 
 def _described(model: "Loaded") -> dict[str, Any]:
+    if has_kinds(model):
+        return {
+            "n_components": model.mixture.n_clusters,
+            "columns": model.columns,
+            **({"component_names": model.component_names} if model.component_names else {}),
+            "weights": np.asarray(model.mixture.weights),
+            "parameters": described(model),
+            **({"fit": model.metadata["fit"]} if "fit" in model.metadata else {}),
+        }
     weights, means, covariances = _parameters(model.mixture)
     components: Any = model.mixture.components
     k = model.mixture.n_clusters

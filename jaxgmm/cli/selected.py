@@ -11,8 +11,9 @@ import jaxgmm
 from jaxgmm.cli import report
 from jaxgmm.cli.groups import GroupReader, Groups
 from jaxgmm.cli.held import Held, Parts, Rows, Spool
+from jaxgmm.cli.kinds import Kinds, families
 from jaxgmm.cli.numbers import named, numeric_columns
-from jaxgmm.cli.partial import entries, errors_of
+from jaxgmm.cli.partial import Entries, entries, errors_of
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table
 from jaxgmm.cli.text import Part
@@ -120,7 +121,7 @@ class Selected:
     was found out about the table; `groups`, which rows of the table belong together, None if all do; `noise` (n, d),
     variances of errors, from the columns `errors`; `labels` (n,), number of the class of each row, -1 where it is not
     known, and `label_of` gives them for a part of the table; `classes`, what these are called in the column `labelled`;
-    `partial`, whether rows are fitted by what there is of them.
+    `partial`, whether rows are fitted by what there is of them; `kinds` of the columns, None if all are of numbers.
     """
 
     x: np.ndarray
@@ -141,6 +142,7 @@ class Selected:
     labelled: str | None = None
     partial: bool = False
     whole: Whole | None = None
+    kinds: Kinds | None = None
 
     @classmethod
     def read(
@@ -156,12 +158,15 @@ class Selected:
         noise: str | None = None,
         labels: str | None = None,
         seed: int = 0,
+        family: list[str] | None = None,
     ) -> "Selected":
         """What the options choose of a table; `by` are columns whose entries say which rows belong together.
 
+        With a `family`, columns of every kind are chosen, and names become codes.
+
         Of a large table without `by`, the rows held are drawn with the seed.
         """
-        reader = _Reader.of(table, columns, exclude, weights, missing, dtype, by, noise, labels)
+        reader = _Reader.of(table, columns, exclude, weights, missing, dtype, by, noise, labels, family)
         d = len(reader.chosen)
         size = max(LEAST, min(SAMPLE, SAMPLED // d))
         # No sample is of more numbers than a table that is held whole.
@@ -205,6 +210,7 @@ class Selected:
             noise=kept.get("noise"),
             errors=reader.errors,
             partial=missing == "em",
+            kinds=reader.kinds,
         )
         order = number = None
         if reader.classes:
@@ -290,10 +296,19 @@ class Selected:
         """The selection in the names and places of the table."""
         return dataclasses.replace(
             selection,
-            schema=jaxgmm.Schema([self.columns[place] for place in selection.columns]),
+            schema=self._schema([self.columns[place] for place in selection.columns]),
             outliers=tuple(self.places[list(selection.outliers)].tolist()),
-            constants={self.columns[place]: value for place, value in selection.constants.items()},
+            constants=dict(self._said(place, value) for place, value in selection.constants.items()),
         )
+
+    def _schema(self, columns: list[str]) -> jaxgmm.Schema:
+        return jaxgmm.Schema(columns) if self.kinds is None else self.kinds.schema(columns)
+
+    def _said(self, place: int, value: float) -> tuple[str, Any]:
+        """The name of a column that has one value, and this."""
+        name = self.columns[place]
+        own = None if self.kinds is None else self.kinds.levels.get(name)
+        return name, value if own is None or np.isnan(value) else own[int(value)]
 
     def of(self, selection: jaxgmm.Selection) -> "Selected":
         """Those of the rows and columns that the candidates were fitted to."""
@@ -344,6 +359,7 @@ class _Reader:
     used: tuple[str, ...]
     missing: str
     dtype: str
+    kinds: Kinds | None = None
 
     @classmethod
     def of(
@@ -357,18 +373,28 @@ class _Reader:
         by: list[str] | None,
         noise: str | None,
         labels: str | None,
+        family: list[str] | None,
     ) -> "_Reader":
         """By what the options say."""
         apart = named(table, by, "--by") if by else []
         classes = _one(table, labels, "--labels")
         beside = _one(table, weights, "--weights")
         excluded = named(table, exclude or [], "--exclude")
-        chosen = named(table, columns, "--columns") if columns else numeric_columns(table)
+        every_kind = family is not None
+        if columns:
+            chosen = named(table, columns, "--columns")
+        else:
+            chosen = table.columns if every_kind else numeric_columns(table)
         # Errors of a column that is left out are no data either.
         every = {noise + name for name in table.columns} if noise else set()
         chosen = [name for name in chosen if name not in (*excluded, *beside, *apart, *classes, *every)]
+        kinds = None
+        if family is not None:
+            kinds = Kinds.of(table, chosen, families(family, chosen), said=bool(columns))
+            chosen = kinds.columns
         if not chosen:
-            raise Problem(f"{table.name}: no columns of numbers are left among {', '.join(table.columns)}.")
+            what = "columns" if every_kind else "columns of numbers"
+            raise Problem(f"{table.name}: no {what} are left among {', '.join(table.columns)}.")
         errors = {} if noise is None else errors_of(table, noise, chosen)
         return cls(
             table,
@@ -381,6 +407,7 @@ class _Reader:
             (*chosen, *beside, *apart, *classes, *errors.values()),
             missing,
             dtype,
+            kinds,
         )
 
     @property
@@ -390,7 +417,7 @@ class _Reader:
     def parts(self) -> Iterator[tuple[Rows, tuple[int, int], np.ndarray]]:
         """Rows that are taken, each with its place; how many there were, of groups; and missing entries by column."""
         start = 0
-        for found, shares in entries(self.table, self.chosen, self.errors, self.beside):
+        for found, shares in self._entries():
             values, part = found.known, found.part
             inside = self.grouped.has_group(part) if self.grouped else np.ones(len(values), bool)
             codes = self.classes.numbered(part)[0] if self.classes else np.full(len(values), -1, np.int32)
@@ -410,6 +437,19 @@ class _Reader:
                 rows["codes"] = codes[here]
             start += len(values)
             yield rows, (len(values), int(inside.sum())), np.sum(lacking[inside], axis=0)
+
+    def _entries(self) -> Iterator[tuple[Entries, np.ndarray]]:
+        if self.kinds is None:
+            yield from entries(self.table, self.chosen, self.errors, self.beside)
+            return
+        try:
+            yield from entries(self.table, self.chosen, self.errors, self.beside, self.kinds.codings())
+        except Problem as problem:
+            if not self.kinds.mixed:
+                raise
+            raise Problem(
+                f"{problem} If its entries are names, say --family {self.kinds.mixed[0]}=categorical.", problem.code
+            ) from None
 
     def order_of_classes(self, counts: np.ndarray) -> np.ndarray:
         """The codes of classes that have so many rows by these, but for those without any, in the order of names."""

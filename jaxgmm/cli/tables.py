@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,15 @@ class Table:
     def told(self) -> list[str]:
         """What is worth a line once the table has been read."""
         return (self.text.told() if self.text else []) + self.notes
+
+
+def as_it_stands(table: Table, part: Part, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of a part, of text each entry as it is written; with missing ones as the format has them."""
+    if table.text is None or part.lines is None:
+        return part.frame
+    places = sorted(table.columns.index(name) for name in columns)
+    frame = table.text.read(part.lines, dtype=str, usecols=places)
+    return frame.set_axis([table.columns[place] for place in places], axis=1)
 
 
 @contextlib.contextmanager

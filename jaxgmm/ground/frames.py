@@ -83,13 +83,31 @@ def _from_pandas(column: Any) -> np.ndarray | None:
     dtype = column.dtype
     kind = getattr(dtype, "kind", "O")
     if kind not in _NUMBERS:
-        return None
+        return _of_truths(column) if kind == "O" else None
     if isinstance(dtype, np.dtype) or hasattr(dtype, "subtype"):  # the latter are sparse
         return np.asarray(column)
     if column.isna().any():
         size = dtype.itemsize if kind == "f" else 8
         return column.to_numpy(np.dtype(f"f{size}"), na_value=np.nan)
     return column.to_numpy(np.dtype(bool if kind == "b" else f"{kind}{dtype.itemsize}"))
+
+
+def _of_truths(column: Any) -> np.ndarray | None:
+    """Truths of which some are missing, which make a column one of any objects."""
+    known = column[column.notna()]
+    if not len(known) or any(type(one) is not bool for one in known):
+        return None
+    return column.astype(object).where(column.notna(), np.nan).to_numpy(np.float64)
+
+
+def whole(column: Any) -> bool:
+    """Whether a column is one of whole numbers, by its type."""
+    kind: Any = getattr(column, "dtype", None)
+    if hasattr(kind, "is_integer"):
+        return bool(kind.is_integer())
+    if kind is None:
+        return str(getattr(column, "type", "")).startswith(("int", "uint"))
+    return getattr(kind, "kind", "O") in "iu"
 
 
 def _from_polars(column: Any) -> np.ndarray | None:
@@ -145,7 +163,7 @@ def _advice_of_pandas(name: str, label: Hashable | None, code: str, column: Any)
     if instead:
         return f"Use {instead} in its place, or {name}.drop(columns={label!r})."
     whole = f"pandas.get_dummies({name}, columns=[{label!r}], dtype=float, drop_first=True)"
-    return f"Use {whole}, or {name}.drop(columns={label!r})."
+    return f"{_of_names(name)} Use {whole}, or {name}.drop(columns={label!r})."
 
 
 def _advice_of_polars(name: str, label: Hashable | None, code: str, column: Any) -> str:
@@ -162,7 +180,7 @@ def _advice_of_polars(name: str, label: Hashable | None, code: str, column: Any)
             instead = f"{code}.cast(str).cast(float)"
         else:
             whole = f"{name}.to_dummies()" if label is None else f"{name}.to_dummies([{label!r}], drop_first=True)"
-            return f"Use {whole}" + ("." if label is None else f", or {name}.drop({label!r}).")
+            return f"Use {whole}." if label is None else f"{_of_names(name)} Use {whole}, or {name}.drop({label!r})."
     if label is None:
         return f"Use {instead} in its place." if instead else ""
     return (
@@ -173,7 +191,15 @@ def _advice_of_polars(name: str, label: Hashable | None, code: str, column: Any)
 def _advice_of_arrow(name: str, label: Hashable | None, code: str, column: Any) -> str:
     if label is None:
         return f"Use {name}.to_pandas(), which can be converted."
-    return f"Use {name}.to_pandas(), where it can be converted, or {name}.drop_columns([{label!r}])."
+    names = f"{_of_names(name)} " if str(column.type).startswith(("string", "large_string", "dictionary")) else ""
+    return f"{names}Use {name}.to_pandas(), where it can be converted, or {name}.drop_columns([{label!r}])."
+
+
+def _of_names(name: str) -> str:
+    return (
+        f"If these are names, jaxgmm.Schema.of({name}).rows({name}) has codes of them, which components of names take: "
+        f"jaxgmm.table_form({name}). Else they may be made numbers."
+    )
 
 
 _Kind = tuple[

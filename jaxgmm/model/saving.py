@@ -92,7 +92,7 @@ def save(
         path: where, exactly; `.npz` is the usual ending.
         mixture: of any family, float32 or float64; a stack of mixtures, as `vmap` and `fit_many` give, is one file.
         metadata: what to keep beside it; anything that JSON gives back as it was.
-        schema: names of its columns, for `load_schema` to give back.
+        schema: names of its columns and their levels, for `load_schema` to give back.
 
     Raises:
         TypeError, ValueError: something other than a mixture, numbers that make none, such as NaN, metadata that JSON
@@ -172,7 +172,7 @@ def load_schema(path: str | os.PathLike[str]) -> Schema | None:
     with archive.reading(path) as source:
         header = _checked_header(source)
         if "schema" in header:
-            return Schema(header["schema"]["names"])
+            return _schema_in(header["schema"])
         names = header["metadata"].get("columns")
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
         return Schema(names) if named and 0 < len(set(names)) == len(names) else None
@@ -362,4 +362,12 @@ def _described(schema: Any, mixture: Mixture) -> dict[str, Any]:
         raise TypeError(f"schema is of type {type(schema).__name__}; expected a jaxgmm.Schema.")
     if len(schema.names) != mixture.n_columns:
         raise ValueError(f"schema names {len(schema.names)} columns; the mixture was made for {mixture.n_columns}.")
-    return {"names": list(schema.names)}
+    levels = [None if own is None else list(own) for own in schema.levels]
+    return {"names": list(schema.names), **({"levels": levels} if schema.has_levels else {})}
+
+
+def _schema_in(said: Any) -> Schema:
+    try:
+        return Schema(said["names"], said.get("levels"))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise damaged(f"has a schema that is none: {error}") from error

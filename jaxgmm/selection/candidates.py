@@ -97,7 +97,7 @@ class Selection:
         schema: what the columns of the mixtures were called in the frame that was given, None if it was none.
         outliers: places of the rows that stand alone. They have weight 0 in every candidate.
         columns: places of the columns that were fitted, all but the constant ones.
-        constants: the value of each column that is constant and was left out, by its name or its place.
+        constants: the value, or the level, of each column that is constant and was left out, by its name or its place.
         spurious: whether a fit with a spurious component may be chosen.
 
     Candidates tie that have as many parameters and log-likelihoods no further apart than `resolution`; of these, the
@@ -112,7 +112,7 @@ class Selection:
     schema: Schema | None = None
     outliers: tuple[int, ...] = ()
     columns: tuple[int, ...] = ()
-    constants: dict[Any, float] = dataclasses.field(default_factory=dict)
+    constants: dict[Any, Any] = dataclasses.field(default_factory=dict)
     spurious: bool = False
 
     @property
@@ -171,7 +171,8 @@ class Selection:
         """
         for name, value in self.constants.items():
             which = "every row but those set aside" if self.outliers else "every row"
-            what = "has no entry that is seen" if math.isnan(value) else f"is {value:g} in {which}"
+            shown = f"{value:g}" if isinstance(value, float) else repr(value)
+            what = "has no entry that is seen" if shown == "nan" else f"is {shown} in {which}"
             yield f"Column {name!r} {what}, and is left out."
         if self.outliers:
             places = ", ".join(str(place + first) for place in self.outliers[:_LISTED])

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm.families.family import Form
+from jaxgmm.families.kinds import check_levels
 from jaxgmm.families.table import form_of, forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
@@ -73,10 +74,10 @@ def select(
 
     Args:
         key: what is drawn is drawn with this key.
-        x: rows (n, d), an array or a frame, whose names the selection keeps.
+        x: rows (n, d), an array or a frame, whose names the selection keeps, of columns and of levels.
         n_components: numbers of components to try, or one.
         forms: what the components may be, or one of it; each as `form` of `init`, and "mclust" for all fourteen models
-            of volume, shape and orientation.
+            of volume, shape and orientation. Columns of names need families of names: `table_form(x)`.
         criterion: "aic", "aicc", "bic", "icl", "cv" for the log-likelihood of held-out rows by cross-validation, or
             "evidence" for the bound that an objective of `Variational` climbs.
             Lower is better for all of them.
@@ -111,6 +112,9 @@ def select(
     outliers = checks.one_of("outliers", outliers, OUTLIERS)
     key = checks.key(key)
     schema = schema_of(x)
+    if schema is not None and schema.has_levels:
+        check_levels(forms_of(forms, len(schema.names)), schema)
+        x = schema.rows(x)
     rows = known.in_one_process(known.evidence(x, weights), "select")
     ks = [checks.count("n_components", k) for k in listed(n_components)]
     forms = forms_of(forms, rows.x.shape[1])
@@ -180,7 +184,7 @@ def select(
         contest.candidates(rows, raced, pairs),
         criterion,
         _OPEN * least * total_of(rows),
-        Schema([schema.names[place] for place in columns]) if schema is not None else None,
+        None if schema is None else schema.take(columns),
         outliers=tuple(np.flatnonzero(alone).tolist()),
         columns=tuple(columns),
         constants=constants,
@@ -193,7 +197,7 @@ def _starts(size: int) -> int:
     return max(2 * _ROUND, min(_STARTS, _STARTS * _NUMBERS // max(size, 1)))
 
 
-def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any, float]]:
+def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any, Any]]:
     """Places of the columns that vary, and the values of the others, by name or place."""
     present = np.asarray(rows.weights) > 0
     x = np.asarray(rows.x)[present]
@@ -218,7 +222,13 @@ def _varying(rows: Evidence, schema: Schema | None) -> tuple[list[int], dict[Any
             f"x spreads by {most[place] - least[place]:.3g} in column {names[place]!r}, whose square is none that "
             f"{x.dtype} can hold: give it in another unit."
         )
-    constants = {name: float(value) for name, value, one in zip(names, least, constant, strict=True) if one}
+    constants: dict[Any, Any] = {
+        name: float(value) for name, value, one in zip(names, least, constant, strict=True) if one
+    }
+    if schema is not None:
+        for name, own in zip(schema.names, schema.levels, strict=True):
+            if own is not None and np.isfinite(constants.get(name, np.nan)):
+                constants[name] = own[int(constants[name])]
     return np.flatnonzero(~constant).tolist(), constants
 
 
