@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jaxgmm.families.poisson import Poisson
     from jaxgmm.families.product import Product
     from jaxgmm.families.pseudo import ProductPrior, PseudoRows
-    from jaxgmm.families.student_t import StudentT
+    from jaxgmm.families.student_t import StudentT, StudentTEstimated
     from jaxgmm.families.von_mises import VonMises
     from jaxgmm.fitting.batches import fit_batches
     from jaxgmm.fitting.em import fit
@@ -143,6 +143,7 @@ __all__ = [
     "Status",
     "StickBreaking",
     "StudentT",
+    "StudentTEstimated",
     "Transport",
     "Tril",
     "TrueValues",
@@ -268,6 +269,7 @@ _PLACES = {
     "Status": "fitting.result",
     "StickBreaking": "model.proportions",
     "StudentT": "families.student_t",
+    "StudentTEstimated": "families.student_t",
     "Transport": "divergences.wasserstein",
     "Tril": "covariance.tril",
     "TrueValues": "model.recovery",

@@ -130,6 +130,21 @@ def _student_t(covariance: str = "full") -> jaxgmm.Mixture:
     return jaxgmm.Mixture(gaussian.log_weights, jaxgmm.StudentT(gaussian.means, gaussian.components.covariance, NU))
 
 
+def _student_t_estimated(covariance: str, nu: jax.Array, *, shared: bool) -> jaxgmm.Mixture:
+    given = _student_t(covariance)
+    components = given.components
+    estimated = jaxgmm.StudentTEstimated(components.means, components.dispersion, nu, shared)
+    return jaxgmm.Mixture(given.log_weights, estimated)
+
+
+def _student_t_each() -> jaxgmm.Mixture:
+    return _student_t_estimated("full", jnp.array([4.0, 12.0, 7.0]), shared=False)
+
+
+def _student_t_shared() -> jaxgmm.Mixture:
+    return _student_t_estimated("tied", jnp.array(NU), shared=True)
+
+
 def _thin() -> jaxgmm.Mixture:
     loadings = jnp.array([[[1.0], [0.5]], [[-0.3], [0.9]], [[0.8], [0.8]]])
     noise = jaxgmm.Each(jaxgmm.Scale(jnp.array([0.9, 0.6, 0.7]), 2))
@@ -148,6 +163,11 @@ STUDENTS = [
         f"student_t {name}", functools.partial(_student_t, name), {"form": jaxgmm.StudentT.form(name, nu=NU)}, tails=0.4
     )
     for name in COVARIANCES
+]
+# Degrees of freedom that are estimated: laws of them stand with the other tests of these components.
+ESTIMATED = [
+    Case("student_t each", _student_t_each, {"form": jaxgmm.StudentT.form("full", nu="each")}, tails=0.4),
+    Case("student_t shared", _student_t_shared, {"form": jaxgmm.StudentT.form("tied", nu="shared")}, tails=0.4),
 ]
 THIN = Case("lowrank-1-spherical", _thin, {"form": "lowrank-1-spherical"})
 # Of every part that covariances are composed of, one; all compositions have laws in a place of their own.

@@ -102,6 +102,10 @@ class LowRank(Expandable):
         found = LowRank(jnp.where(there, away, self.loadings), noise)._in_order(self)
         return LowRank(jnp.where(there, found.loadings, self.loadings), noise), held
 
+    def free_scales(self, ratios: Float[Array, " k"], weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        # Its M-step is no maximum, but one step towards it, from these very covariances.
+        return jnp.ones_like(ratios)
+
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["LowRank", Bool[Array, " k"]]:
         noise, held = self.noise.floored(floor, alive)
         return LowRank(self.loadings, noise), held

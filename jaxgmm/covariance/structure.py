@@ -67,6 +67,15 @@ class Structure(ABC):
         So is that of a component that is not `alive`.
         """
 
+    def free_scales(self, ratios: Float[Array, " k"], weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        """Factors, one for each, by which the best covariances may be multiplied and stay of this kind.
+
+        As near to `ratios` as they may be: by default one for all, the mean by `weights`.
+        """
+        total = jnp.sum(weights)
+        mean = jnp.where(total > 0, jnp.sum(weights * ratios) / jnp.where(total > 0, total, 1), 1)
+        return jnp.broadcast_to(mean, ratios.shape)
+
     def information(self, weights: Float[Array, " k"], precisions: Float[Array, "k d"]) -> "Structure":
         """Diagonal of the Fisher information in the free coordinates, where component k has `weights[k]` of the rows.
 
@@ -279,6 +288,9 @@ class Each(Individual):
     ) -> tuple["Each", Bool[Array, " k"]]:
         factor, held = self.factor.maximize(scatter, counts, floor, alive)
         return type(self)(factor), held & alive
+
+    def free_scales(self, ratios: Float[Array, " k"], weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        return ratios
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Each", Bool[Array, " k"]]:
         factor, held = self.factor.floored(floor, alive)

@@ -187,6 +187,7 @@ class NormalWishart:
             first=moments.first + rows[:, None] * away,
             second=moments.second + structure.scatter(away[:, None, :], rows[None, :]) + scatter,
             mass=(counts if moments.mass is None else moments.mass) + mass,
+            tails=moments.tails,
             degrees=counts + (portions * degrees + jnp.where(present, known, 0)) / unit,
         )
 

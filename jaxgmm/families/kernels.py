@@ -4,6 +4,7 @@ The expanded way is two matrix products for all components at once, and loses th
 sum. The centred way is exact whatever the means, at twice the arithmetic in products as small as d.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -75,13 +76,19 @@ class Moments:
 
     Fields: `first` (k, d), sum of r (x - m_k); `second`, sum of r (x - m_k)(x - m_k)^T as the structure keeps it;
     `mass` (k,), sum of r, None where this is the counts: rows may be weighted in moments as they do not count;
-    `degrees` (k,), what the second ones are divided by where that is neither.
+    `degrees` (k,), what the second ones are divided by where that is neither; `tails` (k,), sum of r (u - 1 - log(u))
+    over rows that count for r u, where that tells degrees of freedom.
     """
 
     first: Leaf
     second: Leaf
     mass: Leaf | None = None
     degrees: Leaf | None = None
+    tails: Leaf | None = None
+
+    def by_number(self, counts: Float[Array, " k"]) -> "Moments":
+        """With second ones that are divided by the number of rows, as is best where covariances are not free."""
+        return self if self.mass is None or self.degrees is not None else dataclasses.replace(self, degrees=counts)
 
 
 @record

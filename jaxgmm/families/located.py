@@ -1,19 +1,20 @@
 """Components with a location and a covariance structure: what Gaussian and Student-t components share."""
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.covariance.factor import Factor
 from jaxgmm.covariance.structure import Structure
 from jaxgmm.families import kernels, parts
 from jaxgmm.families.family import Family, Kernel
 from jaxgmm.families.kernels import Moments
-from jaxgmm.ground import linalg, pytree
+from jaxgmm.ground import linalg
 from jaxgmm.ground.pytree import ColumnIndices
 from jaxgmm.ground.rows import Evidence
 
@@ -48,8 +49,12 @@ class Located(Family):
         """By how much what is not seen of such a row varies more than of a normal one; None where it does not."""
         return None
 
-    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any) -> Array | None:
-        """A draw of that whose expectation is `stretch`."""
+    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any, labels: Int[Array, " n"]) -> Array | None:
+        """A draw of that whose expectation is `stretch`, of one row of component `labels[i]` for each i."""
+        return None
+
+    def tails(self, squares: Array, n_columns: Any) -> Array | None:
+        """What such rows add to the `tails` of moments, (k, n); None where these have none."""
         return None
 
     def with_kernel_of_parts(self, rows: Evidence, use: Callable[[Kernel, Evidence], T]) -> T:
@@ -70,10 +75,6 @@ class Located(Family):
         scatter = statistics.second - self._scatter_at(mass, shift)
         degrees = mass if statistics.degrees is None else statistics.degrees
         structure, held = self.structure.maximize(degrees, scatter, floor, alive)
-        if statistics.mass is not None and statistics.degrees is None:
-            # A scatter divided by its mass leads to the same maxima, and sooner, but not along a bound.
-            plain = self.structure.maximize(counts, scatter, floor, alive)
-            structure, held = pytree.where(jnp.any(held), plain, (structure, held))
         return self.moved(self.means + shift, structure), held
 
     def recentred(self, counts: Float[Array, " k"], statistics: Moments, other: Any) -> Moments:
@@ -85,7 +86,7 @@ class Located(Family):
         mass = counts if statistics.mass is None else statistics.mass
         center, away = statistics.first / jnp.where(mass > 0, mass, 1)[:, None], other.means - self.means
         second = statistics.second - self._scatter_at(mass, center) + self._scatter_at(mass, center - away)
-        return Moments(first=statistics.first - mass[:, None] * away, second=second, mass=statistics.mass)
+        return dataclasses.replace(statistics, first=statistics.first - mass[:, None] * away, second=second)
 
     def floored(self: S, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple[S, Bool[Array, " k"]]:
         structure, held = self.structure.floored(floor, alive)

@@ -183,10 +183,10 @@ class WithNoise(Family):
         even = jax.random.uniform(for_noise, rows.shape, rows.dtype, -0.5, 0.5)
         return jnp.where((labels > last)[:, None], self.center + self.widths * even, rows)
 
-    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any) -> Array | None:
+    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any, labels: Int[Array, " n"]) -> Array | None:
         """As that of the clusters; rows of the noise are infinitely far, and not stretched."""
         of_clusters = jnp.isfinite(squares)
-        stretch = self.components.sample_stretch(key, jnp.where(of_clusters, squares, 0), n_columns)
+        stretch = self.components.sample_stretch(key, jnp.where(of_clusters, squares, 0), n_columns, labels)
         return None if stretch is None else jnp.where(of_clusters, stretch, 1)
 
     def information(self, weights: Float[Array, " k"]) -> "WithNoise":

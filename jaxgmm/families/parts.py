@@ -65,12 +65,17 @@ class _PartsKernel(Kernel):
         if influence is None:
             return Moments(*rows.moments(responsibilities, responsibilities))
         shares = responsibilities * influence.T
-        return Moments(*rows.moments(shares, responsibilities), jnp.sum(shares, axis=0))
+        tails = self.components.tails(rows.squares, rows.n_columns)
+        return Moments(
+            *rows.moments(shares, responsibilities),
+            mass=jnp.sum(shares, axis=0),
+            tails=None if tails is None else jnp.sum(responsibilities.T * tails, axis=1),
+        )
 
     def finish(self, counts: Float[Array, " k"], sums: Moments) -> Moments:
         structure = self.components.structure
         first = structure.factor.times(sums.first[:, None, :])[:, 0]
-        return Moments(first, structure.unwhitened(sums.second), sums.mass)
+        return dataclasses.replace(sums, first=first, second=structure.unwhitened(sums.second))
 
 
 @record

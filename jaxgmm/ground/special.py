@@ -1,6 +1,7 @@
 """Functions of numbers of rows that keep their digits however many there are."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
@@ -97,6 +98,18 @@ def log_less_digamma(a: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.sum(1 / steps, axis=-1) - jnp.log1p(_SHIFT / a) + series
 
 
+def log_gamma_ratio(a: Float[Array, "..."], h: Any) -> Float[Array, "..."]:
+    """log Gamma(a + h) - log Gamma(a) - h log(a), of h >= 0: about h (h - 1) / (2 a) where a is large."""
+    above = a + h
+    whole = above * log_excess(-h / above, a, above) - jnp.log1p(h / a)
+    return whole + log_peak(a) - log_peak(above)
+
+
+def lead_of_shape(a: Float[Array, "..."], h: Any) -> Float[Array, "..."]:
+    """log(a) - digamma(a) less the same of a + h, for h > 0: positive, about h / (2 a (a + h)) where a is large."""
+    return log_less_digamma(a) - log_less_digamma(a + h)
+
+
 def trigamma(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """Derivative of digamma, at a > 0."""
     steps = a[..., None] + jnp.arange(_SHIFT)
@@ -118,3 +131,17 @@ def shape_of(excess: Float[Array, "..."]) -> Float[Array, "..."]:
         slope = jnp.clip(a * (a * trigamma(a) - 1), 0.5, 1)
         a = 1 / (1 / a + (c - log_less_digamma(a)) / slope)
     return a
+
+
+def shape_of_lead(lead: Float[Array, "..."], h: float, least: float, most: float) -> Float[Array, "..."]:
+    """The a between `least` and `most` at which `lead_of_shape(a, h)` is this, positive, or nearest to it."""
+    lead = jnp.maximum(lead, jnp.finfo(lead.dtype).tiny)
+    a = 1 / lead / (1 + jnp.sqrt(1 + 2 / (h * lead)))
+    for _ in range(_NEWTON):
+        a = jnp.clip(a, least, most)
+        here = lead_of_shape(a, h)
+        # In logarithms, of which it is nearly a line; so steep, to a fifth, that roundings do not lead astray.
+        about = (2 * a + h) / (a + h)
+        slope = a * (trigamma(a) - 1 / a - trigamma(a + h) + 1 / (a + h)) / here
+        a = a * jnp.exp((jnp.log(here) - jnp.log(lead)) / (about * jnp.clip(slope / about, 0.8, 1.2)))
+    return jnp.clip(a, least, most)

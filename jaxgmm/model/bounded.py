@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import checks
 from jaxgmm.ground.pytree import record
-from jaxgmm.model.mixture import Mixture
+from jaxgmm.model.mixture import Mixture, of_clusters
 from jaxgmm.model.restricted import Restricted
 
 
@@ -74,6 +75,10 @@ class Bounded(Restricted):
                 raise ValueError(f"condition is {float(condition)}; expected at least 1, for variances that are equal.")
             condition = checks.valid(condition, (condition >= 1) & (condition < jnp.inf))
         return Bounded(most, condition, objective, checks.scale(self.scale, n_columns, dtype))
+
+    def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
+        sums = super().sums(mixture, counts, sums)
+        return sums.by_number(of_clusters(mixture, counts)) if isinstance(sums, Moments) else sums
 
     def placed(self, mixture: Mixture) -> Mixture:
         clusters: Any = mixture.components.clusters

@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.table import name_of
 from jaxgmm.families.family import Family
-from jaxgmm.families.kernels import Moments
 from jaxgmm.ground import checks, linalg
 from jaxgmm.ground.pytree import record, static
 from jaxgmm.model.mixture import Mixture, check_mixture
@@ -130,6 +129,12 @@ class Frozen(Restricted):
                     "components share their covariance, so one of them cannot be held as a whole. Give means, and "
                     "covariances=True for the one covariance."
                 )
+        alike = located and any(leaf.ndim == 0 for leaf in jax.tree.leaves(values.components))
+        if alike and not checks.holds(lambda whole: ~np.any(whole), whole):
+            raise ValueError(
+                f"{kind} components share a number that is estimated, so one of them cannot be held as a whole. Give "
+                "means and covariances; StudentT.form(..., nu='each') has degrees of freedom of each."
+            )
         places = np.minimum(np.arange(n_components), k - 1)
         more = n_components - k
         padded = Mixture(jnp.pad(values.log_weights, (0, more)), values.components.take(places))
@@ -154,6 +159,8 @@ class Frozen(Restricted):
 
     def sums(self, mixture: Mixture, counts: Float[Array, " k"], sums: Any) -> Any:
         sums = super().sums(mixture, counts, sums)
+        if self.covariances is not None:
+            sums = sums.by_number(counts)
         if self.values is None or self.means is None:
             return sums
         components: Any = mixture.components
@@ -171,7 +178,7 @@ class Frozen(Restricted):
 
         # As moments whose own mean is where the components move: about it rows scatter by what it is short of theirs.
         second = moments.second - scatter(best) + scatter(short) + scatter(move)
-        return Moments(rows * move, second, moments.mass, moments.degrees)
+        return dataclasses.replace(moments, first=rows * move, second=second)
 
     def placed(self, mixture: Mixture) -> Mixture:
         _without_noise(mixture)
@@ -202,6 +209,12 @@ class Frozen(Restricted):
         if self.means is not None:
             means = jnp.where(self.means, held.means, components.means)
             components = components.moved(means, components.structure)
+            if self.components is not None:
+                # What they have beside these.
+                whole = held.moved(means, components.structure)
+                components = jax.tree.map(
+                    lambda leaf, own: leaf if leaf is own else _where(self.components, own, leaf), components, whole
+                )
         return Mixture(log_weights, components)
 
     def n_parameters(self, mixture: Mixture) -> Any:
@@ -216,6 +229,10 @@ class Frozen(Restricted):
         elif held.components is not None:
             of_one = components.n_parameters(2) - components.n_parameters(1)
             others = of_one * jnp.sum(held.components & present)
+        if held.means is not None and held.components is not None:
+            beside = components.n_parameters(2) - components.n_parameters(1) - components.means.shape[1]
+            beside = max(0, beside - components.structure.factor.n_parameters)
+            others = others + beside * jnp.sum(held.components & present)
         if held.covariances is not None:
             batched = _batched(components)
             shares = jnp.mean(held.covariances.reshape((present.size if batched else 1, -1)), axis=1)

@@ -30,7 +30,7 @@ from jaxgmm.families.negative_binomial import NegativeBinomial
 from jaxgmm.families.noise import WithNoise
 from jaxgmm.families.poisson import Poisson
 from jaxgmm.families.product import Product
-from jaxgmm.families.student_t import StudentT
+from jaxgmm.families.student_t import StudentT, StudentTEstimated
 from jaxgmm.families.von_mises import VonMises
 from jaxgmm.ground import archive
 from jaxgmm.ground.archive import Archive, LoadError, changed, damaged
@@ -43,6 +43,7 @@ _FORMAT, _VERSION = "jaxgmm mixture", 2
 _PARTS = (
     Gaussian,
     StudentT,
+    StudentTEstimated,
     WithNoise,
     Each,
     Shared,
