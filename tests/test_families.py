@@ -203,6 +203,24 @@ def test_gaps_leave_the_density_of_what_is_seen(case):
     assert np.all(np.isfinite(given))
 
 
+def test_what_is_not_seen_is_drawn_as_it_is(case):
+    """Together with what is seen: as rows that are drawn whole."""
+    if not in_part(case):
+        return
+    mixture = case.mixture()
+    x = np.asarray(mixture.sample(KEY, 8000))
+    missing = np.zeros(x.shape, bool)
+    missing[:, 0] = True
+    rows = jaxgmm.rows(np.where(missing, np.nan, x), missing="nan")
+    drawn = np.asarray(jaxgmm.sample_missing(jax.random.key(2), mixture, rows))
+    np.testing.assert_array_equal(drawn[:, 1:], x[:, 1:])
+    for low in (True, False):
+        among = (x[:, 1] < np.mean(x[:, 1])) == low
+        for of in (np.cos, np.sin, lambda values: values == np.median(x[:, 0]), lambda v: v > np.median(x[:, 0])):
+            found, expected = (of(values[among, 0]) for values in (drawn, x))
+            assert abs(found.mean() - expected.mean()) < 5 * np.sqrt(2 * (expected.var() + 1e-3) / among.sum())
+
+
 def test_conditioning_reweighs_by_what_is_known(case):
     if case.name == "multinomial":
         with pytest.raises(NotImplementedError, match="no marginal"):
@@ -350,6 +368,29 @@ def test_a_table_of_latent_classes():
         assert abs(float(found.log_likelihood) + 504.4677) < 1e-3
         assert found.mixture.n_parameters == 9
         np.testing.assert_allclose(np.sort(np.asarray(found.mixture.weights)), [0.279, 0.721], atol=2e-3)
+
+
+@once
+def test_a_table_of_counts():
+    """Deaths of women over 80 by day in The Times, 1910 to 1912: the fit that Hasselblad (1969), JASA 64, reports."""
+    weights = np.array([162, 267, 271, 185, 111, 61, 27, 8, 3, 1.0])
+    options = {"weights": weights, "n_restarts": 4}
+    found = jaxgmm.fit_restarts(KEY, np.arange(10.0)[:, None], 2, jaxgmm.Poisson.form(), **options).best
+    assert abs(float(found.log_likelihood) + 1989.946) < 2e-3
+    mixture = found.mixture.sorted()
+    np.testing.assert_allclose(mixture.weights, [0.640, 0.360], atol=2e-3)
+    np.testing.assert_allclose(mixture.means[:, 0], [2.663, 1.256], atol=4e-3)
+
+
+@once
+def test_too_many_zeros_are_a_component():
+    random = np.random.default_rng(0)
+    x = np.where(random.random((2000, 1)) < 0.3, 0, random.poisson(4, (2000, 1))).astype(float)
+    found = jaxgmm.fit_restarts(KEY, x, 2, jaxgmm.Poisson.form(), n_restarts=4).best
+    assert found.status == Status.CONVERGED
+    mixture = found.mixture.sorted()
+    np.testing.assert_allclose(mixture.weights, [0.7, 0.3], atol=0.03)
+    np.testing.assert_allclose(mixture.means[:, 0], [4, 0], atol=0.15)
 
 
 @once

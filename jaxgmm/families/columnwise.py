@@ -159,6 +159,11 @@ class Columnwise(Family):
     def log_density_of_pseudo_row(self, mean: Float[Array, " d"]) -> Float[Array, " k"]:
         return jnp.sum(self.log_density_of_terms(self.pseudo_terms(mean)), axis=1)
 
+    def completed(
+        self, key: jax.Array, drawn: tuple[()], labels: Int[Array, " n"], seen: Bool[Array, "n d"]
+    ) -> Float[Array, "n d"]:
+        return self.sample(key, labels)
+
     def marginal(self: S, columns: ColumnIndices) -> S:
         return jax.tree.map(lambda leaf: leaf[:, columns], self)
 
@@ -194,12 +199,9 @@ class _Seen(Kernel):
         variances = jnp.where(seen, 0, variances)
         return jnp.where(seen, rows.x, means), variances[:, :, None] * jnp.eye(seen.shape[0])[:, :, None]
 
-    def draws_of_true_values(
-        self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]
-    ) -> tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
-        raise NotImplementedError(
-            f"{type(self.components).__name__} components have no draws of entries that are not seen."
-        )
+    def draws_of_true_values(self, rows: Entries, chosen: Int[Array, " n"], noise: Float[Array, "n d"]) -> tuple[()]:
+        # What is seen says nothing of the other columns of a component.
+        return ()
 
 
 def _where_seen(rows: Entries, values: Float[Array, "..."]) -> Float[Array, "..."]:

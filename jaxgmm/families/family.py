@@ -56,12 +56,11 @@ class Kernel(ABC):
         """
         self._cannot("roots_of_true_values")
 
-    def draws_of_true_values(
-        self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]
-    ) -> tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
-        """Mean of the true values, how far a draw that normal `noise` makes is from it, and the squared distance.
+    def draws_of_true_values(self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]) -> Any:
+        """What `completed` makes draws of: any arrays with rows on axis 0.
 
-        As `roots_of_true_values` tells them.
+        By default, as `roots_of_true_values` tells them, the mean of the true values, how far a draw that normal
+        `noise` makes is from it, and the squared distance.
         """
         means, roots, squares = self.roots_of_true_values(rows, chosen)
         return means, linalg.einsum("ijn,nj->ni", roots, noise), squares
@@ -328,6 +327,18 @@ class Family(Geometry, Kernel):
     def leaps_are_floored(self) -> bool:
         """Whether what is below the floor after a leap is put back to it, as components at it are not told as held."""
         return False
+
+    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any, labels: Int[Array, " n"]) -> Array | None:
+        """A draw of what stretches covariances of true values, of one row of component `labels[i]` for each i."""
+        return None
+
+    def completed(
+        self, key: jax.Array, drawn: Any, labels: Int[Array, " n"], seen: Bool[Array, "n d"]
+    ) -> Float[Array, "n d"]:
+        """Rows of components `labels` as draws have them, of what `draws_of_true_values` gave: what is seen aside."""
+        means, away, squares = drawn
+        stretch = self.sample_stretch(key, squares, jnp.sum(seen, axis=1), labels)
+        return means + (away if stretch is None else away * jnp.sqrt(stretch)[:, None])
 
     def needs_centring(self) -> Bool[Array, ""]:
         """Whether `maximize` needs digits that statistics taken by components elsewhere do not have."""

@@ -5,9 +5,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jaxgmm.covariance.factor import Factor
 from jaxgmm.covariance.structure import Structure
@@ -47,10 +46,6 @@ class Located(Family):
 
     def stretch(self, squares: Array, n_columns: Any) -> Array | None:
         """By how much what is not seen of such a row varies more than of a normal one; None where it does not."""
-        return None
-
-    def sample_stretch(self, key: jax.Array, squares: Array, n_columns: Any, labels: Int[Array, " n"]) -> Array | None:
-        """A draw of that whose expectation is `stretch`, of one row of component `labels[i]` for each i."""
         return None
 
     def tails(self, squares: Array, n_columns: Any) -> Array | None:

@@ -134,6 +134,11 @@ class LogNormal(Family):
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         return jnp.exp(self.logs.sample(key, labels))
 
+    def completed(
+        self, key: jax.Array, drawn: Any, labels: Int[Array, " n"], seen: Bool[Array, "n d"]
+    ) -> Float[Array, "n d"]:
+        return jnp.exp(self.logs.completed(key, drawn, labels, seen))
+
     def information(self, weights: Float[Array, " k"]) -> "LogNormal":
         return type(self)(self.logs.information(weights), 1 / self.unit**2)
 
@@ -190,12 +195,8 @@ class _Kernel(Kernel):
         found = jnp.exp(means + variances / 2)
         return found, found[:, :, None] * found[:, None, :] * jnp.expm1(covariances)
 
-    def draws_of_true_values(
-        self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]
-    ) -> tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
-        raise NotImplementedError(
-            "LogNormal components have no draws of entries that are not seen; impute has what is expected of them."
-        )
+    def draws_of_true_values(self, rows: _Read, chosen: Int[Array, " n"], noise: Float[Array, "n d"]) -> Any:
+        return self.logs.draws_of_true_values(rows.logs, chosen, noise)
 
 
 def _log(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -223,6 +223,13 @@ class Product(Family):
         keys = jax.random.split(key, len(self.parts))
         return self._gathered_of([part.sample(one, labels) for part, one in zip(self.parts, keys, strict=True)])
 
+    def completed(
+        self, key: jax.Array, drawn: tuple[Any, ...], labels: Int[Array, " n"], seen: Bool[Array, "n d"]
+    ) -> Float[Array, "n d"]:
+        keys = jax.random.split(key, len(self.parts))
+        each = zip(self._each(), keys, drawn, strict=True)
+        return self._gathered_of([part.completed(one, own, labels, seen[:, of]) for (part, of), one, own in each])
+
     def information(self, weights: Float[Array, " k"]) -> "Product":
         return self._with(part.information(weights) for part in self.parts)
 
@@ -320,9 +327,12 @@ class _Kernel(Kernel):
         return means, covariances
 
     def draws_of_true_values(
-        self, rows: Any, chosen: Int[Array, " n"], noise: Float[Array, "n d"]
-    ) -> tuple[Float[Array, "n d"], Float[Array, "n d"], Float[Array, " n"]]:
-        raise NotImplementedError("Product components have no draws of entries that are not seen.")
+        self, rows: tuple[Any, ...], chosen: Int[Array, " n"], noise: Float[Array, "n d"]
+    ) -> tuple[Any, ...]:
+        return tuple(
+            part.draws_of_true_values(own, chosen, noise[:, np.array(columns)])
+            for part, own, columns in zip(self.parts, rows, self.columns, strict=True)
+        )
 
 
 def _of_columns(rows: Evidence, columns: ColumnIndices, ready: Any) -> Evidence:

@@ -323,12 +323,14 @@ class _Kernel(Kernel):
         squares, tails = self._squares(rows), None
         shares = responsibilities * (self._total / (self.nu + squares))
         if self.estimated:
-            uneven = _unevenness(self.nu, squares, self.distances.means.shape[1])
-            tails = jnp.sum(responsibilities * uneven, axis=0)
+            # The density has these logarithms already: all of u - 1 - log(u) would take a pass half as long again.
+            tails = jnp.sum(responsibilities * jnp.log1p(squares / self.nu), axis=0)
         return jnp.sum(shares, axis=0), self.distances.statistics(rows, shares), tails
 
     def finish(self, counts: Float[Array, " k"], sums: tuple[Any, ...]) -> Moments:
         mass, moments, tails = sums
+        if self.estimated:
+            tails = tails - counts * jnp.log1p(self.distances.means.shape[1] / self.nu) + (mass - counts)
         return dataclasses.replace(self.distances.finish(mass, moments), mass=mass, tails=tails)
 
     @property

@@ -186,17 +186,15 @@ def _sample_missing(mixture: Mixture, rows: Evidence, key: jax.Array) -> Float[A
     if rows.shards is not None:
         noise, chances = rows.shards.place(noise), rows.shards.place(chances)
 
-    def block(given: Any, drawn: tuple[Evidence, Array, Array]) -> tuple[Array, ...]:
+    def block(given: Any, drawn: tuple[Evidence, Array, Array]) -> tuple[Any, Array]:
         (log_weights, kernel), (rows, noise, chances) = given, drawn
         known = kernel.read(rows)
         responsibilities = posterior(log_weights, kernel.log_prob(known), rows)[1]
         chosen = jnp.argmax(jnp.log(responsibilities) + chances, axis=1)
-        return *kernel.draws_of_true_values(known, chosen, noise), chosen
+        return kernel.draws_of_true_values(known, chosen, noise), chosen
 
-    means, away, squares, chosen = _over(mixture, rows, block, noise, chances)
-    components: Any = mixture.components
-    stretch = components.sample_stretch(for_tails, squares, jnp.sum(_seen(rows), axis=1), chosen)
-    drawn = means + (away if stretch is None else away * jnp.sqrt(stretch)[:, None])
+    told, chosen = _over(mixture, rows, block, noise, chances)
+    drawn = mixture.components.completed(for_tails, told, chosen, _seen(rows))
     return jnp.where(_seen(rows), rows.x, drawn) if rows.noise is None else drawn
 
 
