@@ -51,6 +51,8 @@ def both_ways(case, x, weights, ways):
 def test_derivative_of_a_fit_agrees_with_refits(case):
     x, weights = jnp.asarray(case.data(200)), jnp.linspace(0.5, 1.5, 200)
     dx, dw = jax.random.normal(KEY, x.shape), jax.random.normal(jax.random.key(1), weights.shape)
+    # Beside a count there is none.
+    dx = jnp.zeros_like(dx) if case.integer else dx
     reached, gradient, forward = both_ways(case, x, weights, (dx, dw))
 
     @jax.jit

@@ -69,6 +69,13 @@ def test_outliers_do_not_move_them():
     )
     assert np.all(np.abs(robust.means[0]) < 0.3)
     assert np.all(gaussian.means[0] > 1)
+    scales = robust.components.scales(np.asarray(x))
+    whitened = np.linalg.solve(np.linalg.cholesky(robust.components.dispersions[0]), (x - robust.means[0]).T)
+    assert_close(scales[:, 0], 5 / (3 + np.sum(np.asarray(whitened) ** 2, axis=0)), "close")
+    assert np.all(scales[300:] < 0.01)
+    for wrong, message in ((x[:, :1], "x has 1 columns"), (x.at[3, 1].set(np.nan), "in 1 of 306 rows: 3")):
+        with pytest.raises(ValueError, match=message):
+            robust.components.scales(wrong)
 
 
 def test_one_component_is_the_maximum_that_scipy_finds():

@@ -12,7 +12,7 @@ import pandas as pd
 import jaxgmm
 from jaxgmm.cli.groups import as_numbers
 from jaxgmm.cli.layout import Layout
-from jaxgmm.cli.numbers import INDEX, layout_of, read
+from jaxgmm.cli.numbers import INDEX, Codes, layout_of, read
 from jaxgmm.cli.problem import Problem
 from jaxgmm.cli.tables import Table, as_it_stands
 from jaxgmm.covariance.table import names_shown
@@ -39,7 +39,7 @@ _SHOWN = 5
 
 
 @dataclasses.dataclass
-class Coding:
+class Coding(Codes):
     """How entries of a column become codes.
 
     Fields: `levels`, texts, numbers or truths in the order of their codes; whether what is no level is `unknown`, an

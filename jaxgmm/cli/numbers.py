@@ -3,8 +3,8 @@
 import collections
 import re
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,10 @@ _LOOKED_AT = 1000
 INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 
 
-class Codes(Protocol):
+class Codes(ABC):
     """What makes codes of the names in a column."""
 
+    @abstractmethod
     def codes(self, where: str, before: int, column: pd.Series, layout: Layout | None) -> np.ndarray:
         """Codes (m,) of a part of it, NaN where an entry is missing; `where` and `before` are for messages."""
 

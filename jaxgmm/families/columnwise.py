@@ -41,51 +41,15 @@ class EntrySums:
     mass: Leaf | None = None
 
 
-class Columnwise(Family):
-    """Components under which the columns of a row are independent of each other.
-
-    A family gives the density of an entry, the terms whose sums over rows its parameters follow from, and how; all of
-    it by component and column. Rows with gaps then are those entries that are seen.
-    """
+class Uncorrelated(Family):
+    """Components of which nothing is estimated that is between columns."""
 
     discrete: ClassVar[bool] = False
     """Whether rows are counted, and not measured: then no component is too narrow, and there is no floor to hold it."""
-    linear: ClassVar[bool] = True
-    """Whether numbers lie on a line, on which they have a mean."""
-
-    @abstractmethod
-    def log_density(self, x: Float[Array, "d n"]) -> Float[Array, "k d n"]:
-        """Log-density of each entry under each component; -inf where impossible, never NaN for finite ones."""
-
-    @abstractmethod
-    def terms(self, x: Float[Array, "d n"]) -> tuple[Float[Array, "..."], ...]:
-        """What `estimated` is to have the sums of: arrays (d, n), or (k, d, n) where components see it differently."""
-
-    @abstractmethod
-    def estimated(
-        self: S, mass: Float[Array, "k _"], sums: tuple[Float[Array, "k d"], ...], floor: Float[Array, " d"]
-    ) -> tuple[S, Bool[Array, "k d"]]:
-        """The most likely parameters of `mass` rows, where this is positive, and which of them the `floor` holds.
-
-        `sums` are those of `terms` over rows, by responsibility.
-        """
 
     @abstractmethod
     def variances(self) -> Float[Array, "*batch k d"]:
         """Variance of each component in each column."""
-
-    def pseudo_terms(self, mean: Float[Array, " d"]) -> tuple[Float[Array, "d ..."], ...]:
-        """Terms of an entry of each column that is even where probabilities are, and elsewhere `mean`."""
-        self._cannot_be_pseudo()
-
-    def log_density_of_terms(self, terms: tuple[Float[Array, "d ..."], ...]) -> Float[Array, "k d"]:
-        """Expected log-density of an entry by its terms, up to a constant, where it is linear in these."""
-        self._cannot_be_pseudo()
-
-    @property
-    def covariances(self) -> Float[Array, "*batch k d d"]:
-        """Dense covariance of each component (k, d, d), in squared units of the data: a diagonal."""
-        return self.dispersions
 
     @property
     def dispersions(self) -> Float[Array, "*batch k d d"]:
@@ -107,6 +71,47 @@ class Columnwise(Family):
     def flat(self, scale: Float[Array, " d"], correlation: Float[Array, "d d"], share: float) -> Bool[Array, " k"]:
         narrow = jnp.any(self.variances() < share * scale**2, axis=1)
         return jnp.zeros_like(narrow) if self.discrete else narrow
+
+
+class Columnwise(Uncorrelated):
+    """Components under which the columns of a row are independent of each other.
+
+    A family gives the density of an entry, the terms whose sums over rows its parameters follow from, and how; all of
+    it by component and column. Rows with gaps then are those entries that are seen.
+    """
+
+    linear: ClassVar[bool] = True
+    """Whether numbers lie on a line, on which they have a mean."""
+
+    @abstractmethod
+    def log_density(self, x: Float[Array, "d n"]) -> Float[Array, "k d n"]:
+        """Log-density of each entry under each component; -inf where impossible, never NaN for finite ones."""
+
+    @abstractmethod
+    def terms(self, x: Float[Array, "d n"]) -> tuple[Float[Array, "..."], ...]:
+        """What `estimated` is to have the sums of: arrays (d, n), or (k, d, n) where components see it differently."""
+
+    @abstractmethod
+    def estimated(
+        self: S, mass: Float[Array, "k _"], sums: tuple[Float[Array, "k d"], ...], floor: Float[Array, " d"]
+    ) -> tuple[S, Bool[Array, "k d"]]:
+        """The most likely parameters of `mass` rows, where this is positive, and which of them the `floor` holds.
+
+        `sums` are those of `terms` over rows, by responsibility.
+        """
+
+    def pseudo_terms(self, mean: Float[Array, " d"]) -> tuple[Float[Array, "d ..."], ...]:
+        """Terms of an entry of each column that is even where probabilities are, and elsewhere `mean`."""
+        self._cannot_be_pseudo()
+
+    def log_density_of_terms(self, terms: tuple[Float[Array, "d ..."], ...]) -> Float[Array, "k d"]:
+        """Expected log-density of an entry by its terms, up to a constant, where it is linear in these."""
+        self._cannot_be_pseudo()
+
+    @property
+    def covariances(self) -> Float[Array, "*batch k d d"]:
+        """Dense covariance of each component (k, d, d), in squared units of the data: a diagonal."""
+        return self.dispersions
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         return self.log_prob_of(Entries(x.T))

@@ -128,8 +128,12 @@ class Form:
             ValueError: there are such, named by row, column and what was found.
         """
         if self.family.support != "real":
-            one = jax.ShapeDtypeStruct(rows.x.shape[-1:], rows.x.dtype)
-            check_support(jax.eval_shape(lambda at, wide: self.blank(1, at, wide), one, one), rows, name, **told)
+            check_support(self.by_shapes(rows.x.shape[-1], rows.x.dtype), rows, name, **told)
+
+    def by_shapes(self, n_columns: int, dtype: Any = np.float32) -> Any:
+        """A component without numbers, which knows what values its columns may hold."""
+        one = jax.ShapeDtypeStruct((n_columns,), dtype)
+        return jax.eval_shape(lambda at, wide: self.blank(1, at, wide), one, one)
 
     @property
     def n_background(self) -> int:

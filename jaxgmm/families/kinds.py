@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxgmm.covariance.table import names_shown
 from jaxgmm.families.bernoulli import Bernoulli
 from jaxgmm.families.beta import Beta
 from jaxgmm.families.categorical import Categorical
+from jaxgmm.families.coded import takes_numbers
 from jaxgmm.families.exponential import Exponential
 from jaxgmm.families.family import Form
 from jaxgmm.families.gamma import Gamma
@@ -38,8 +38,6 @@ NUMBERS: dict[str, Form] = {
 }
 """What a family is called; beside it there is `CATEGORICAL`, whose form depends on the number of levels."""
 CATEGORICAL = "categorical"
-# A code that no column of names has, and counts may have.
-_NO_CODE = 2.0**20
 # So many names are too many where every other row has one of its own.
 _NAMES = 20
 # No more whole numbers than that, each in so many rows, are names or counts.
@@ -139,24 +137,6 @@ def together(forms: Sequence[Form]) -> Form:
     return Product.form({tuple(places): form for form, places in parts.items()})
 
 
-def check_levels(forms: Sequence[Any], schema: Schema, name: str = "x") -> None:
-    """Refuse forms that take codes of names for numbers, of rows with this schema.
-
-    Raises:
-        ValueError: there is one, with its column and what to write.
-    """
-    places = [place for place, own in enumerate(schema.levels) if own is not None]
-    for form in forms if places else []:
-        takes = _takes_numbers(form_of(form), len(schema.names))
-        if wrong := [place for place in places if takes[place]]:
-            column, own = schema.names[wrong[0]], schema.levels[wrong[0]] or ()
-            raise ValueError(
-                f"{name} holds names in column {column!r} ({levels.shown(own)}), and {form} has numbers there. Write "
-                f"jaxgmm.table_form({name}) for the form, which gives each column a family by its kind, or leave out "
-                "columns of names."
-            )
-
-
 def asked_of(names: Sequence[str], families: Any) -> dict[str, Any]:
     """What is asked for each column, if anything is: a name counts before a pattern, and "*" after all others.
 
@@ -199,7 +179,7 @@ def _form(column: Column, given: Any) -> Form:
                 f"families has {given!r} for {column.name!r}; expected one of {', '.join(map(repr, NUMBERS))}, "
                 f"{CATEGORICAL!r}, {names_shown()}; or a form, such as Poisson.form()."
             ) from None
-    if column.levels is not None and _takes_numbers(form, 1)[0]:
+    if column.levels is not None and takes_numbers(form, 1)[0]:
         raise ValueError(
             f"column {column.name!r} holds names ({levels.shown(column.levels)}), and {form} has numbers there; "
             f"expected {CATEGORICAL!r}."
@@ -262,7 +242,7 @@ def are_few(n_values: int, n: int) -> bool:
 
 def _check_values(form: Form, columns: list[Column]) -> None:
     """Refuse what the components of this form cannot be of, naming the column."""
-    components: Any = _components(form, len(columns))
+    components: Any = form.by_shapes(len(columns))
     x = np.column_stack([column.values for column in columns])
     bad = components.impossible(x)
     bad = None if bad is None else bad & np.isfinite(x)
@@ -273,15 +253,3 @@ def _check_values(form: Form, columns: list[Column]) -> None:
             f"column {name!r} holds {x[row, place]:.9g} in row {row if called is None else called[row]}; "
             f"{components.expects(place)}. Give it another family, or NaN in the place of what is not known."
         )
-
-
-def _takes_numbers(form: Form, n_columns: int) -> np.ndarray:
-    """Whether each column may hold any number, or any count, and not only codes of so many levels."""
-    bad = _components(form, n_columns).impossible(np.full((1, n_columns), _NO_CODE))
-    return np.ones(n_columns, bool) if bad is None else ~bad[0]
-
-
-def _components(form: Form, n_columns: int) -> Any:
-    """Components of a form by their shapes alone."""
-    one = jax.ShapeDtypeStruct((n_columns,), np.float32)
-    return jax.eval_shape(lambda at, wide: form.blank(1, at, wide), one, one)

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxgmm.families.bernoulli import shares_above
-from jaxgmm.families.family import Family, Views, each_column
+from jaxgmm.families.columnwise import Uncorrelated
+from jaxgmm.families.family import Views, each_column
 from jaxgmm.families.support import Support
 from jaxgmm.ground import linalg, special
 from jaxgmm.ground.bounds import log_simplex
@@ -23,7 +24,7 @@ _NO_MOMENTS = (
 
 
 @record
-class Multinomial(Family):
+class Multinomial(Uncorrelated):
     """Rows of counts, given their totals: N! / prod(x_j!) prod(p_j^x_j). What the totals are is not modelled.
 
     Fields: `log_probabilities` (k, d), natural logarithms.
@@ -67,24 +68,8 @@ class Multinomial(Family):
         logs = self.log_probabilities
         return jax.nn.one_hot(jnp.argmax(logs, axis=-1), logs.shape[-1], dtype=logs.dtype)
 
-    @property
-    def dispersions(self) -> Float[Array, "*batch k d d"]:
-        variances = self.variances()
-        return variances[..., None] * jnp.eye(variances.shape[-1], dtype=variances.dtype)
-
     def variances(self) -> Float[Array, "*batch k d"]:
         return self.probabilities * (1 - self.probabilities)
-
-    @property
-    def defined_by(self) -> int:
-        return 1
-
-    @property
-    def whitens(self) -> bool:
-        return False
-
-    def flat(self, scale: Float[Array, " d"], correlation: Float[Array, "d d"], share: float) -> Bool[Array, " k"]:
-        return jnp.zeros(self.log_probabilities.shape[:1], bool)
 
     def log_prob(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         total = jnp.sum(x, axis=1, keepdims=True)
@@ -115,10 +100,6 @@ class Multinomial(Family):
         told = alive[:, None] & (total > 0)
         logs = _levelled(statistics / jnp.where(told, total, 1))
         return type(self)(jnp.where(told, logs, self.log_probabilities)), jnp.zeros(alive.shape, bool)
-
-    @property
-    def leaps_are_floored(self) -> bool:
-        return True
 
     def floored(self, floor: Float[Array, " d"], alive: Bool[Array, " k"]) -> tuple["Multinomial", Bool[Array, " k"]]:
         return type(self)(_levelled(self.probabilities)), jnp.zeros(alive.shape, bool)

@@ -78,6 +78,15 @@ class _HeavyTailed(Located):
         kernel = self._of(CentredKernel.of(self.means, self.dispersion, self._zeros))
         return kernel.finish(jnp.sum(responsibilities, axis=0), kernel.statistics(x, responsibilities))
 
+    def scales(self, x: Any) -> Float[Array, "n k"]:
+        """What rows `x` (n, d) count for in each component, given that they are of it: (nu + d) / (nu + q).
+
+        q is the squared distance, in units of the dispersion. It is the expected factor of a row's precision: about 1
+        for most rows, at most 1 + d / nu, and the smaller the further out a row is.
+        """
+        rows = checks.finite_data(x, self.means.shape[1]).astype(self.means.dtype)
+        return self._of(CentredKernel.of(self.means, self.dispersion, self._zeros)).scales(rows)
+
     def with_kernel(self, use: Callable[[Kernel], T]) -> T:
         return kernels.with_kernel(self.means, self.dispersion, self._zeros, lambda distances: use(self._of(distances)))
 
@@ -137,7 +146,7 @@ class _HeavyTailed(Located):
 
     def take(self: S, places: Places) -> S:
         places = checks.places("places", places, self.means.shape[0], "component")
-        return self.moved(self.means[places], self.dispersion.take(places))
+        return self._replaced(means=self.means[places], dispersion=self.dispersion.take(places))
 
     def condition(self: S, given: ColumnIndices, kept: ColumnIndices, values: Float[Array, " g"]) -> S:
         away = values - self.means[:, given]
@@ -321,7 +330,7 @@ class _Kernel(Kernel):
 
     def statistics(self, rows: Any, responsibilities: Float[Array, "n k"]) -> tuple[Any, ...]:
         squares, tails = self._squares(rows), None
-        shares = responsibilities * (self._total / (self.nu + squares))
+        shares = responsibilities * self._scales(squares)
         if self.estimated:
             # The density has these logarithms already: all of u - 1 - log(u) would take a pass half as long again.
             tails = jnp.sum(responsibilities * jnp.log1p(squares / self.nu), axis=0)
@@ -332,6 +341,13 @@ class _Kernel(Kernel):
         if self.estimated:
             tails = tails - counts * jnp.log1p(self.distances.means.shape[1] / self.nu) + (mass - counts)
         return dataclasses.replace(self.distances.finish(mass, moments), mass=mass, tails=tails)
+
+    def scales(self, rows: Any) -> Float[Array, "n k"]:
+        """What rows count for, given their components."""
+        return self._scales(self._squares(rows))
+
+    def _scales(self, squares: Float[Array, "n k"]) -> Float[Array, "n k"]:
+        return self._total / (self.nu + squares)
 
     @property
     def _total(self) -> Float[Array, " _"]:

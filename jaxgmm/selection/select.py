@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm.families.coded import check_levels
 from jaxgmm.families.family import Form
-from jaxgmm.families.kinds import check_levels
 from jaxgmm.families.table import form_of, forms_of, listed
 from jaxgmm.ground import checks, known
 from jaxgmm.ground.progress import Bar
