@@ -65,8 +65,8 @@ class Categorical(Columnwise):
         return cls(jnp.full((n_components, center.size, levels), -np.log(levels), center.dtype))
 
     @classmethod
-    def view(cls, x: Float[Array, "n d"], *, levels: int, **options: Any) -> Views:
-        return ((np.arange(x.shape[1]), _marks(x, levels).astype(x.dtype)),)
+    def view(cls, x: Float[Array, "n d"], **options: Any) -> Views:
+        return ((np.arange(x.shape[1]), _marks(x, options["levels"]).astype(x.dtype)),)
 
     def impossible(self, x: np.ndarray) -> np.ndarray | None:
         return ~((x >= 0) & (x < self.log_probabilities.shape[-1]) & (x == np.floor(x)))

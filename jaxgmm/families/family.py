@@ -1,7 +1,6 @@
 """What a family of components must provide. A mixture, its seeding and its fit use nothing else."""
 
 import dataclasses
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
@@ -105,10 +104,9 @@ class Form:
         beside = {} if extent is None else {"extent": extent}
         return self.family.blank(n_components, center, scale, **dict(self.options), **beside)
 
-    @property
-    def view(self) -> Callable[[Float[Array, "n d"]], Views] | None:
+    def view(self, x: Float[Array, "n d"]) -> Views | None:
         """Rows as seedings are to see them; None where columns are as they should be."""
-        return self.family.view_of(**dict(self.options))
+        return self.family.view(x, **dict(self.options))
 
     @property
     def blur(self) -> float:
@@ -178,16 +176,13 @@ class Family(Geometry, Kernel):
         """Number of columns of the data, d."""
         return int(self.centers.shape[-1])
 
-    view: ClassVar[Callable[..., Views] | None] = None
-    """Coordinates of rows in which near ones belong together, for seedings: of rows (n, d) and the form's options.
-
-    q coordinates for each of some columns, as (columns, (n, c, q)). None where columns are as they should be.
-    """
-
     @classmethod
-    def view_of(cls, **options: Any) -> Callable[[Float[Array, "n d"]], Views] | None:
-        """`view` for these options of a form; None where columns are as they should be."""
-        return None if cls.view is None else functools.partial(cls.view, **options)
+    def view(cls, x: Float[Array, "n d"], **options: Any) -> Views | None:
+        """Rows in coordinates in which near ones belong together, for seedings; None if columns are as they should be.
+
+        q coordinates for each of some columns, as (columns, (n, c, q)). `options` are those of the form.
+        """
+        return None
 
     @classmethod
     def blur(cls, **options: Any) -> float:

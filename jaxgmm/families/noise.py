@@ -85,8 +85,8 @@ class WithNoise(Family):
         return cls(components.blank(n_components, center, scale), center, widths)
 
     @classmethod
-    def view_of(cls, **options: Any) -> Any:
-        return options["components"].view
+    def view(cls, x: Float[Array, "n d"], **options: Any) -> Any:
+        return options["components"].view(x)
 
     @classmethod
     def blur(cls, **options: Any) -> float:

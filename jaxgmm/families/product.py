@@ -82,12 +82,13 @@ class Product(Family):
         return cls(made, tuple(columns for columns, _ in parts))
 
     @classmethod
-    def view(cls, x: Float[Array, "n d"], *, parts: Any, **options: Any) -> Views:
+    def view(cls, x: Float[Array, "n d"], **options: Any) -> Views:
+        parts = options["parts"]
         _check_columns(parts, x.shape[1])
         return tuple(
             (np.array(columns)[places], coordinates)
             for columns, form in parts
-            for places, coordinates in (form.view or each_column)(x[:, np.array(columns)])
+            for places, coordinates in _seen_by(form, x[:, np.array(columns)])
         )
 
     @classmethod
@@ -355,6 +356,11 @@ def _form(form: Any) -> Form:
     if found.n_background:
         raise ValueError(f"{found.name} is a part, and has a noise component; expected noise behind all parts.")
     return found
+
+
+def _seen_by(form: Form, x: Float[Array, "n c"]) -> Views:
+    view = form.view(x)
+    return each_column(x) if view is None else view
 
 
 def _shown(columns: tuple[int, ...]) -> str:

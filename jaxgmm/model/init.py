@@ -167,11 +167,12 @@ def seedable(columns: Columns, x: Float[Array, "n d"], form: Form, n_components:
 
 def viewed(columns: Columns, x: Float[Array, "n d"], form: Form) -> Columns:
     """The columns in coordinates that suit the components, each of which counts for as much as a column of its own."""
-    if form.view is None:
+    view = form.view(x)
+    if view is None:
         return columns
     weights, tiny = columns.weights, jnp.finfo(columns.z.dtype).tiny
     parts, known = [], []
-    for places, coordinates in form.view(x):
+    for places, coordinates in view:
         seen = None if columns.seen is None else columns.seen[:, places]
 
         def mean(values: Float[Array, "n c"], seen: Any = seen) -> Float[Array, " c"]:

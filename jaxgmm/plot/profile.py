@@ -43,7 +43,7 @@ def profiles(
         figure: where to draw, a figure of matplotlib's or a part of one; by default a new one.
 
     Returns:
-        The axes: of numbers, two levels and angles, as far as there are such, and those of bars by component.
+        The axes, of numbers, two levels and angles as far as there are such, and those of bars by component.
 
     Raises:
         ValueError: a stack of mixtures, too many columns, or names or levels that do not fit.
