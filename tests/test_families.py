@@ -479,6 +479,47 @@ def test_narrow_shares_are_estimated_at_once(size, mean):
         assert abs(np.log(float(found.alphas[0, 0] + found.betas[0, 0]) / size)) < 4 * np.sqrt(2 / 4000)
 
 
+@pytest.mark.parametrize("mean", [0.3, 0.01, 0.97])
+@pytest.mark.parametrize("narrow", [1e-2, 1e-3])
+def test_narrow_shares_are_found_from_the_start(mean, narrow):
+    """Though components are blank far from them at first, and sums about those places lack digits."""
+    deviation = narrow * min(mean, 1 - mean)
+    x = np.random.default_rng(1).normal(mean, deviation, (2000, 1)).astype(dtype())
+    found = jaxgmm.fit(jaxgmm.init(KEY, x, 1, jaxgmm.Beta.form()), x)
+    total = mean * (1 - mean) / deviation**2 - 1
+    expected = scipy.stats.beta(mean * total, (1 - mean) * total).logpdf(x.astype(float)).sum()
+    assert float(found.log_likelihood) > expected - 0.1
+    assert float(found.log_likelihood) < expected + 10
+
+
+def test_rows_without_any_spread_are_told():
+    """By the floor where numbers are measured, in words and with a likelihood that is one."""
+    for case in KINDS:
+        x = np.repeat(np.asarray(case.data(3))[:1], 50, axis=0)
+        found = jaxgmm.fit(jaxgmm.init(KEY, x, 1, case.options["form"]), x)
+        expected = Status.CONVERGED if case.name in COUNTS | {"exponential"} else Status.DEGENERATE
+        assert found.status == expected, case.name
+        assert -400 * x.shape[1] < float(found.log_likelihood) < 1e4, case.name
+    for share in (1e-6, 0.3, 0.7, 0.999):
+        x = np.full((50, 1), share)
+        found = jaxgmm.fit(jaxgmm.init(KEY, x, 1, jaxgmm.Beta.form()), x)
+        assert found.status == Status.DEGENERATE
+        assert float(found.log_likelihood) > 500
+
+
+@pytest.mark.parametrize(
+    ("mean", "size"), [(3, 0.5), (3, 50), (1e3, 20), (1e3, 1e4), (1e6, 10), (1e6, 1e5), (1e6, 1e9)]
+)
+def test_counts_of_any_size_vary_as_they_do(mean, size):
+    random = np.random.default_rng(1)
+    x = random.poisson(random.gamma(size, mean / size, (2000, 1))).astype(dtype())
+    found = jaxgmm.fit(jaxgmm.init(KEY, x, 1, jaxgmm.NegativeBinomial.form()), x)
+    assert found.status == Status.CONVERGED
+    truth = scipy.stats.nbinom(size, size / (size + mean)).logpmf(x.astype(float)).sum()
+    # What two parameters gain, by chance, over the truth.
+    assert -0.1 < float(found.log_likelihood) - truth < 8
+
+
 def _one(value):
     return jnp.full((1, 1), value)
 

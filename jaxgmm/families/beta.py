@@ -15,6 +15,8 @@ from jaxgmm.ground.pytree import Leaf, record
 
 # Steps of Newton's method.
 _STEPS = 12
+# Rounding moves a mean by no more than the root of this, in standard deviations.
+_DIGITS = 1e-3
 
 
 @record
@@ -62,7 +64,7 @@ class Beta(Columnwise):
         a, b = self.alphas[:, :, None], self.betas[:, :, None]
         # From the mean, and the log-excess of both parts of 1 over theirs.
         mean, rest = a / (a + b), b / (a + b)
-        away = x - mean
+        away = _apart((x, 1 - x), (mean, rest))
         below, above = (
             special.log_excess(sign * away / own, part, own) for sign, part, own in ((1, x, mean), (-1, 1 - x, rest))
         )
@@ -80,8 +82,8 @@ class Beta(Columnwise):
         def spare_of(given: Float[Array, "2 k d"], whole: Float[Array, "k d"]) -> Float[Array, "2 k d"]:
             """Means of logarithms over those of the means of `given`."""
             own = given / whole
-            # One difference for both parts, of the smaller: its rounding has no part in the likelihood.
-            apart = jnp.where(shares[0] < shares[1], own[0] - shares[0], shares[1] - own[1])
+            # One difference for both parts, whose rounding then has no part in the likelihood.
+            apart = _apart(own, shares)
             apart = jnp.stack([apart, -apart]) / shares
             return logs - apart + special.log_excess(apart, own, shares)
 
@@ -90,11 +92,12 @@ class Beta(Columnwise):
             return spare_of(given, whole) + special.log_less_digamma(given) - special.log_less_digamma(whole)
 
         def step(_: Int[Array, ""], given: Float[Array, "2 k d"]) -> Float[Array, "2 k d"]:
-            slope, curve = slopes(given), special.trigamma(given)
-            whole = special.trigamma(jnp.sum(given, axis=0))
-            # The inverse of diag(curve) - whole, by Sherman and Morrison.
-            common = jnp.sum(slope / curve, axis=0) / (1 / whole - jnp.sum(1 / curve, axis=0))
-            return jnp.maximum(given + (slope + common) / curve, given / 4)
+            slope, curve, whole = slopes(given), special.trigamma(given), jnp.sum(given, axis=0)
+            # The inverse of diag(curve) - trigamma(whole), by Sherman and Morrison: of the inverses of these, which
+            # are about as large as what they are of, by how much they are less.
+            spare = jnp.sum(_less(given), axis=0) - _less(whole)
+            common = jnp.sum(slope / curve, axis=0) / spare
+            return jnp.clip(given + (slope + common) / curve, given / 4, 4 * given)
 
         def likelihood(given: Float[Array, "2 k d"]) -> Float[Array, "k d"]:
             """Of a row."""
@@ -103,13 +106,13 @@ class Beta(Columnwise):
             parts = jnp.sum(given * spare_of(given, whole), axis=0)
             return peak + parts + jnp.log(given[0]) - jnp.log1p(given[0] / given[1])
 
-        # Of the size that narrow rows about their mean would have, from where Newton's steps lead there.
-        moved = jnp.stack([away, -away])
-        least = jnp.finfo(away.dtype).eps
-        mean = jnp.maximum(shares + moved, least)
+        # Of the size that narrow rows about their mean would have, from where Newton's steps lead there. Narrower than
+        # the rounding of sums about a mean that is far from theirs they cannot be told to be.
+        moved, info = jnp.stack([away, -away]), jnp.finfo(away.dtype)
+        mean = jnp.maximum(shares + moved, info.eps)
         spare = jnp.stack([below, above]) - special.log_excess(moved / shares, mean, shares)
-        size = 0.5 / jnp.maximum(jnp.sum(mean * spare, axis=0), least)
-        found = jax.lax.fori_loop(0, _STEPS, step, mean * size)
+        size = 0.5 / jnp.maximum(jnp.sum(mean * spare, axis=0), info.eps * jnp.abs(away) + info.tiny)
+        found = jax.lax.fori_loop(0, _STEPS, step, mean * jnp.minimum(size, _most(mean[0] * mean[1])))
         now = jnp.stack([self.alphas, self.betas])
         found = jnp.where(likelihood(found) >= likelihood(now), found, now)
         return _floored(found[0], found[1], floor)
@@ -126,7 +129,7 @@ class Beta(Columnwise):
         mass = counts[:, None] if statistics.mass is None else statistics.mass
         away, below, above = statistics.sums
         total, whole = self.alphas + self.betas, other.alphas + other.betas
-        moved = away + mass * (self.means - other.means)
+        moved = away + mass * _apart((self.means, self.betas / total), (other.means, other.betas / whole))
 
         def of(excess: Array, part: Array, sign: int, their: Array, ratio: Array) -> Array:
             # Sums of logarithms stay what they are, but for the places they are about.
@@ -153,11 +156,31 @@ class Beta(Columnwise):
         return 2 * n_components * self.n_columns
 
 
+def _apart(parts: Any, others: Any) -> Float[Array, "..."]:
+    """By how much the first part of 1 is more than another, from the smaller of both parts, which has more digits."""
+    return jnp.where(others[0] < others[1], parts[0] - others[0], others[1] - parts[1])
+
+
+def _less(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """a - 1 / trigamma(a), which is about 1/2 where a is large."""
+    excess = special.trigamma_excess(a)
+    return excess / (1 + excess / a)
+
+
+def _most(spread: Float[Array, "k d"]) -> Float[Array, "k d"]:
+    """The largest a + b whose mean has the digits for it, as a and b are rounded; `spread` is mean times its rest."""
+    return _DIGITS / (float(jnp.finfo(spread.dtype).eps) ** 2 * spread)
+
+
 def _floored(a: Float[Array, "k d"], b: Float[Array, "k d"], floor: Float[Array, " d"]) -> tuple[Beta, Array]:
-    """The same means, and variances not below the floor, which is out of reach where it is more than all of them."""
+    """The same means, and variances not below the floor, which is out of reach where it is more than all of them.
+
+    Nor so small that they are lost in the rounding of the mean.
+    """
     total = a + b
-    share = a / total
-    most = jnp.maximum(share * (1 - share) / jnp.maximum(floor, jnp.finfo(a.dtype).tiny) - 1, 1e-3)
+    spread = (a / total) * (b / total)
+    most = jnp.maximum(spread / jnp.maximum(floor, jnp.finfo(a.dtype).tiny) - 1, 1e-3)
+    most = jnp.minimum(most, _most(spread))
     held = ~(total < most)
     unit = jnp.where(held, most / total, 1)
     return Beta(a * unit, b * unit), held

@@ -20,7 +20,7 @@ class NegativeBinomial(Columnwise):
     """Independent counts, Poisson at rates that vary as gamma variates do: of variance m + m^2 / r.
 
     Fields: `means` (k, d), m; `sizes` (k, d), r, without units: the larger, the nearer to Poisson. A fit keeps sizes
-    below 1 / sqrt(eps) of the dtype, where there is no difference any more.
+    below the means, or 1, over sqrt(eps) of the dtype, where there is no difference any more.
 
     A fit takes the rates as what is not known, with a free scale: EM with expanded parameters, of which each step is
     one pass, and none lowers the likelihood.
@@ -72,17 +72,18 @@ class NegativeBinomial(Columnwise):
         self, mass: Float[Array, "k _"], sums: tuple[Float[Array, "k d"], ...], floor: Float[Array, " d"]
     ) -> tuple["NegativeBinomial", Bool[Array, "k d"]]:
         means, away, excess = (one / mass for one in sums)
+        means = least(means, floor)
         most = _most(means)
         sizes = special.shape_of(
             jnp.maximum(excess - special.log_excess(away, 1 + away, jnp.ones_like(away)), 0.4 / most)
         )
-        return type(self)(least(means, floor), jnp.minimum(sizes, most)), jnp.zeros(means.shape, bool)
+        return type(self)(means, jnp.minimum(sizes, most)), jnp.zeros(means.shape, bool)
 
     def floored(
         self, floor: Float[Array, " d"], alive: Bool[Array, " k"]
     ) -> tuple["NegativeBinomial", Bool[Array, " k"]]:
-        sizes = jnp.minimum(self.sizes, _most(self.sizes))
-        return type(self)(least(self.means, floor), sizes), jnp.zeros(alive.shape, bool)
+        means = least(self.means, floor)
+        return type(self)(means, jnp.minimum(self.sizes, _most(means))), jnp.zeros(alive.shape, bool)
 
     def sample(self, key: jax.Array, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
         for_rates, for_counts = jax.random.split(key)
@@ -99,6 +100,6 @@ class NegativeBinomial(Columnwise):
         return 2 * n_components * self.n_columns
 
 
-def _most(sizes: Float[Array, "k d"]) -> float:
-    """The size from which on there is no difference from Poisson."""
-    return float(jnp.finfo(sizes.dtype).eps) ** -0.5
+def _most(means: Float[Array, "k d"]) -> Float[Array, "k d"]:
+    """The sizes from which on variances are those of Poisson components but for half the digits."""
+    return jnp.maximum(means, 1) / float(jnp.finfo(means.dtype).eps) ** 0.5

@@ -118,6 +118,14 @@ def trigamma(a: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.sum(1 / steps**2, axis=-1) + series
 
 
+def trigamma_excess(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """a (a trigamma(a) - 1), at a > 0: 1 near 0, and 1/2 far from there."""
+    few, many = jnp.minimum(a, _SHIFT), jnp.maximum(a, _SHIFT)
+    z = 1 / many
+    series = 1 / 2 + z * (1 / 6 - z**2 * (1 / 30 - z**2 * (1 / 42 - z**2 / 30)))
+    return jnp.where(a < _SHIFT, few * (few * trigamma(few) - 1), series)
+
+
 def shape_of(excess: Float[Array, "..."]) -> Float[Array, "..."]:
     """The a at which log(a) - digamma(a) is this, positive: the shape of gamma variates by their mean log-excess.
 
@@ -128,7 +136,7 @@ def shape_of(excess: Float[Array, "..."]) -> Float[Array, "..."]:
     a = jnp.where(c < 3, (3 - c + root) / (12 * c), 2 / (root + jnp.abs(c - 3)))
     for _ in range(_NEWTON):
         # In 1 / a, of which it is nearly a line, between these slopes.
-        slope = jnp.clip(a * (a * trigamma(a) - 1), 0.5, 1)
+        slope = jnp.clip(trigamma_excess(a), 0.5, 1)
         a = 1 / (1 / a + (c - log_less_digamma(a)) / slope)
     return a
 
