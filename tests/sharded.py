@@ -22,6 +22,7 @@ from jaxgmm.model.init import standard
 from jaxgmm.model.seeding import SEEDINGS
 
 from cases import CASES
+from cases import KINDS as OF_KINDS
 from compilations import counted
 from tolerance import assert_close
 
@@ -358,6 +359,16 @@ def starts_where_rows_are(kind):
         for method, labels in found[0].items():
             assert np.array_equal(np.asarray(labels)[seen], np.asarray(expected[0][method])[seen]), (size, method)
         same(found[1:], expected[1:], scale=1)
+
+
+def check_draws_of_what_is_not_seen(kind):
+    for case in (NAMED["student_t full"], OF_KINDS[-1]):
+        x = np.array(case.data(400))
+        x[np.arange(x.size).reshape(x.shape) % 7 == 0] = np.nan
+        rows, plain = (jaxgmm.rows(given, missing="nan") for given in (kind.sharded(jnp.asarray(x)), x))
+        found, expected = (jaxgmm.sample_missing(jax.random.key(1), case.mixture(), given) for given in (rows, plain))
+        kind.holds_its_rows(found)
+        same(found, expected, scale=1)
 
 
 def check_a_start_of_shares(kind):

@@ -76,6 +76,10 @@ class Shards:
                 return jax.device_put(array, sharding)
         return jax.sharding.reshard(array, sharding) if self.explicit else array
 
+    def everywhere(self, array: Array) -> Array:
+        """The array as one that is not by rows, where its type says that it is: what draws by their own rows want."""
+        return jax.sharding.reshard(array, NamedSharding(self.mesh, PartitionSpec())) if self.explicit else array
+
     def apply(self, function: Callable[[Any, Any], tuple[T, U]], parameters: Any, rows: Any) -> tuple[T, U]:
         """`function(parameters, rows)` on every device, of the rows it has: trees of arrays with rows on axis 0.
 

@@ -193,8 +193,13 @@ def _sample_missing(mixture: Mixture, rows: Evidence, key: jax.Array) -> Float[A
         chosen = jnp.argmax(jnp.log(responsibilities) + chances, axis=1)
         return kernel.draws_of_true_values(known, chosen, noise), chosen
 
-    told, chosen = _over(mixture, rows, block, noise, chances)
-    drawn = mixture.components.completed(for_tails, told, chosen, _seen(rows))
+    told = (*_over(mixture, rows, block, noise, chances), _seen(rows))
+    if rows.shards is not None:
+        # As many numbers as the noise had before it was placed.
+        told = jax.tree.map(rows.shards.everywhere, told)
+    drawn = mixture.components.completed(for_tails, *told)
+    if rows.shards is not None:
+        drawn = rows.shards.place(drawn)
     return jnp.where(_seen(rows), rows.x, drawn) if rows.noise is None else drawn
 
 
